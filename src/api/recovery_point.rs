@@ -1,0 +1,151 @@
+//! `RecoveryPoint`: one recoverable moment of one application.
+//!
+//! The object is the run that makes the point, and its record in this cluster. The point itself lies in the vault,
+//! and outlives the object: deleting a `RecoveryPoint` deletes no data.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A request for one recovery point.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "reprise.dev",
+    version = "v1alpha1",
+    kind = "RecoveryPoint",
+    namespaced,
+    shortname = "rp",
+    category = "reprise",
+    status = "RecoveryPointStatus",
+    derive = "PartialEq",
+    doc = "One recoverable moment of one application. Made on schedule by the operator, or by hand. Deleting it deletes no data in the vault.",
+    selectable = ".spec.application",
+    printcolumn(name = "Application", type_ = "string", json_path = ".spec.application"),
+    printcolumn(name = "Purpose", type_ = "string", json_path = ".spec.purpose"),
+    printcolumn(name = "Succeeded", type_ = "string", json_path = r#".status.conditions[?(@.type=="Succeeded")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Succeeded")].reason"#),
+    printcolumn(name = "Consistent at", type_ = "date", json_path = ".status.consistentAt"),
+    printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytes"),
+    printcolumn(name = "Seconds", type_ = "integer", json_path = ".status.durationSeconds"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name may have at most 63 characters: names of mover jobs are derived from it"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("spec is immutable: make another RecoveryPoint instead"))]
+pub struct RecoveryPointSpec {
+    /// Name of the `ProtectedApplication` in this namespace.
+    #[schemars(length(min = 1, max = 40))]
+    pub application: String,
+    /// Why it is made. Default `Manual`.
+    #[serde(default)]
+    pub purpose: Purpose,
+}
+
+/// Why a point is made.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// By a person, or by another program.
+    #[default]
+    Manual,
+    /// By the operator, for the RPO.
+    Scheduled,
+    /// What a region had written that lost the claim: kept, and never chosen by itself.
+    Branch,
+}
+
+/// How far it is, and what is in it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryPointStatus {
+    /// The generation that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Its name in the vault: the epoch, and a ULID. Written before anything is stored under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The epoch of the claim it is made under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// When the run began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// The instant that its data is of: the RPO counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent_at: Option<Time>,
+    /// When the run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// From the start of the run until the point was entered in the catalogue, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<u64>,
+    /// What was read in all, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// The Kubernetes objects in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<ObjectsInPoint>,
+    /// The volumes in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
+    pub volumes: Vec<VolumeInPoint>,
+    /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The Kubernetes objects in a point.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectsInPoint {
+    /// The SHA-256 of the bundle before encryption, in hex: its name in the vault.
+    pub manifest: String,
+    /// How many objects are in it.
+    pub count: u64,
+    /// The size of the bundle in the vault, in bytes.
+    pub bytes: u64,
+    /// Kinds that could not be read, and why: the point is `Partial` then. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
+    /// How many objects were left out, by rule: `Event: 12`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+/// One volume in a point.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeInPoint {
+    /// The `PersistentVolumeClaim`.
+    pub claim: String,
+    /// How it is read, and why when that was chosen by the operator: `Snapshot`, `Direct (no VolumeSnapshotClass of driver x)`.
+    pub method: String,
+    /// The instant that its data is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent_at: Option<Time>,
+    /// The snapshot in the repository, once it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Files read.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes read.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Bytes that were new, as stored.
+    #[serde(default)]
+    pub added_bytes: u64,
+    /// How long the copy took, in seconds.
+    #[serde(default)]
+    pub duration_seconds: u64,
+    /// How many files could not be read: the point is `Partial` when there are any.
+    #[serde(default)]
+    pub unreadable: u64,
+    /// The first of them, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable_files: Vec<String>,
+    /// Why it is not in the point. Absent when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}

@@ -1,0 +1,131 @@
+//! `Vault`: object storage in which recovery points and claims lie.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// Object storage in which recovery points and claims lie.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "reprise.dev",
+    version = "v1alpha1",
+    kind = "Vault",
+    shortname = "vlt",
+    category = "reprise",
+    status = "VaultStatus",
+    derive = "PartialEq",
+    doc = "Object storage in which recovery points and claims lie. The same vault, with the same key, is declared in every region.",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(
+        name = "Compare-and-swap",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="CompareAndSwap")].status"#
+    ),
+    printcolumn(name = "Location", type_ = "string", json_path = ".status.location"),
+    printcolumn(name = "Tested", type_ = "date", json_path = ".status.testedAt"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.directory)].filter(it, it).size() == 1").message("a vault has exactly one of s3 and directory"))]
+pub struct VaultSpec {
+    /// A bucket of an S3-compatible server that honours `If-None-Match` and `If-Match` on writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3>,
+    /// A directory that every region mounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<Directory>,
+    /// The key that everything in it is encrypted with.
+    pub encryption: Encryption,
+}
+
+/// A bucket.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct S3 {
+    /// The bucket. It must exist.
+    #[schemars(length(min = 3, max = 63))]
+    pub bucket: String,
+    /// The prefix of every key, without slashes at its ends. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"))]
+    pub prefix: Option<String>,
+    /// The provider's name of the bucket's region. Default `us-east-1`.
+    #[serde(default = "us_east_1")]
+    #[schemars(length(min = 1, max = 63))]
+    pub region: String,
+    /// The server, when it is not AWS: `https://s3.example.com`. `http://` is taken as it is: the contents are
+    /// encrypted, the credentials are signed and not sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = "^https?://[^/ ]+/?$"))]
+    pub endpoint: Option<String>,
+    /// Whether the bucket stands in the path instead of the host name. Default: true with an `endpoint`, false without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// Certificates that the server's certificate may come from, as PEM, besides the usual ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65536))]
+    pub ca_bundle: Option<String>,
+    /// The Secret with `accessKeyId`, `secretAccessKey` and, if there is one, `sessionToken`, in the operator's
+    /// namespace. Default: the environment's identity (IRSA, EKS pod identity, instance profile).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<SecretName>,
+}
+
+/// A directory.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Directory {
+    /// The `PersistentVolumeClaim` in the operator's namespace that holds it (`ReadWriteMany`; one file system for
+    /// every region, with working `flock`). It must be listed in `directoryVaults` of the chart.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+}
+
+/// The key.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Encryption {
+    /// The Secret with the entry `key` in the operator's namespace: at least 32 characters, the same in every
+    /// region. Whoever loses it loses the backups: keep a copy outside the regions.
+    pub secret: SecretName,
+}
+
+/// A Secret in the operator's namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct SecretName {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What the operator of this region found.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultStatus {
+    /// The generation that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The vault's own identity: the same in every region, or they are not looking at one vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Where it lies, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// When it was last tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tested_at: Option<Time>,
+    /// `Ready`: points can be written and read. `CompareAndSwap`: it can be trusted with claims.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+fn us_east_1() -> String {
+    "us-east-1".to_owned()
+}

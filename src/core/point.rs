@@ -1,0 +1,101 @@
+//! What lies in a vault about recovery points: the point, and the head of an application's catalogue.
+//!
+//! Data only. How they are stored is `vault::catalogue`; which one is taken is `core::choice`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The format that this version writes.
+pub const FORMAT: u32 = 1;
+
+/// One recovery point, written once and never changed: `apps/<ns>/<name>/points/<id>.json`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// The format it is written in.
+    pub format: u32,
+    /// `<epoch, 10 digits>-<ULID>`: sorts by epoch, then by time.
+    pub id: String,
+    /// The application's namespace.
+    pub namespace: String,
+    /// The `ProtectedApplication`'s name.
+    pub application: String,
+    /// The epoch of the claim that it was made under.
+    pub epoch: u64,
+    /// The region that made it.
+    pub region: String,
+    /// What a region had written that lost the claim: never chosen by itself.
+    pub branch: bool,
+    /// The instant that its data is of: the RPO counts from here.
+    pub consistent_at: Timestamp,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// The Kubernetes objects.
+    pub objects: Objects,
+    /// The volumes.
+    pub volumes: Vec<Volume>,
+    /// What is missing. Empty when the point is complete; it does not count for the RPO otherwise.
+    pub missing: Vec<String>,
+    /// The id of the point before it, of the same application.
+    pub previous: Option<String>,
+}
+
+impl Point {
+    /// Whether every declared source is in it.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+/// The Kubernetes objects of a point: `apps/<ns>/<name>/manifests/<manifest>`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Objects {
+    /// SHA-256 of the bundle before encryption, in hex.
+    pub manifest: String,
+    /// How many objects.
+    pub count: u64,
+    /// Bytes in the vault.
+    pub bytes: u64,
+}
+
+/// A volume of a point, and all that is needed to make its like elsewhere.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    /// The `PersistentVolumeClaim`.
+    pub claim: String,
+    /// The snapshot in the application's repository.
+    pub snapshot: String,
+    /// Requested size, as a Kubernetes quantity.
+    pub size: String,
+    /// Its storage class, if it named one.
+    pub storage_class: Option<String>,
+    /// Its access modes.
+    pub access_modes: Vec<String>,
+    /// Files read.
+    pub files: u64,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// The head of an application's catalogue: `apps/<ns>/<name>/head.json`, changed by compare-and-swap only.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Head {
+    /// The format it is written in.
+    pub format: u32,
+    /// Only points of this epoch may enter.
+    pub epoch: u64,
+    /// The region that sealed it with that epoch.
+    pub sealed_by: String,
+    /// Rises by one with each version.
+    pub seq: u64,
+    /// Fresh in each version, since some servers' tags follow the content.
+    pub nonce: String,
+    /// The newest point that entered.
+    pub latest: Option<String>,
+    /// Points that were saved by regions that had lost the claim.
+    pub branches: Vec<String>,
+}

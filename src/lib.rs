@@ -1,0 +1,4 @@
+//! Reprise: a Kubernetes operator for high availability and disaster recovery across regions.
+
+pub mod api;
+pub mod core;
