@@ -120,6 +120,9 @@ pub struct VaultStatus {
     /// When it was last tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tested_at: Option<Time>,
+    /// The regions whose operators have opened it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<String>,
     /// `Ready`: points can be written and read. `CompareAndSwap`: it can be trusted with claims.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

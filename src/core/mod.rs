@@ -3,4 +3,20 @@
 //! Everything here is a function of plain values: `decide(&object, &observed, now) -> Decision`. What it wants done
 //! is an `Effect`, which `operator::perform` carries out.
 
+pub mod application;
+pub mod child;
+pub mod claim;
+pub mod condition;
+pub mod dns_zone;
+pub mod effect;
+pub mod failover;
+pub mod health;
+pub mod mover_job;
+pub mod mover_task;
 pub mod point;
+pub mod recovery_point;
+pub mod schedule;
+pub mod slo;
+pub mod vault;
+pub mod volume_restore;
+pub mod work;

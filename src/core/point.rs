@@ -36,8 +36,6 @@ pub struct Point {
     pub volumes: Vec<Volume>,
     /// What is missing. Empty when the point is complete; it does not count for the RPO otherwise.
     pub missing: Vec<String>,
-    /// The id of the point before it, of the same application.
-    pub previous: Option<String>,
 }
 
 impl Point {

@@ -1,0 +1,175 @@
+//! Stopping this region's copy: because another region holds the claim, because it was asked to hand over, or
+//! because `Strict` demands it. What had been written is saved first, then nothing runs.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{ResourceExt, core::DynamicObject};
+use serde_json::json;
+
+use super::{LOOK_CLOSELY, Pass};
+use crate::{
+    api::{
+        application::{FenceStatus, Role},
+        recovery_point::{Purpose, RecoveryPoint},
+    },
+    core::{
+        claim::{Wish, view::View},
+        condition,
+        effect::Effect,
+    },
+};
+
+/// How long the last point before a hand-over may take, in seconds: the application is down meanwhile.
+const LAST_POINT_SECONDS: i64 = 120;
+/// How long after a failed attempt to save a branch the next one is made.
+const RETRY: SignedDuration = SignedDuration::from_mins(1);
+
+/// How far saving is.
+enum Saved {
+    Yes(String),
+    NotYet,
+    Failed,
+}
+
+impl Pass<'_> {
+    /// Another region holds the claim: stop, save, stand by.
+    pub(super) fn fence(&mut self, view: &View) -> Role {
+        let Some(since) = self.stopped(view) else { return Role::Fencing };
+        let done = self.status.fence.as_ref().is_some_and(|it| it.branch.is_some());
+        if done || self.seen.copy.volumes == 0 {
+            return Role::Standby;
+        }
+        match self.save(Purpose::Branch, "branch", since) {
+            Saved::Yes(id) => {
+                let note = format!("what this region had written is saved as {id}: it is never restored by itself");
+                self.effects.push(Effect::note("BranchSaved", note));
+                if let Some(fence) = &mut self.status.fence {
+                    fence.branch = Some(id);
+                }
+                Role::Standby
+            }
+            Saved::NotYet | Saved::Failed => {
+                self.recheck = LOOK_CLOSELY;
+                Role::Fencing
+            }
+        }
+    }
+
+    /// This region holds the claim but has to stop. Asked to hand over: a last point, then the claim is released.
+    pub(super) fn yield_service(&mut self, view: &View) {
+        let asked = view.requested_handover.clone();
+        if asked.is_none() && view.valid && !view.must_fence {
+            return self.resume(view);
+        }
+        self.wish(Wish::Hold);
+        let Some(since) = self.stopped(view) else { return };
+        let Some(to) = asked else { return };
+        self.recheck = LOOK_CLOSELY;
+        let waited = self.now.as_second() - since.as_second();
+        let point = match self.save(Purpose::Scheduled, "last", since) {
+            Saved::Yes(id) => Some(id),
+            Saved::Failed => None,
+            Saved::NotYet if waited > LAST_POINT_SECONDS => None,
+            Saved::NotYet => return,
+        };
+        let reason = match &point {
+            Some(id) => format!("stopped for {to}; the last point is {id}"),
+            None => format!("stopped for {to}; no last point could be made"),
+        };
+        self.wish(Wish::Release { point, reason });
+    }
+
+    /// The claim is proven again, and nobody took it: what was stopped is started.
+    fn resume(&mut self, view: &View) {
+        self.wish(Wish::Hold);
+        let epoch = view.epoch.unwrap_or(0);
+        self.effects.push(Effect::StartWorkloads { namespace: self.key.namespace.clone(), epoch });
+        self.effects.push(Effect::note("Resumed", "the claim is proven again: the application is started"));
+        self.status.fence = None;
+    }
+
+    /// Since when nothing of the application runs here. `None` while something does: it is being stopped then, once
+    /// the intent stands in the observed status.
+    fn stopped(&mut self, view: &View) -> Option<Timestamp> {
+        let intent = self.object.status.as_ref().and_then(|it| it.fence.clone());
+        let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
+        let Some(mut fence) = intent else {
+            let epoch = view.epoch.unwrap_or(0);
+            self.status.fence = Some(FenceStatus { epoch, since: Some(Time(self.now)), ..FenceStatus::default() });
+            self.recheck = LOOK_CLOSELY;
+            if runs {
+                let holder = view.holder.as_deref().unwrap_or("nobody");
+                let note = format!("{holder} holds the claim with epoch {epoch}: this region's copy is stopped");
+                self.effects.push(Effect::warn("Fencing", note));
+            }
+            return None;
+        };
+        if runs {
+            if fence.stopped_at.take().is_some() {
+                let note = "something scaled this standby's workloads up: they are stopped again. If it is GitOps, leave spec.replicas to Reprise here";
+                self.effects.push(Effect::warn("FencingAgain", note));
+                fence = FenceStatus { epoch: fence.epoch, since: Some(Time(self.now)), ..FenceStatus::default() };
+            }
+            self.effects.push(Effect::StopWorkloads { namespace: self.key.namespace.clone() });
+            self.recheck = LOOK_CLOSELY;
+        } else if fence.stopped_at.is_none() {
+            fence.stopped_at = Some(Time(self.now));
+            self.effects.push(Effect::note("Fenced", "nothing of the application runs in this region"));
+        }
+        let since = fence.stopped_at.as_ref().and(fence.since.as_ref()).map(|it| it.0);
+        self.status.fence = Some(fence);
+        since
+    }
+
+    /// A point of what stands still now. Its name tells when the stopping began, and which attempt it is.
+    fn save(&mut self, purpose: Purpose, word: &str, since: Timestamp) -> Saved {
+        let stem = format!("{}-{word}-{}", self.key.name, since.as_second());
+        let mut attempts: Vec<_> = self.seen.points.iter().filter(|it| it.name_any().starts_with(&stem)).collect();
+        attempts.sort_by_key(|it| it.name_any());
+        let count = attempts.len();
+        let last = attempts.last().and_then(|it| it.status.clone());
+        let ended = last.as_ref().filter(|it| condition::ended(&it.conditions));
+        match (count, ended) {
+            (0, _) => {}
+            (_, None) => return Saved::NotYet,
+            (_, Some(status)) => {
+                let finding = condition::find(&status.conditions, condition::SUCCEEDED);
+                if finding.is_some_and(|it| it.status == "True" || it.reason == "Partial") {
+                    return Saved::Yes(status.id.clone().unwrap_or_default());
+                }
+                let at = status.finished_at.as_ref().map_or(self.now, |it| it.0);
+                if at + RETRY > self.now {
+                    return Saved::Failed;
+                }
+            }
+        }
+        let object = point_object(&self.key, &format!("{stem}-{count:02}"), purpose, self.object.uid());
+        self.effects.push(Effect::Apply(Box::new(object)));
+        Saved::NotYet
+    }
+}
+
+/// A `RecoveryPoint` of the application.
+pub(super) fn point_object(
+    key: &crate::core::work::AppKey,
+    name: &str,
+    purpose: Purpose,
+    owner: Option<String>,
+) -> DynamicObject {
+    let spec = crate::api::recovery_point::RecoveryPointSpec { application: key.name.clone(), purpose };
+    let mut object = RecoveryPoint::new(name, spec);
+    object.metadata.namespace = Some(key.namespace.clone());
+    super::owned(&mut object.metadata, key, owner);
+    dynamic(&object)
+}
+
+/// The same object, as effects carry it.
+pub(super) fn dynamic<K: kube::Resource<DynamicType = ()> + serde::Serialize>(object: &K) -> DynamicObject {
+    let mut value = serde_json::to_value(object).expect("our own kinds are plain data");
+    if let Some(map) = value.as_object_mut() {
+        map.remove("status");
+        map.insert("apiVersion".to_owned(), json!(K::api_version(&())));
+        map.insert("kind".to_owned(), json!(K::kind(&())));
+    }
+    serde_json::from_value(value).expect("our own kinds are objects")
+}

@@ -1,0 +1,257 @@
+//! What to do about a `ProtectedApplication`: which role this region has, and what follows from it.
+//!
+//! The claim itself is `core::claim`; a failover in progress is `core::failover`; one point is
+//! `core::recovery_point`. This file decides the role and puts the pieces together.
+
+mod fencing;
+mod findings;
+mod outlook;
+mod points;
+mod traffic;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    claim::{Wish, view::View},
+    condition,
+    effect::{Decision, Effect},
+    health::Health,
+    slo,
+    work::{AppKey, Works},
+};
+use crate::api::{
+    application::{HealthStatus, ProtectedApplication, ProtectedApplicationStatus, Role, SloStatus},
+    dns_zone::DnsZone,
+    failover::Failover,
+    recovery_point::RecoveryPoint,
+    vault::Vault,
+};
+
+/// How often an application is looked at when nothing is due: conditions that depend on time are kept by it.
+const LOOK: Duration = Duration::from_mins(1);
+/// How often while its copy here is being stopped.
+const LOOK_CLOSELY: Duration = Duration::from_secs(2);
+
+/// Everything that is looked at.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The operator's region.
+    pub region: String,
+    /// The vault it names.
+    pub vault: Option<Arc<Vault>>,
+    /// The zone it names.
+    pub zone: Option<Arc<DnsZone>>,
+    /// The claim.
+    pub claim: Option<View>,
+    /// How it looks from here.
+    pub health: Option<Health>,
+    /// The service level reached so far.
+    pub slo: Option<slo::Summary>,
+    /// Its recovery points in this cluster.
+    pub points: Vec<Arc<RecoveryPoint>>,
+    /// Its failovers in this cluster.
+    pub failovers: Vec<Arc<Failover>>,
+    /// What runs of it in this cluster. Counted only where that matters.
+    pub copy: LocalCopy,
+    /// The address of its Service, if it has one.
+    pub address: Result<String, String>,
+    /// Work in progress.
+    pub works: Works,
+}
+
+/// What runs of an application in this cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalCopy {
+    /// Workloads that want to run.
+    pub wanted: u32,
+    /// Pods that are not gone.
+    pub pods: u32,
+    /// Bound claims.
+    pub volumes: u32,
+}
+
+/// Where a region stands with the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It holds the claim, and serves.
+    Serving,
+    /// It holds the claim, and a failover brings the application into service.
+    Arriving,
+    /// It holds the claim, but has to stop: it was asked to hand over, or cannot prove its claim under `Strict`.
+    Yielding,
+    /// Another region holds the claim.
+    Foreign,
+    /// Nobody holds it, or it is in conflict.
+    Unclear,
+}
+
+/// What one pass has at hand, and what it puts together.
+pub(super) struct Pass<'a> {
+    object: &'a ProtectedApplication,
+    seen: &'a Observed,
+    now: Timestamp,
+    key: AppKey,
+    status: ProtectedApplicationStatus,
+    effects: Vec<Effect>,
+    recheck: Duration,
+    advice: outlook::Advice,
+}
+
+/// Decides what to do about `object`.
+#[must_use]
+pub fn decide(
+    object: &ProtectedApplication,
+    seen: &Observed,
+    now: Timestamp,
+) -> Decision<ProtectedApplicationStatus> {
+    let mut status = object.status.clone().unwrap_or_default();
+    status.observed_generation = object.metadata.generation;
+    status.region = Some(seen.region.clone());
+    let key = AppKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    let mut pass = Pass { object, seen, now, key, status, effects: Vec::new(), recheck: LOOK, advice: outlook::Advice::default() };
+    if pass.runs_here() {
+        pass.judge();
+        pass.follow_claim();
+    } else {
+        pass.status.role = None;
+    }
+    pass.find();
+    Decision { status: pass.status, effects: pass.effects, recheck: Some(pass.recheck) }
+}
+
+impl Pass<'_> {
+    /// Whether this region is one of the application's.
+    fn runs_here(&self) -> bool {
+        self.object.spec.regions.iter().any(|it| it.name == self.seen.region)
+    }
+
+    /// Takes over what the probes say.
+    fn judge(&mut self) {
+        self.status.health = self.seen.health.as_ref().map(|it| HealthStatus {
+            verdict: it.verdict,
+            since: Some(whole_second(it.since)),
+            reasons: it.reasons.clone(),
+        });
+        self.status.slo = self.seen.slo.as_ref().map(|it| SloStatus {
+            availability: it.availability().unwrap_or_else(|| "unknown".to_owned()),
+            budget_left_minutes: it.budget_left_minutes,
+            coverage: it.coverage().unwrap_or_else(|| "unknown".to_owned()),
+        });
+    }
+
+    /// Takes the role that the claim gives this region, and does what belongs to it.
+    fn follow_claim(&mut self) {
+        let Some(view) = self.seen.claim.clone() else {
+            self.status.role = Some(Role::Unknown);
+            self.wish(Wish::Watch);
+            self.recheck = LOOK_CLOSELY;
+            return;
+        };
+        if view.epoch.is_some() {
+            self.status.epoch = view.epoch;
+            self.status.active_region.clone_from(&view.holder);
+        }
+        self.status.role = Some(match self.standing(&view) {
+            Standing::Serving => {
+                self.wish(Wish::Hold);
+                self.status.fence = None;
+                self.schedule_points(&view);
+                self.publish(&view);
+                Role::Active
+            }
+            Standing::Arriving => {
+                self.wish(Wish::Hold);
+                Role::Activating
+            }
+            Standing::Yielding => {
+                self.yield_service(&view);
+                Role::Fencing
+            }
+            Standing::Foreign => {
+                if self.moving().is_none() {
+                    self.wish(Wish::Watch);
+                }
+                let role = self.fence(&view);
+                self.weigh(&view);
+                role
+            }
+            Standing::Unclear => {
+                let first = self.object.spec.regions.first().is_some_and(|it| it.name == self.seen.region);
+                let free = view.holder.is_none() && view.conflict.is_none() && self.vault_trusted().is_ok();
+                self.wish(if first && free { Wish::Hold } else { Wish::Watch });
+                self.recheck = LOOK_CLOSELY * 5;
+                Role::Unknown
+            }
+        });
+    }
+
+    /// Where this region stands with the claim.
+    fn standing(&self, view: &View) -> Standing {
+        if view.conflict.is_some() || (!view.mine && view.holder.is_none()) {
+            return Standing::Unclear;
+        }
+        if !view.mine {
+            return Standing::Foreign;
+        }
+        let epoch = view.epoch.unwrap_or(0);
+        match &self.status.fence {
+            _ if view.must_fence || view.requested_handover.is_some() => Standing::Yielding,
+            None => Standing::Serving,
+            Some(fence) if fence.epoch == epoch => Standing::Yielding,
+            Some(_) if self.failover_succeeded(epoch) => Standing::Serving,
+            Some(_) => Standing::Arriving,
+        }
+    }
+
+    /// Whether a failover to here under this epoch has succeeded.
+    fn failover_succeeded(&self, epoch: u64) -> bool {
+        self.seen.failovers.iter().filter_map(|it| it.status.as_ref()).any(|it| {
+            it.epoch == Some(epoch) && condition::is_true(&it.conditions, condition::SUCCEEDED)
+        })
+    }
+
+    /// The failover that goes on here.
+    fn moving(&self) -> Option<&Failover> {
+        let going = |it: &&Arc<Failover>| !it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+        self.seen.failovers.iter().find(going).map(AsRef::as_ref)
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        self.effects.push(Effect::Wish { application: self.key.clone(), wish });
+    }
+
+    /// Looks again in time for `at`.
+    fn look_at(&mut self, at: Timestamp) {
+        let seconds = u64::try_from(at.as_second() - self.now.as_second()).unwrap_or(0).max(1);
+        self.recheck = self.recheck.min(Duration::from_secs(seconds));
+    }
+
+    /// The vault's name, as the application gives it.
+    fn vault_name(&self) -> String {
+        self.object.spec.backup.vaults.first().cloned().unwrap_or_default()
+    }
+}
+
+/// Times in a status are whole seconds: finer ones would never equal what is read back.
+fn whole_second(at: Timestamp) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
+    let seconds = Timestamp::from_second(at.as_second()).expect("a timestamp's seconds are in range");
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(seconds)
+}
+
+/// Labels an object as made by Reprise, and as owned by its application.
+fn owned(metadata: &mut kube::core::ObjectMeta, key: &AppKey, uid: Option<String>) {
+    let (label, value) = super::child::MANAGED_BY;
+    metadata.labels.get_or_insert_default().insert(label.to_owned(), value.to_owned());
+    metadata.owner_references = uid.map(|uid| {
+        vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
+            api_version: "reprise.dev/v1alpha1".to_owned(),
+            kind: "ProtectedApplication".to_owned(),
+            name: key.name.clone(),
+            uid,
+            ..k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference::default()
+        }]
+    });
+}

@@ -1,0 +1,122 @@
+//! When the next recovery point is due, and which of their objects are kept in the cluster.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::{Pass, fencing::point_object, whole_second};
+use crate::{
+    api::{
+        application::{BackupStatus, LastPoint},
+        recovery_point::{Purpose, RecoveryPoint, RecoveryPointStatus},
+    },
+    core::{
+        child,
+        claim::view::View,
+        condition,
+        effect::Effect,
+        schedule::{Rhythm, rhythm},
+    },
+};
+
+/// So many ended `RecoveryPoint` objects made on schedule are kept. Their points stay in the vault.
+const KEPT: usize = 20;
+/// How long after a failed point the next one is tried, at least.
+const AFTER_FAILURE: i64 = 15;
+
+impl Pass<'_> {
+    /// Starts a point when one is due, and takes over what the last ones measured.
+    pub(super) fn schedule_points(&mut self, view: &View) {
+        let rhythm = self.rhythm();
+        self.status.backup = Some(BackupStatus {
+            interval_seconds: rhythm.interval,
+            duration_seconds: rhythm.duration,
+            basis: rhythm.basis,
+        });
+        self.take_over_newest();
+        self.forget_old();
+        let running = self.statuses().any(|it| !condition::ended(&it.conditions))
+            || self.seen.points.iter().any(|it| it.status.is_none());
+        if running || !view.valid || self.vault_ready().is_err() {
+            return;
+        }
+        let due = self.due(&rhythm, view.epoch.unwrap_or(0));
+        if due > self.now {
+            return self.look_at(due);
+        }
+        let number = self.seen.points.iter().filter_map(|it| self.number(it)).max().unwrap_or(0) + 1;
+        let name = format!("{}-{number:06}", self.key.name);
+        let object = point_object(&self.key, &name, Purpose::Scheduled, self.object.uid());
+        self.effects.push(Effect::Apply(Box::new(object)));
+    }
+
+    /// The rhythm, from what the last points took.
+    pub(super) fn rhythm(&self) -> Rhythm {
+        let durations: Vec<u64> = self
+            .statuses()
+            .filter(|it| condition::is_true(&it.conditions, condition::SUCCEEDED))
+            .filter_map(|it| it.duration_seconds)
+            .collect();
+        rhythm(&self.object.spec.objectives, &durations)
+    }
+
+    fn due(&self, rhythm: &Rhythm, epoch: u64) -> Timestamp {
+        let mut of_epoch: Vec<_> = self.statuses().filter(|it| it.epoch == Some(epoch)).collect();
+        of_epoch.sort_by_key(|it| it.started_at.as_ref().map(|at| at.0));
+        let Some(last) = of_epoch.last() else {
+            // Points that could not even begin have no epoch: they must not be tried without a pause.
+            let failed = self.statuses().filter_map(|it| it.finished_at.as_ref().map(|at| at.0)).max();
+            return failed.map_or(self.now, |at| at + SignedDuration::from_secs(AFTER_FAILURE));
+        };
+        let started = last.started_at.as_ref().map_or(self.now, |it| it.0);
+        let interval = i64::try_from(rhythm.interval).unwrap_or(i64::MAX / 4);
+        if condition::is_true(&last.conditions, condition::SUCCEEDED) {
+            return started + SignedDuration::from_secs(interval);
+        }
+        let ended = last.finished_at.as_ref().map_or(started, |it| it.0);
+        ended + SignedDuration::from_secs(AFTER_FAILURE.min(interval))
+    }
+
+    /// The newest point that counts.
+    fn take_over_newest(&mut self) {
+        let newest = self
+            .statuses()
+            .filter(|it| condition::is_true(&it.conditions, condition::SUCCEEDED))
+            .filter_map(|it| Some((it.consistent_at.as_ref()?.0, it.id.clone()?)))
+            .max();
+        if let Some((at, id)) = newest {
+            let newer = self.status.last_point.as_ref().is_none_or(|it| it.consistent_at.0 < at);
+            if newer {
+                self.status.last_point = Some(LastPoint { id, consistent_at: whole_second(at) });
+            }
+        }
+    }
+
+    /// Objects beyond the newest `KEPT` are deleted from the cluster; the points stay in the vault.
+    fn forget_old(&mut self) {
+        let mut ended: Vec<_> = self
+            .seen
+            .points
+            .iter()
+            .filter(|it| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions)))
+            .filter_map(|it| Some((self.number(it)?, it.name_any())))
+            .collect();
+        ended.sort_unstable();
+        let excess = ended.len().saturating_sub(KEPT);
+        for (_, name) in ended.into_iter().take(excess) {
+            let key = child::key("reprise.dev/v1alpha1", "RecoveryPoint", Some(&self.key.namespace), &name);
+            self.effects.push(Effect::Delete(key));
+        }
+    }
+
+    /// The number of a point that was made on schedule.
+    fn number(&self, point: &RecoveryPoint) -> Option<u64> {
+        let name = point.name_any();
+        let digits = name.strip_prefix(&self.key.name)?.strip_prefix('-')?;
+        (point.spec.purpose == Purpose::Scheduled && digits.len() == 6).then(|| digits.parse().ok())?
+    }
+
+    /// Statuses of the points that are not branches.
+    fn statuses(&self) -> impl Iterator<Item = &RecoveryPointStatus> {
+        self.seen.points.iter().filter(|it| it.spec.purpose != Purpose::Branch).filter_map(|it| it.status.as_ref())
+    }
+}

@@ -1,0 +1,104 @@
+//! Objects that Reprise makes in a cluster: their labels, their derived names, and how they are written down.
+
+use std::collections::BTreeMap;
+
+use kube::core::{DynamicObject, ObjectMeta, TypeMeta};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::effect::ObjectKey;
+
+/// Stands on everything that this operator made.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "reprise");
+/// The uid of the run (`RecoveryPoint`, `Failover`) that an object was made for.
+pub const RUN: &str = "reprise.dev/run";
+/// The `PersistentVolumeClaim` that an object was made for.
+pub const CLAIM: &str = "reprise.dev/claim";
+
+/// The run that objects are made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Run {
+    /// The name of what this run makes for one claim: the same each time, and short enough for every kind.
+    #[must_use]
+    pub fn derived(&self, claim: &str) -> String {
+        let digest = Sha256::digest(format!("{}/{claim}", self.uid));
+        let short: String = digest.iter().take(8).map(|it| format!("{it:02x}")).collect();
+        format!("reprise-{short}")
+    }
+
+    /// An object of this run.
+    #[must_use]
+    pub fn object(&self, key: &ObjectKey, claim: &str, body: Value) -> DynamicObject {
+        let labels = BTreeMap::from([
+            (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
+            (RUN.to_owned(), self.uid.clone()),
+        ]);
+        let annotations = BTreeMap::from([
+            (CLAIM.to_owned(), claim.to_owned()),
+            ("reprise.dev/for".to_owned(), format!("{}/{}", self.namespace, self.name)),
+        ]);
+        DynamicObject {
+            types: Some(TypeMeta { api_version: key.api_version.to_owned(), kind: key.kind.to_owned() }),
+            metadata: ObjectMeta {
+                name: Some(key.name.clone()),
+                namespace: key.namespace.clone(),
+                labels: Some(labels),
+                annotations: Some(annotations),
+                ..ObjectMeta::default()
+            },
+            data: body,
+        }
+    }
+}
+
+/// A key of a core kind.
+#[must_use]
+pub fn key(api_version: &'static str, kind: &'static str, namespace: Option<&str>, name: &str) -> ObjectKey {
+    ObjectKey { api_version, kind, namespace: namespace.map(ToOwned::to_owned), name: name.to_owned() }
+}
+
+/// `v1` `PersistentVolumeClaim`.
+#[must_use]
+pub fn claim_key(namespace: &str, name: &str) -> ObjectKey {
+    key("v1", "PersistentVolumeClaim", Some(namespace), name)
+}
+
+/// `batch/v1` `Job`.
+#[must_use]
+pub fn job_key(namespace: &str, name: &str) -> ObjectKey {
+    key("batch/v1", "Job", Some(namespace), name)
+}
+
+/// `VolumeSnapshot`.
+#[must_use]
+pub fn snapshot_key(namespace: &str, name: &str) -> ObjectKey {
+    key("snapshot.storage.k8s.io/v1", "VolumeSnapshot", Some(namespace), name)
+}
+
+/// `VolumeSnapshotContent`.
+#[must_use]
+pub fn content_key(name: &str) -> ObjectKey {
+    key("snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", None, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derived_name_is_the_same_each_time_and_another_for_each_claim() {
+        let run = Run { namespace: "shop".into(), name: "shop-000001".into(), uid: "u-1".into() };
+        assert_eq!(run.derived("data"), run.derived("data"));
+        assert_ne!(run.derived("data"), run.derived("log"));
+        assert_eq!(run.derived("data").len(), "reprise-".len() + 16);
+    }
+}

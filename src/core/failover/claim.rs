@@ -1,0 +1,193 @@
+//! The steps up to the point that is restored: the claim, the catalogue, the choice.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use super::{Next, Pass, whole};
+use crate::{
+    api::{application::Verdict, failover::Initiator},
+    core::{
+        claim::Wish,
+        condition::{self, COMPARE_AND_SWAP, READY},
+        effect::Effect,
+        work::{Failure, Outcome, Seen, Work, see},
+    },
+};
+
+impl<'a> Pass<'a> {
+    /// Nothing is taken yet: the claim has to fall silent for its `wait`, or to be released.
+    pub(super) fn wait_out_claim(&mut self) -> Next {
+        if let Err(message) = self.vault_trusted() {
+            return Next::Stay(message);
+        }
+        let Some(view) = self.seen.claim.clone() else { return Next::Stay("the claim is being read".into()) };
+        if let Some(conflict) = view.conflict {
+            return Next::Stay(conflict);
+        }
+        if view.mine {
+            // A run before this one took the claim and did not come to an end: this one goes on from there.
+            self.status.epoch = view.epoch;
+            return Next::Go("this region holds the claim already".into());
+        }
+        if self.object.spec.initiator == Initiator::Operator && self.recovered() && !view.holder_silent {
+            return Next::Fail("Recovered", "the application answers again, and the holder renews its claim: nothing was moved".into());
+        }
+        if !view.readable {
+            return Next::Stay(format!("the claim cannot be read: {}", view.last_error.as_deref().unwrap_or("no answer")));
+        }
+        // Harmless, and it may take a while: what would be restored is looked up meanwhile.
+        let survey = self.survey();
+        if let Seen::Done(Outcome::Surveyed { chosen: None, passed_over }, _) = survey {
+            let message = format!("there is no good recovery point in the vault, so nothing is taken: {}", passed_over.join("; "));
+            return Next::Fail("NoRecoveryPoint", message);
+        }
+        if view.seizable {
+            if !matches!(survey, Seen::Done(..)) {
+                return Next::Stay(format!("the claim is free; {}", self.survey_message()));
+            }
+            self.status.epoch = Some(view.epoch.unwrap_or(0) + 1);
+            self.status.from.clone_from(&view.holder);
+            return Next::Go("the claim is free to be taken".into());
+        }
+        let holder = view.holder.as_deref().unwrap_or("nobody");
+        if view.holder_silent {
+            let silent = view.silent_for.unwrap_or(0);
+            // Rounded, so that the status is not written each second.
+            return Next::Stay(format!("{holder} has been silent for more than {} s", silent / 10 * 10));
+        }
+        self.wish(Wish::RequestHandover { to: self.seen.region.clone(), run: self.run.name.clone() });
+        Next::Stay(format!("{holder} renews its claim: it is asked to stop the application and to hand over"))
+    }
+
+    fn recovered(&self) -> bool {
+        self.seen.health.as_ref().is_some_and(|it| it.verdict == Verdict::Healthy)
+    }
+
+    /// The intent (the epoch) stands in the status: now it is taken.
+    pub(super) fn seize_claim(&mut self) -> Next {
+        let Some(view) = self.seen.claim.clone() else { return Next::Stay("the claim is being read".into()) };
+        let epoch = self.epoch();
+        if view.mine && view.epoch == Some(epoch) && view.valid {
+            return Next::Go(format!("{} holds the claim with epoch {epoch}", self.seen.region));
+        }
+        if view.epoch.is_some_and(|it| it >= epoch) && !view.mine {
+            let holder = view.holder.as_deref().unwrap_or("another region");
+            return Next::Fail("LostRace", format!("{holder} took the claim with epoch {}", view.epoch.unwrap_or(0)));
+        }
+        if let Some(conflict) = view.conflict {
+            return Next::Stay(conflict);
+        }
+        if !view.mine && !view.seizable && view.readable {
+            return Next::Fail("HolderReturned", "the holder renewed its claim before it was taken: nothing was moved".into());
+        }
+        self.wish(Wish::Seize { epoch });
+        Next::Stay(format!("the claim is being taken with epoch {epoch}"))
+    }
+
+    /// From here on no point of an older epoch enters the catalogue.
+    pub(super) fn seal_catalogue(&mut self) -> Next {
+        self.wish(Wish::Hold);
+        if let Some(lost) = self.claim_lost() {
+            return Next::Fail("LostClaim", lost);
+        }
+        let (vault, application, epoch) = (self.vault_name(), self.key.clone(), self.epoch());
+        let work = Work::SealCatalogue { vault, application, epoch };
+        match self.working(work, "the catalogue is being sealed") {
+            Ok(_) => Next::Go(format!("sealed with epoch {epoch}")),
+            Err(next) => next,
+        }
+    }
+
+    /// The newest good point of those that entered before the seal.
+    pub(super) fn choose_point(&mut self) -> Next {
+        self.wish(Wish::Hold);
+        if let Some(lost) = self.claim_lost() {
+            return Next::Fail("LostClaim", lost);
+        }
+        let begun = self.status.steps.last().map_or(self.now, |it| it.started_at.0);
+        match self.survey() {
+            // One from before the seal may miss the last point: it is asked for again. Steps begin at whole seconds.
+            Seen::Done(_, at) if at < begun + SignedDuration::from_secs(1) => {
+                let work = self.survey_work();
+                self.effects.push(Effect::Begin(Box::new(work)));
+                Next::Stay("the points are being read".into())
+            }
+            Seen::Done(Outcome::Surveyed { chosen: Some(point), passed_over }, _) => {
+                self.status.point = Some(point.id.clone());
+                self.status.consistent_at = Some(whole(point.consistent_at));
+                self.status.passed_over = passed_over.iter().take(20).cloned().collect();
+                Next::Go(format!("{} of {}", point.id, point.consistent_at))
+            }
+            Seen::Done(Outcome::Surveyed { chosen: None, passed_over }, at) => {
+                if at + SignedDuration::from_secs(30) <= self.now {
+                    let work = self.survey_work();
+                    self.effects.push(Effect::Begin(Box::new(work)));
+                }
+                Next::Stay(format!("there is no good recovery point: {}", passed_over.join("; ")))
+            }
+            Seen::Done(..) | Seen::Due(_) | Seen::Waiting(_) => Next::Stay(self.survey_message()),
+        }
+    }
+
+    /// The survey of the points, begun when it is due.
+    pub(super) fn survey(&mut self) -> Seen<'a> {
+        if let Seen::Due(_) = see(&self.seen.works, "SurveyPoints", self.now) {
+            let work = self.survey_work();
+            self.effects.push(Effect::Begin(Box::new(work)));
+        }
+        see(&self.seen.works, "SurveyPoints", self.now)
+    }
+
+    fn survey_work(&self) -> Work {
+        let excluded: BTreeMap<String, String> = self
+            .status
+            .passed_over
+            .iter()
+            .filter_map(|it| it.split_once(": "))
+            .map(|(id, why)| (id.to_owned(), why.to_owned()))
+            .collect();
+        Work::SurveyPoints { vault: self.vault_name(), application: self.key.clone(), excluded }
+    }
+
+    fn survey_message(&self) -> String {
+        match see(&self.seen.works, "SurveyPoints", self.now) {
+            Seen::Due(Some(it)) | Seen::Waiting(Some(it)) => it.message.clone(),
+            Seen::Due(None) | Seen::Waiting(None) | Seen::Done(..) => "the points are being read".to_owned(),
+        }
+    }
+
+    fn vault_trusted(&self) -> Result<(), String> {
+        let name = self.vault_name();
+        let Some(vault) = &self.seen.vault else {
+            return Err(format!("spec.backup.vaults: there is no Vault '{name}' in this cluster"));
+        };
+        let conditions = vault.status.as_ref().map_or(&[][..], |it| &it.conditions);
+        for type_ in [READY, COMPARE_AND_SWAP] {
+            match condition::find(conditions, type_) {
+                Some(it) if it.status == "True" => {}
+                Some(it) => return Err(format!("vault {name}: {}", it.message)),
+                None => return Err(format!("vault {name} was not tested yet")),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn wish(&mut self, wish: Wish) {
+        self.effects.push(Effect::Wish { application: self.key.clone(), wish });
+    }
+
+    /// The outcome of a piece of work, which is begun when it is due.
+    pub(super) fn working(&mut self, work: Work, meanwhile: &str) -> Result<Outcome, Next> {
+        let say = |failure: Option<&Failure>| failure.map_or_else(|| meanwhile.to_owned(), |it| it.message.clone());
+        match see(&self.seen.works, work.name(), self.now) {
+            Seen::Done(outcome, _) => Ok(outcome.clone()),
+            Seen::Waiting(failure) => Err(Next::Stay(say(failure))),
+            Seen::Due(failure) => {
+                let message = say(failure);
+                self.effects.push(Effect::Begin(Box::new(work)));
+                Err(Next::Stay(message))
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The steps that bring the data and the objects back.
+
+use kube::ResourceExt;
+
+use super::{Next, Pass};
+use crate::{
+    api::failover::StepName,
+    core::{
+        claim::Wish,
+        effect::Effect,
+        point::Point,
+        volume_restore::{Restore, Seen as VolumeSeen, Step},
+        work::{Outcome, Seen, Work},
+    },
+};
+
+impl Pass<'_> {
+    /// Stops what may run here, waits until it is saved, and makes every volume equal to the point.
+    pub(super) fn restore_volumes(&mut self) -> Next {
+        self.wish(Wish::Hold);
+        if let Some(lost) = self.claim_lost() {
+            return Next::Fail("LostClaim", lost);
+        }
+        let point = match self.chosen() {
+            Ok(point) => point,
+            Err(next) => return next,
+        };
+        if self.seen.copy.wanted > 0 || self.seen.copy.pods > 0 {
+            self.effects.push(Effect::StopWorkloads { namespace: self.run.namespace.clone() });
+            return Next::Stay("what ran here is being stopped".into());
+        }
+        if let Some(message) = self.unsaved() {
+            return Next::Stay(message);
+        }
+        let vault = match &self.seen.vault {
+            Some(vault) => vault.spec.clone(),
+            None => return Next::Stay("the Vault object is gone".into()),
+        };
+        let nothing = VolumeSeen::default();
+        let (mut going, application) = (Vec::new(), self.application.name_any());
+        for volume in &point.volumes {
+            let restore = Restore {
+                run: &self.run,
+                movers: &self.seen.movers,
+                application: &application,
+                vault: &vault,
+                volume,
+                seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
+                deadline: 24 * 3_600,
+            };
+            let (step, effects) = restore.next();
+            self.effects.extend(effects);
+            match step {
+                Step::Done => {}
+                Step::Going(what) | Step::Failed(what) => going.push(format!("{}: {what}", volume.claim)),
+                Step::Corrupt(why) => return self.pass_over(&point, &volume.claim, &why),
+            }
+        }
+        match going.is_empty() {
+            true => Next::Go(format!("{} volumes are as in {}", point.volumes.len(), point.id)),
+            false => Next::Stay(going.join("; ")),
+        }
+    }
+
+    /// The point's data is bad: an older one is chosen.
+    fn pass_over(&mut self, point: &Point, claim: &str, why: &str) -> Next {
+        let reason = format!("volume {claim}: {why}");
+        self.status.passed_over.push(format!("{}: {reason}", point.id));
+        let made: Vec<_> = self.seen.made.iter().filter(|it| it.kind == "Job").cloned().map(Effect::Delete).collect();
+        self.effects = made;
+        Next::Back(StepName::ChoosePoint, format!("{} is passed over: {reason}", point.id))
+    }
+
+    /// The point that was chosen: from the survey, which is made again after a restart of the operator.
+    fn chosen(&mut self) -> Result<Point, Next> {
+        let wanted = self.status.point.clone().unwrap_or_default();
+        match self.survey() {
+            Seen::Done(Outcome::Surveyed { chosen: Some(point), .. }, _) if point.id == wanted => Ok(point.as_ref().clone()),
+            Seen::Done(Outcome::Surveyed { .. }, _) => {
+                Err(Next::Back(StepName::ChoosePoint, format!("{wanted} is no longer the newest good point")))
+            }
+            Seen::Done(..) | Seen::Due(_) | Seen::Waiting(_) => Err(Next::Stay("the point is being read".into())),
+        }
+    }
+
+    /// What this region had written before is saved as a branch before anything is written over.
+    fn unsaved(&self) -> Option<String> {
+        let fence = self.application.status.as_ref()?.fence.as_ref()?;
+        let first = self.seen.volumes.values().any(|it| it.tenant.as_ref().is_some_and(|it| it.bound));
+        let worked = self.seen.volumes.values().any(|it| {
+            it.volume.as_ref().is_some_and(|it| {
+                it.annotations.get(crate::core::volume_restore::WORKED_ON_BY) == Some(&self.run.uid)
+            })
+        });
+        (first && !worked && fence.branch.is_none())
+            .then(|| "what this region's volumes hold is being saved as a branch first".to_owned())
+    }
+
+    /// Objects, workloads last; then everything is started.
+    pub(super) fn restore_objects(&mut self) -> Next {
+        self.wish(Wish::Hold);
+        if let Some(lost) = self.claim_lost() {
+            return Next::Fail("LostClaim", lost);
+        }
+        let point = match self.chosen() {
+            Ok(point) => point,
+            Err(next) => return next,
+        };
+        let work = Work::RestoreObjects {
+            vault: self.vault_name(),
+            application: self.key.clone(),
+            manifest: point.objects.manifest.clone(),
+            epoch: self.epoch(),
+        };
+        match self.working(work, "the objects are being restored") {
+            Ok(Outcome::ObjectsRestored { restored, not_restored }) => {
+                self.status.not_restored = not_restored.iter().take(100).cloned().collect();
+                Next::Go(format!("{restored} objects are as in the point, {} are not", not_restored.len()))
+            }
+            Ok(_) => Next::Stay("the objects are being restored".into()),
+            Err(next) => next,
+        }
+    }
+}

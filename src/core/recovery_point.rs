@@ -1,0 +1,541 @@
+//! What to do about a `RecoveryPoint`: snapshots and objects, movers, the point, the catalogue, and the tidying up.
+//!
+//! Which moment is due is decided by `core::application`; what a mover does is `mover`.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{
+    child::{Run, claim_key, content_key, snapshot_key},
+    claim::view::View,
+    condition::{self, Finding, READY, SUCCEEDED, Truth},
+    effect::{Decision, Effect, ObjectKey},
+    mover_job::{DATA, Mount, Mover, MoverSettings},
+    mover_task::{Report, Task},
+    point::{FORMAT, Objects, Point, Volume},
+    work::{AppKey, Outcome, Seen, Work, Works, see},
+};
+use crate::api::{
+    application::{ProtectedApplication, VolumeMethod},
+    recovery_point::{ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
+    vault::Vault,
+};
+
+/// How often a run in progress is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// The shortest deadline of a run, in seconds.
+const PATIENCE: u64 = 30 * 60;
+
+/// Everything that is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The operator's region.
+    pub region: String,
+    /// What movers have in common.
+    pub movers: Option<MoverSettings>,
+    /// The application.
+    pub application: Option<Arc<ProtectedApplication>>,
+    /// Its vault.
+    pub vault: Option<Arc<Vault>>,
+    /// Its claim.
+    pub claim: Option<View>,
+    /// The namespace's claims that are bound.
+    pub sources: Vec<Source>,
+    /// The `VolumeSnapshotClass` for each CSI driver.
+    pub snapshot_classes: BTreeMap<String, String>,
+    /// The tenant's snapshots of this run, by claim.
+    pub snapshots: BTreeMap<String, SnapshotSeen>,
+    /// The movers of this run, by claim.
+    pub jobs: BTreeMap<String, JobSeen>,
+    /// Everything that stands in the cluster for this run.
+    pub made: Vec<ObjectKey>,
+    /// Work in progress.
+    pub works: Works,
+}
+
+/// A bound `PersistentVolumeClaim` of the application.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub claim: String,
+    /// Requested size, as a Kubernetes quantity.
+    pub size: String,
+    /// Its storage class.
+    pub storage_class: Option<String>,
+    /// Its access modes.
+    pub access_modes: Vec<String>,
+    /// Whether it is a file system (and not a block device).
+    pub filesystem: bool,
+    /// The `PersistentVolume`.
+    pub volume: String,
+    /// The CSI driver, if it is one's.
+    pub driver: Option<String>,
+    /// A path on the node for volumes that are one: `hostPath`, `local`.
+    pub node_path: Option<String>,
+    /// A running pod that mounts it.
+    pub mounted_by: Option<Mounting>,
+}
+
+/// A running pod that mounts a claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mounting {
+    /// Its uid.
+    pub pod_uid: String,
+    /// Its node.
+    pub node: String,
+}
+
+/// A `VolumeSnapshot` of this run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotSeen {
+    /// The driver's handle, once it is ready to be used.
+    pub handle: Option<String>,
+    /// The instant of its data.
+    pub taken_at: Option<Timestamp>,
+    /// What the driver says is wrong.
+    pub error: Option<String>,
+}
+
+/// A mover's Job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobSeen {
+    /// It goes on; what it waits for, if it waits.
+    Running(Option<String>),
+    /// It ended well.
+    Succeeded(Box<Report>),
+    /// It ended badly.
+    Failed {
+        /// Why.
+        message: String,
+        /// Whether the repository's data is bad: another try would find the same.
+        corrupt: bool,
+    },
+}
+
+/// Decides what to do about `point`.
+#[must_use]
+pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decision<RecoveryPointStatus> {
+    let mut status = point.status.clone().unwrap_or_default();
+    status.observed_generation = point.metadata.generation;
+    if condition::ended(&status.conditions) {
+        return tidy(status, seen);
+    }
+    let run = Run {
+        namespace: point.namespace().unwrap_or_default(),
+        name: point.name_any(),
+        uid: point.uid().unwrap_or_default(),
+    };
+    let (Some(application), Some(movers)) = (seen.application.as_deref(), seen.movers.as_ref()) else {
+        let message = format!(
+            "spec.application: there is no ProtectedApplication '{}' in namespace {}",
+            point.spec.application, run.namespace
+        );
+        return end(point, status, seen, Ending::Failed("NoApplication", message), now);
+    };
+    let pass = Pass { point, run: &run, application, movers, seen, now };
+    if status.id.is_none() { pass.begin(status) } else { pass.go_on(status) }
+}
+
+/// How a run ends.
+enum Ending {
+    Stored,
+    Partial(String),
+    Failed(&'static str, String),
+}
+
+/// What one pass has at hand.
+struct Pass<'a> {
+    point: &'a RecoveryPoint,
+    run: &'a Run,
+    application: &'a ProtectedApplication,
+    movers: &'a MoverSettings,
+    seen: &'a Observed,
+    now: Timestamp,
+}
+
+impl Pass<'_> {
+    /// Writes down the name and what will be read, and touches nothing yet.
+    fn begin(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
+        let branch = self.point.spec.purpose == Purpose::Branch;
+        let Some(view) = &self.seen.claim else { return self.wait(status, "ClaimUnknown", "the claim was not read yet") };
+        if let Some(reason) = self.vault_hindrance() {
+            return self.wait(status, "VaultNotReady", reason);
+        }
+        if !branch && !view.mine {
+            let holder = view.holder.as_deref().unwrap_or("no region");
+            let message = format!("{holder} holds the claim: make the RecoveryPoint in the cluster of the active region");
+            return end(self.point, status, self.seen, Ending::Failed("NotActive", message), self.now);
+        }
+        if !branch && !view.valid {
+            return self.wait(status, "ClaimNotProven", "this region cannot prove its claim at the moment");
+        }
+        let epoch = view.epoch.unwrap_or(0);
+        status.id = Some(identify(epoch, &self.run.uid, self.now));
+        status.epoch = Some(epoch);
+        status.started_at = Some(Time(self.now));
+        status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).collect();
+        self.wait(status, "Preparing", "the volumes and objects of this moment are about to be read")
+    }
+
+    fn planned(&self, source: &Source) -> VolumeInPoint {
+        let class = source.driver.as_ref().and_then(|it| self.seen.snapshot_classes.get(it));
+        let (driver, direct) = (source.driver.as_deref().unwrap_or("no CSI driver"), self.movers.direct);
+        let (method, failure) = match (self.application.spec.backup.volumes.method, class) {
+            _ if !source.filesystem => {
+                (String::new(), Some("volumeMode Block cannot be read yet: only Filesystem volumes can".to_owned()))
+            }
+            (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) => ("Snapshot".to_owned(), None),
+            (VolumeMethod::Snapshot, None) => {
+                ("Snapshot".to_owned(), Some(format!("backup.volumes.method is Snapshot, but there is no VolumeSnapshotClass for {driver}")))
+            }
+            (VolumeMethod::Auto | VolumeMethod::Direct, _) if !direct => {
+                ("Direct".to_owned(), Some("direct movers are switched off: set movers.direct.enabled of the chart, or use a driver with snapshots".to_owned()))
+            }
+            (VolumeMethod::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
+            (VolumeMethod::Direct, _) => ("Direct".to_owned(), None),
+        };
+        VolumeInPoint { claim: source.claim.clone(), method, failure, ..VolumeInPoint::default() }
+    }
+
+    fn go_on(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
+        let mut effects = Vec::new();
+        let age = status.started_at.as_ref().map_or(0, |it| self.now.as_second() - it.0.as_second());
+        let patience = PATIENCE.max(4 * self.application.spec.objectives.rpo.as_secs());
+        if age > i64::try_from(patience).unwrap_or(i64::MAX) {
+            let message = format!("not finished after {patience} s: {}", self.waiting_for(&status));
+            return end(self.point, status, self.seen, Ending::Failed("DeadlineExceeded", message), self.now);
+        }
+        let captured = self.capture(&mut status, &mut effects);
+        let mut volumes = std::mem::take(&mut status.volumes);
+        for volume in volumes.iter_mut().filter(|it| it.snapshot.is_none() && it.failure.is_none()) {
+            self.advance(volume, patience, &mut effects);
+        }
+        status.volumes = volumes;
+        status.bytes = Some(status.volumes.iter().map(|it| it.bytes).sum::<u64>() + status.objects.as_ref().map_or(0, |it| it.bytes));
+        let read = captured.is_some() && status.volumes.iter().all(|it| it.snapshot.is_some() || it.failure.is_some());
+        let Some(captured_at) = captured.filter(|_| read) else {
+            let message = self.waiting_for(&status);
+            let mut decision = self.wait(status, "Reading", message);
+            decision.effects = effects;
+            return decision;
+        };
+        let instants = status.volumes.iter().filter_map(|it| it.consistent_at.as_ref().map(|at| at.0));
+        status.consistent_at = Some(Time(instants.fold(captured_at, Timestamp::min)));
+        self.commit(status)
+    }
+
+    /// The objects of the moment. Their instant, once they are stored.
+    fn capture(&self, status: &mut RecoveryPointStatus, effects: &mut Vec<Effect>) -> Option<Timestamp> {
+        match see(&self.seen.works, "Capture", self.now) {
+            Seen::Done(Outcome::Captured { objects, at, failed, left_out }, _) => {
+                status.objects = Some(ObjectsInPoint {
+                    manifest: objects.manifest.clone(),
+                    count: objects.count,
+                    bytes: objects.bytes,
+                    failed: failed.iter().take(100).cloned().collect(),
+                    left_out: left_out.clone(),
+                });
+                Some(*at)
+            }
+            Seen::Due(_) => {
+                effects.push(Effect::Begin(Box::new(Work::Capture { vault: self.vault_name(), application: self.app() })));
+                None
+            }
+            Seen::Waiting(_) | Seen::Done(..) => None,
+        }
+    }
+
+    /// One volume's next step: snapshot, then mover, then its report.
+    fn advance(&self, volume: &mut VolumeInPoint, patience: u64, effects: &mut Vec<Effect>) {
+        let Some(source) = self.seen.sources.iter().find(|it| it.claim == volume.claim) else {
+            volume.failure = Some("the claim was deleted while it was being read".to_owned());
+            return;
+        };
+        match self.seen.jobs.get(&volume.claim) {
+            Some(JobSeen::Succeeded(report)) => return record(volume, report),
+            Some(JobSeen::Failed { message, .. }) => {
+                volume.failure = Some(message.clone());
+                return;
+            }
+            Some(JobSeen::Running(_)) => return,
+            None => {}
+        }
+        if volume.method == "Snapshot" {
+            self.advance_snapshot(volume, source, patience, effects);
+        } else {
+            self.advance_direct(volume, source, patience, effects);
+        }
+    }
+
+    fn advance_snapshot(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {
+        let name = self.run.derived(&volume.claim);
+        let snapshot = self.seen.snapshots.get(&volume.claim).cloned().unwrap_or_default();
+        let (Some(handle), Some(taken_at)) = (&snapshot.handle, snapshot.taken_at) else {
+            let driver = source.driver.as_deref().unwrap_or_default();
+            let Some(class) = self.seen.snapshot_classes.get(driver) else {
+                volume.failure = Some(format!("the VolumeSnapshotClass of {driver} is gone"));
+                return;
+            };
+            let key = snapshot_key(&self.run.namespace, &name);
+            let spec = json!({"volumeSnapshotClassName": class, "source": {"persistentVolumeClaimName": volume.claim}});
+            effects.push(Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec})))));
+            return;
+        };
+        volume.consistent_at = Some(Time(taken_at));
+        let home = &self.movers.namespace;
+        let content = json!({
+            "deletionPolicy": "Retain",
+            "driver": source.driver,
+            "source": {"snapshotHandle": handle},
+            "sourceVolumeMode": "Filesystem",
+            "volumeSnapshotRef": {"namespace": home, "name": name},
+        });
+        let snapshot = json!({"source": {"volumeSnapshotContentName": name}});
+        let claim = json!({
+            "storageClassName": source.storage_class,
+            "accessModes": source.access_modes,
+            "resources": {"requests": {"storage": source.size}},
+            "dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name},
+        });
+        let objects = [(content_key(&name), content), (snapshot_key(home, &name), snapshot), (claim_key(home, &name), claim)];
+        for (key, spec) in objects {
+            effects.push(Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec})))));
+        }
+        let mount = Mount::Claim { name, read_only: true };
+        effects.push(self.mover(volume, mount, DATA.to_owned(), patience));
+    }
+
+    fn advance_direct(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {
+        let Some(pod) = &source.mounted_by else {
+            effects.push(self.holding_pod(volume));
+            return;
+        };
+        // From here on the data changes under the reader: the RPO counts from the moment the reading began.
+        volume.consistent_at.get_or_insert(Time(self.now));
+        let path = match (&source.driver, &source.node_path) {
+            (Some(_), _) => {
+                let root = &self.movers.kubelet_root;
+                format!("{root}/pods/{}/volumes/kubernetes.io~csi/{}/mount", pod.pod_uid, source.volume)
+            }
+            (None, Some(path)) => path.clone(),
+            (None, None) => {
+                volume.failure = Some(format!("volume {} is neither CSI, local nor hostPath: it cannot be read directly", source.volume));
+                return;
+            }
+        };
+        effects.push(self.mover(volume, Mount::Node { node: pod.node.clone(), path }, DATA.to_owned(), patience));
+    }
+
+    /// A volume that no pod mounts is mounted by a short pod of its own, in the application's namespace, that holds
+    /// no credentials and does nothing.
+    fn holding_pod(&self, volume: &VolumeInPoint) -> Effect {
+        let key = super::child::key("v1", "Pod", Some(&self.run.namespace), &self.run.derived(&volume.claim));
+        let spec = json!({
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 1,
+            "activeDeadlineSeconds": PATIENCE,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "hold", "image": self.movers.image, "args": ["hold"],
+                "volumeMounts": [{"name": "data", "mountPath": DATA, "readOnly": true}],
+                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+            }],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": volume.claim}}],
+        });
+        Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec}))))
+    }
+
+    fn mover(&self, volume: &VolumeInPoint, mount: Mount, source: String, deadline: u64) -> Effect {
+        let task = Task::Backup {
+            namespace: self.run.namespace.clone(),
+            application: self.application.name_any(),
+            source,
+            host: self.seen.region.clone(),
+            label: volume.claim.clone(),
+            tags: Vec::new(),
+            point: self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default(),
+            parent: None,
+        };
+        let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
+        let mover =
+            Mover { settings: self.movers, run: self.run, claim: &volume.claim, task: &task, mount, vault, deadline };
+        Effect::Apply(Box::new(mover.job()))
+    }
+
+    /// Everything is read: the point is written, and entered.
+    fn commit(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
+        match see(&self.seen.works, "CommitPoint", self.now) {
+            Seen::Done(..) => {
+                let missing = missing(&status);
+                let ending = if missing.is_empty() { Ending::Stored } else { Ending::Partial(missing.join("; ")) };
+                end(self.point, status, self.seen, ending, self.now)
+            }
+            Seen::Due(Some(failure)) | Seen::Waiting(Some(failure)) if failure.lasting => {
+                let ending = Ending::Failed(failure.reason, failure.message.clone());
+                end(self.point, status, self.seen, ending, self.now)
+            }
+            Seen::Waiting(failure) => {
+                let message = failure.map_or("the point is being entered in the catalogue".to_owned(), |it| it.message.clone());
+                self.wait(status, "Entering", message)
+            }
+            Seen::Due(_) => {
+                let point = Box::new(self.stored(&status));
+                let vault = self.vault_name();
+                let mut decision = self.wait(status, "Entering", "the point is being entered in the catalogue");
+                decision.effects.push(Effect::Begin(Box::new(Work::CommitPoint { vault, point })));
+                decision
+            }
+        }
+    }
+
+    /// The point as it is written in the vault.
+    fn stored(&self, status: &RecoveryPointStatus) -> Point {
+        let objects = status.objects.clone().unwrap_or_default();
+        let volume = |it: &VolumeInPoint| {
+            let source = self.seen.sources.iter().find(|source| source.claim == it.claim)?;
+            Some(Volume {
+                claim: it.claim.clone(),
+                snapshot: it.snapshot.clone()?,
+                size: source.size.clone(),
+                storage_class: source.storage_class.clone(),
+                access_modes: source.access_modes.clone(),
+                files: it.files,
+                bytes: it.bytes,
+            })
+        };
+        Point {
+            format: FORMAT,
+            id: status.id.clone().unwrap_or_default(),
+            namespace: self.run.namespace.clone(),
+            application: self.application.name_any(),
+            epoch: status.epoch.unwrap_or(0),
+            region: self.seen.region.clone(),
+            branch: self.point.spec.purpose == Purpose::Branch,
+            consistent_at: status.consistent_at.as_ref().map_or(self.now, |it| it.0),
+            // Not `now`: a repeated commit must write the same bytes under the same name.
+            created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
+            objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
+            volumes: status.volumes.iter().filter_map(volume).collect(),
+            missing: missing(status),
+        }
+    }
+
+    fn waiting_for(&self, status: &RecoveryPointStatus) -> String {
+        let mut all: Vec<String> = Vec::new();
+        if status.objects.is_none() {
+            all.push(match see(&self.seen.works, "Capture", self.now) {
+                Seen::Due(Some(failure)) | Seen::Waiting(Some(failure)) => format!("objects: {}", failure.message),
+                _ => "objects are being read".to_owned(),
+            });
+        }
+        for volume in status.volumes.iter().filter(|it| it.snapshot.is_none() && it.failure.is_none()) {
+            let snapshot = self.seen.snapshots.get(&volume.claim);
+            let why = match self.seen.jobs.get(&volume.claim) {
+                Some(JobSeen::Running(Some(why))) => why.clone(),
+                Some(_) => "is being copied".to_owned(),
+                None => snapshot.and_then(|it| it.error.clone()).unwrap_or("is being snapshotted or mounted".to_owned()),
+            };
+            all.push(format!("volume {}: {why}", volume.claim));
+        }
+        all.join("; ")
+    }
+
+    fn vault_hindrance(&self) -> Option<String> {
+        let name = self.vault_name();
+        let Some(vault) = &self.seen.vault else { return Some(format!("spec.backup.vaults: there is no Vault '{name}'")) };
+        let conditions = vault.status.as_ref().map_or(&[][..], |it| &it.conditions);
+        match condition::find(conditions, READY) {
+            Some(ready) if ready.status == "True" => None,
+            Some(ready) => Some(format!("vault {name}: {}", ready.message)),
+            None => Some(format!("vault {name} was not tested yet")),
+        }
+    }
+
+    fn vault_name(&self) -> String {
+        self.application.spec.backup.vaults.first().cloned().unwrap_or_default()
+    }
+
+    fn app(&self) -> AppKey {
+        AppKey { namespace: self.run.namespace.clone(), name: self.application.name_any() }
+    }
+
+    fn wait(&self, mut status: RecoveryPointStatus, reason: &'static str, message: impl Into<String>) -> Decision<RecoveryPointStatus> {
+        let finding = Finding::new(SUCCEEDED, Truth::Unknown, reason, message);
+        let generation = self.point.metadata.generation;
+        status.conditions = condition::conditions(&status.conditions, vec![finding], generation, self.now);
+        Decision { status, effects: Vec::new(), recheck: Some(LOOK) }
+    }
+}
+
+/// Takes over what a mover reported.
+fn record(volume: &mut VolumeInPoint, report: &Report) {
+    volume.files = report.files;
+    volume.bytes = report.bytes;
+    volume.added_bytes = report.added_bytes;
+    volume.duration_seconds = report.duration_seconds;
+    volume.unreadable = report.unreadable;
+    volume.unreadable_files.clone_from(&report.unreadable_files);
+    match &report.snapshot {
+        Some(snapshot) => volume.snapshot = Some(snapshot.clone()),
+        None => volume.failure = Some("the mover ended without a snapshot".to_owned()),
+    }
+}
+
+/// What is not in the point, for people.
+fn missing(status: &RecoveryPointStatus) -> Vec<String> {
+    let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
+        Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
+        None if it.unreadable > 0 => Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable)),
+        None => None,
+    });
+    let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
+    volumes.chain(kinds).collect()
+}
+
+/// `<epoch, 10 digits>-<ULID>`: the time and a digest of the run, so that a repeated pass finds the same.
+fn identify(epoch: u64, uid: &str, now: Timestamp) -> String {
+    let digest = Sha256::digest(uid);
+    let random = digest.iter().take(10).fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte));
+    let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    format!("{epoch:010}-{}", ulid::Ulid::from_parts(millis, random))
+}
+
+fn end(
+    point: &RecoveryPoint,
+    mut status: RecoveryPointStatus,
+    seen: &Observed,
+    ending: Ending,
+    now: Timestamp,
+) -> Decision<RecoveryPointStatus> {
+    let id = status.id.clone().unwrap_or_default();
+    let (finding, event) = match ending {
+        Ending::Stored => (Finding::new(SUCCEEDED, true, "Stored", format!("{id} is in the vault")), None),
+        Ending::Partial(missing) => {
+            let note = format!("{id} is in the vault, but does not count for the RPO: {missing}");
+            (Finding::new(SUCCEEDED, false, "Partial", note.clone()), Some(Effect::warn("RecoveryPointPartial", note)))
+        }
+        Ending::Failed(reason, message) => {
+            (Finding::new(SUCCEEDED, false, reason, message.clone()), Some(Effect::warn("RecoveryPointFailed", message)))
+        }
+    };
+    status.finished_at = Some(Time(now));
+    status.duration_seconds = status.started_at.as_ref().map(|it| u64::try_from(now.as_second() - it.0.as_second()).unwrap_or(0));
+    status.conditions = condition::conditions(&status.conditions, vec![finding], point.metadata.generation, now);
+    let mut decision = tidy(status, seen);
+    decision.effects.extend(event);
+    decision
+}
+
+/// Deletes what stands in the cluster for a run that has ended, until nothing does.
+fn tidy(status: RecoveryPointStatus, seen: &Observed) -> Decision<RecoveryPointStatus> {
+    let effects: Vec<_> = seen.made.iter().cloned().map(Effect::Delete).collect();
+    let recheck = (!effects.is_empty()).then_some(LOOK * 2);
+    Decision { status, effects, recheck }
+}

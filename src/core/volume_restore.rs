@@ -1,0 +1,277 @@
+//! Bringing one volume back: from a snapshot in the repository into the tenant's `PersistentVolumeClaim`.
+//!
+//! The data is written into a volume that is bound to a claim in the operator's namespace, where the mover runs; then
+//! the volume is handed to the tenant's claim. A volume that the tenant's claim has already is taken over first, so
+//! that only what differs is transferred. A volume is made safe (`Retain`) before the claim on it is deleted.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{
+    child::{CLAIM, MANAGED_BY, Run, claim_key, job_key},
+    effect::Effect,
+    mover_job::{DATA, Mount, Mover, MoverSettings},
+    mover_task::Task,
+    point::Volume,
+    recovery_point::JobSeen,
+};
+use crate::api::vault::VaultSpec;
+
+/// On a `PersistentVolume`: the run that works on it.
+pub const WORKED_ON_BY: &str = "reprise.dev/restored-by";
+/// On a `PersistentVolume`: the snapshot that it was made equal to.
+pub const RESTORED_FROM: &str = "reprise.dev/restored-from";
+/// On a `PersistentVolume`: the reclaim policy it had before.
+pub const RECLAIM_POLICY: &str = "reprise.dev/reclaim-policy";
+
+/// What was found of one volume.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// The tenant's claim.
+    pub tenant: Option<ClaimSeen>,
+    /// The operator's claim.
+    pub own: Option<ClaimSeen>,
+    /// The volume: the one marked with this run, or else the one that a claim is bound to.
+    pub volume: Option<VolumeSeen>,
+    /// The mover.
+    pub job: Option<JobSeen>,
+    /// Whether the storage class of the point is here.
+    pub class_present: bool,
+}
+
+/// A `PersistentVolumeClaim`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimSeen {
+    /// The volume it is bound to, or asks for.
+    pub volume: Option<String>,
+    /// Whether it is bound.
+    pub bound: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Its storage class.
+    pub storage_class: Option<String>,
+}
+
+/// A `PersistentVolume`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeSeen {
+    /// Its name.
+    pub name: String,
+    /// Its reclaim policy.
+    pub reclaim: String,
+    /// The claim it is for: namespace, name, and whether a uid stands with it.
+    pub claim: Option<(String, String, bool)>,
+    /// Its storage class.
+    pub storage_class: Option<String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its resource version.
+    pub resource_version: Option<String>,
+}
+
+/// One volume to be brought back.
+pub struct Restore<'a> {
+    /// The run.
+    pub run: &'a Run,
+    /// What movers have in common.
+    pub movers: &'a MoverSettings,
+    /// The application's name.
+    pub application: &'a str,
+    /// The vault.
+    pub vault: &'a VaultSpec,
+    /// The volume, as it stands in the point.
+    pub volume: &'a Volume,
+    /// What was found.
+    pub seen: &'a Seen,
+    /// Seconds after which Kubernetes ends the mover.
+    pub deadline: u64,
+}
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on; what is being done.
+    Going(String),
+    /// The tenant's claim has the data.
+    Done,
+    /// The repository's data is bad: the point must be passed over.
+    Corrupt(String),
+    /// The mover failed; it is run again.
+    Failed(String),
+}
+
+impl Restore<'_> {
+    /// The next step, and what it takes.
+    #[must_use]
+    pub fn next(&self) -> (Step, Vec<Effect>) {
+        let seen = self.seen;
+        let marked = seen.volume.as_ref().filter(|it| it.annotations.get(WORKED_ON_BY) == Some(&self.run.uid));
+        match (marked, &seen.tenant) {
+            (Some(volume), _) if volume.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => self.hand_over(volume),
+            (Some(volume), _) => self.fill(volume),
+            (None, Some(tenant)) if tenant.bound => self.take_over(),
+            // A claim that never got a volume holds nothing.
+            (None, Some(_)) => (Step::Going("the unbound claim is deleted".into()), vec![Effect::Delete(self.tenant_key())]),
+            (None, None) => self.make(),
+        }
+    }
+
+    /// Marks the volume that the tenant's claim is bound to: from here on it is kept whatever happens to the claim.
+    fn take_over(&self) -> (Step, Vec<Effect>) {
+        let Some(volume) = &self.seen.volume else { return (Step::Going("the volume is looked up".into()), Vec::new()) };
+        let patch = json!({
+            "metadata": {"annotations": self.mark(volume)},
+            "spec": {"persistentVolumeReclaimPolicy": "Retain"},
+        });
+        (Step::Going("the existing volume is taken over".into()), vec![self.patch(volume, patch)])
+    }
+
+    fn mark(&self, volume: &VolumeSeen) -> serde_json::Value {
+        // A run before this one may have left its own `Retain` behind: the policy of old is the one it wrote down.
+        let reclaim = volume.annotations.get(RECLAIM_POLICY).unwrap_or(&volume.reclaim);
+        json!({WORKED_ON_BY: self.run.uid, RECLAIM_POLICY: reclaim, RESTORED_FROM: null})
+    }
+
+    /// No volume yet: the operator's claim makes one, and the mover's pod has it bound.
+    fn make(&self) -> (Step, Vec<Effect>) {
+        let name = self.run.derived(&self.volume.claim);
+        if let Some(own) = self.seen.own.as_ref().filter(|it| it.bound) {
+            let Some(volume) = self.seen.volume.as_ref().filter(|it| Some(&it.name) == own.volume.as_ref()) else {
+                return (Step::Going("the new volume is looked up".into()), Vec::new());
+            };
+            let patch = json!({"metadata": {"annotations": self.mark(volume)}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+            return (Step::Going("the new volume is bound".into()), vec![self.patch(volume, patch)]);
+        }
+        let mut spec = json!({"accessModes": self.volume.access_modes, "resources": {"requests": {"storage": self.volume.size}}});
+        // A class that this region does not have is replaced by the region's default.
+        if self.seen.class_present {
+            spec["storageClassName"] = json!(self.volume.storage_class);
+        }
+        let key = claim_key(&self.movers.namespace, &name);
+        let claim = self.run.object(&key, &self.volume.claim, json!({"spec": spec}));
+        // The mover is made at once: with WaitForFirstConsumer it is what has the volume made.
+        (Step::Going("a new volume is made".into()), vec![Effect::Apply(Box::new(claim)), self.mover()])
+    }
+
+    /// The volume is this run's: the operator's claim gets it, and the mover fills it.
+    fn fill(&self, volume: &VolumeSeen) -> (Step, Vec<Effect>) {
+        let name = self.run.derived(&self.volume.claim);
+        let home = &self.movers.namespace;
+        if self.seen.tenant.as_ref().is_some_and(|it| it.volume.as_ref() == Some(&volume.name)) {
+            if volume.reclaim != "Retain" {
+                return self.take_over();
+            }
+            return (Step::Going("the claim is taken off the volume".into()), vec![Effect::Delete(self.tenant_key())]);
+        }
+        if !self.given_to(volume, home, &name) {
+            return (Step::Going("the volume is given to the mover".into()), vec![self.give(volume, home, &name)]);
+        }
+        match &self.seen.job {
+            Some(JobSeen::Succeeded(report)) => {
+                let note = format!("{} files restored", report.files);
+                let patch = json!({"metadata": {"annotations": {RESTORED_FROM: self.volume.snapshot}}});
+                (Step::Going(note), vec![self.patch(volume, patch)])
+            }
+            Some(JobSeen::Failed { message, corrupt: true }) => (Step::Corrupt(message.clone()), Vec::new()),
+            Some(JobSeen::Failed { message, corrupt: false }) => {
+                (Step::Failed(message.clone()), vec![Effect::Delete(job_key(home, &name))])
+            }
+            Some(JobSeen::Running(why)) => {
+                (Step::Going(why.clone().unwrap_or_else(|| "the data is being restored".into())), Vec::new())
+            }
+            None => {
+                let claim = self.bound_claim(home, &name, volume);
+                (Step::Going("the mover is started".into()), vec![claim, self.mover()])
+            }
+        }
+    }
+
+    /// The data is there: the tenant's claim gets the volume.
+    fn hand_over(&self, volume: &VolumeSeen) -> (Step, Vec<Effect>) {
+        let (name, home) = (self.run.derived(&self.volume.claim), &self.movers.namespace);
+        let (space, claim) = (&self.run.namespace, &self.volume.claim);
+        if self.seen.job.is_some() || self.seen.own.is_some() {
+            let effects = vec![Effect::Delete(job_key(home, &name)), Effect::Delete(claim_key(home, &name))];
+            return (Step::Going("the mover is tidied away".into()), effects);
+        }
+        if !self.given_to(volume, space, claim) {
+            return (Step::Going("the volume is given to the application".into()), vec![self.give(volume, space, claim)]);
+        }
+        if !self.seen.tenant.as_ref().is_some_and(|it| it.bound) {
+            return (Step::Going("the claim is bound".into()), vec![self.bound_claim(space, claim, volume)]);
+        }
+        let policy = volume.annotations.get(RECLAIM_POLICY).cloned().unwrap_or_else(|| "Retain".to_owned());
+        if volume.reclaim != policy {
+            let patch = json!({"spec": {"persistentVolumeReclaimPolicy": policy}});
+            return (Step::Going("the reclaim policy is put back".into()), vec![self.patch(volume, patch)]);
+        }
+        (Step::Done, Vec::new())
+    }
+
+    fn given_to(&self, volume: &VolumeSeen, namespace: &str, name: &str) -> bool {
+        let bound = self.claim_uid_is_current(namespace);
+        volume.claim.as_ref().is_some_and(|(space, claim, uid)| space == namespace && claim == name && (bound || !uid))
+    }
+
+    /// Whether the claim that a volume names is there: a uid of a deleted claim keeps a volume `Released` for ever.
+    fn claim_uid_is_current(&self, namespace: &str) -> bool {
+        let claim = if namespace == self.movers.namespace { &self.seen.own } else { &self.seen.tenant };
+        claim.is_some()
+    }
+
+    /// Makes the volume available to one claim only.
+    fn give(&self, volume: &VolumeSeen, namespace: &str, name: &str) -> Effect {
+        let claim = json!({
+            "namespace": namespace, "name": name, "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "uid": null, "resourceVersion": null,
+        });
+        self.patch(volume, json!({"spec": {"claimRef": claim}}))
+    }
+
+    fn bound_claim(&self, namespace: &str, name: &str, volume: &VolumeSeen) -> Effect {
+        let spec = json!({
+            "volumeName": volume.name,
+            "storageClassName": volume.storage_class.clone().unwrap_or_default(),
+            "accessModes": self.volume.access_modes,
+            "resources": {"requests": {"storage": self.volume.size}},
+        });
+        let key = claim_key(namespace, name);
+        let mut object = self.run.object(&key, &self.volume.claim, json!({"spec": spec}));
+        if namespace == self.run.namespace {
+            // It is the tenant's from now on: what tidies up after runs must not find it.
+            object.metadata.labels = None;
+            object.metadata.annotations = None;
+        }
+        Effect::Apply(Box::new(object))
+    }
+
+    fn mover(&self) -> Effect {
+        let task = Task::Restore {
+            namespace: self.run.namespace.clone(),
+            application: self.application.to_owned(),
+            snapshot: self.volume.snapshot.clone(),
+            target: DATA.to_owned(),
+        };
+        let mover = Mover {
+            settings: self.movers,
+            run: self.run,
+            claim: &self.volume.claim,
+            task: &task,
+            mount: Mount::Claim { name: self.run.derived(&self.volume.claim), read_only: false },
+            vault: self.vault,
+            deadline: self.deadline,
+        };
+        Effect::Apply(Box::new(mover.job()))
+    }
+
+    fn patch(&self, volume: &VolumeSeen, mut patch: serde_json::Value) -> Effect {
+        patch["metadata"]["labels"] = json!({MANAGED_BY.0: MANAGED_BY.1});
+        patch["metadata"]["annotations"][CLAIM] = json!(self.volume.claim);
+        Effect::PatchVolume { name: volume.name.clone(), patch, resource_version: volume.resource_version.clone() }
+    }
+
+    fn tenant_key(&self) -> super::effect::ObjectKey {
+        claim_key(&self.run.namespace, &self.volume.claim)
+    }
+}

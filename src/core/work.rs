@@ -1,0 +1,268 @@
+//! Work that outlasts one pass of the loop: requests to vaults, to DNS servers, whole captures.
+//!
+//! `Effect::Begin` starts it under the object's key and its own name; the next passes see its `Progress`. It lives
+//! in the operator's memory: after a restart it is simply begun again, so each work is idempotent.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use jiff::Timestamp;
+
+use super::point::{Head, Objects, Point};
+use crate::api::application::Probe;
+
+/// A piece of work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Open the vault, verify its key, and run the conformance self-test.
+    TestVault {
+        /// The `Vault`.
+        vault: String,
+    },
+    /// Ask the vault which regions have opened it.
+    ListRegions {
+        /// The `Vault`.
+        vault: String,
+    },
+    /// Ask the zone's server, and prove the key.
+    TestZone {
+        /// The `DnsZone`.
+        zone: String,
+    },
+    /// Read the namespace's objects, and store them as a bundle.
+    Capture {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+    },
+    /// Write the point, then enter it in the head of the catalogue.
+    CommitPoint {
+        /// The `Vault`.
+        vault: String,
+        /// The point.
+        point: Box<Point>,
+    },
+    /// Seal the head with the new epoch.
+    SealCatalogue {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// The epoch.
+        epoch: u64,
+    },
+    /// Read the points, newest first, until one is good.
+    SurveyPoints {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// Points that were found bad while restoring, each with the reason.
+        excluded: BTreeMap<String, String>,
+    },
+    /// Bring the objects of a point back, workloads last, and start them.
+    RestoreObjects {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// The bundle.
+        manifest: String,
+        /// Only while this region holds the claim with this epoch.
+        epoch: u64,
+    },
+    /// Ask the application's probes once.
+    Ask {
+        /// The probes that can be asked from anywhere.
+        probes: Vec<Probe>,
+        /// The public name, and the address to ask instead of what DNS says.
+        at: Option<(String, IpAddr)>,
+    },
+    /// Give the public name an address, under an epoch.
+    Publish {
+        /// What is published.
+        publication: Publication,
+        /// Whose.
+        application: AppKey,
+        /// The `Vault` whose identity marks the owner.
+        vault: String,
+    },
+}
+
+impl Work {
+    /// Its name under the object that began it: at most one of a name goes on at a time.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TestVault { .. } => "TestVault",
+            Self::ListRegions { .. } => "ListRegions",
+            Self::TestZone { .. } => "TestZone",
+            Self::Capture { .. } => "Capture",
+            Self::CommitPoint { .. } => "CommitPoint",
+            Self::SealCatalogue { .. } => "SealCatalogue",
+            Self::SurveyPoints { .. } => "SurveyPoints",
+            Self::RestoreObjects { .. } => "RestoreObjects",
+            Self::Ask { .. } => "Ask",
+            Self::Publish { .. } => "Publish",
+        }
+    }
+
+    /// The application and epoch whose claim must be valid at the moment it begins.
+    ///
+    /// The catalogue and DNS are fenced by themselves as well: their compare-and-swap refuses an older epoch.
+    #[must_use]
+    pub fn needs_claim(&self) -> Option<(&AppKey, u64)> {
+        match self {
+            Self::RestoreObjects { application, epoch, .. } | Self::SealCatalogue { application, epoch, .. } => {
+                Some((application, *epoch))
+            }
+            Self::Publish { application, publication, .. } => Some((application, publication.epoch)),
+            Self::TestVault { .. }
+            | Self::ListRegions { .. }
+            | Self::TestZone { .. }
+            | Self::Capture { .. }
+            | Self::CommitPoint { .. }
+            | Self::SurveyPoints { .. }
+            | Self::Ask { .. } => None,
+        }
+    }
+}
+
+/// What names one application in every region.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// The `ProtectedApplication`'s name.
+    pub name: String,
+}
+
+/// A record to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The `DnsZone`.
+    pub zone: String,
+    /// The public name.
+    pub hostname: String,
+    /// An IP address, or a host name (published as CNAME).
+    pub address: String,
+    /// Seconds.
+    pub ttl: u64,
+    /// The epoch of the claim.
+    pub epoch: u64,
+}
+
+/// What came of a piece of work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Of `TestVault`.
+    VaultTested {
+        /// The vault's own identity.
+        id: String,
+        /// What the self-test found wrong. Empty when it can be trusted with claims.
+        failures: Vec<String>,
+        /// Regions that have opened it.
+        regions: Vec<String>,
+    },
+    /// Of `ListRegions`.
+    Regions(Vec<String>),
+    /// Of `Capture`.
+    Captured {
+        /// What was stored.
+        objects: Objects,
+        /// When the first list was sent.
+        at: Timestamp,
+        /// Kinds that could not be read, with the reason.
+        failed: Vec<String>,
+        /// How many were left out, by rule.
+        left_out: Vec<String>,
+    },
+    /// Of `SealCatalogue`.
+    Sealed(Head),
+    /// Of `SurveyPoints`.
+    Surveyed {
+        /// The newest good point.
+        chosen: Option<Box<Point>>,
+        /// Newer ones that are not good, with the reason.
+        passed_over: Vec<String>,
+    },
+    /// Of `RestoreObjects`.
+    ObjectsRestored {
+        /// How many are as in the point.
+        restored: u64,
+        /// What is not, with the reason.
+        not_restored: Vec<String>,
+    },
+    /// Of `Ask`: what was bad. Empty when all is well.
+    Answered(Vec<String>),
+    /// Of `TestZone`, `CommitPoint` and `Publish`.
+    Done,
+}
+
+/// Why a piece of work failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// One word in `CamelCase`.
+    pub reason: &'static str,
+    /// A sentence that says what was tried and what to do.
+    pub message: String,
+    /// Whether trying again is useless.
+    pub lasting: bool,
+}
+
+/// How far a piece of work is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// It goes on.
+    Running,
+    /// It ended well.
+    Done {
+        /// When.
+        at: Timestamp,
+        /// The work, as it was begun.
+        work: Box<Work>,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// It failed.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// How many times in a row.
+        times: u32,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Progress of an object's work, by name.
+pub type Works = BTreeMap<&'static str, Progress>;
+
+/// How long to wait after the `times`th failure in a row: 1, 2, 4, ... 60 seconds.
+#[must_use]
+pub fn retry_after(times: u32) -> jiff::SignedDuration {
+    jiff::SignedDuration::from_secs(1_i64 << times.saturating_sub(1).min(6)).min(jiff::SignedDuration::from_secs(60))
+}
+
+/// What a decision sees of one piece of work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen<'a> {
+    /// Not begun, or due for another try: begin it. The failure before, if there was one.
+    Due(Option<&'a Failure>),
+    /// Goes on, or waits for its next try.
+    Waiting(Option<&'a Failure>),
+    /// Ended well.
+    Done(&'a Outcome, Timestamp),
+}
+
+/// Looks a piece of work up.
+#[must_use]
+pub fn see<'a>(works: &'a Works, name: &str, now: Timestamp) -> Seen<'a> {
+    match works.get(name) {
+        None => Seen::Due(None),
+        Some(Progress::Running) => Seen::Waiting(None),
+        Some(Progress::Done { at, outcome, .. }) => Seen::Done(outcome, *at),
+        Some(Progress::Failed { at, times, failure }) if *at + retry_after(*times) <= now => Seen::Due(Some(failure)),
+        Some(Progress::Failed { failure, .. }) => Seen::Waiting(Some(failure)),
+    }
+}
