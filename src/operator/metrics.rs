@@ -1,0 +1,90 @@
+//! What is counted, in the text format of Prometheus.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// One application.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Application {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub application: String,
+}
+
+/// Gauges by application.
+pub type ByApplication = Family<Application, Gauge<i64, AtomicI64>>;
+
+/// What is counted.
+pub struct Metrics {
+    registry: Registry,
+    /// Passes of the loop.
+    pub passes: Counter<u64, AtomicU64>,
+    /// Passes that failed.
+    pub failed_passes: Counter<u64, AtomicU64>,
+    /// Requests to vaults for claims.
+    pub claim_requests: Counter<u64, AtomicU64>,
+    /// 1 where this region serves.
+    pub active: ByApplication,
+    /// The instant of the newest good point, in seconds since 1970: age it against the present.
+    pub last_point: ByApplication,
+    /// The objective, in seconds.
+    pub rpo_objective: ByApplication,
+    /// 1 healthy, 0 not, -1 unknown.
+    pub healthy: ByApplication,
+    /// 1 when `Ready` is `True`.
+    pub ready: ByApplication,
+    /// The epoch of the claim.
+    pub epoch: ByApplication,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("reprise");
+        let it = Self {
+            passes: Counter::default(),
+            failed_passes: Counter::default(),
+            claim_requests: Counter::default(),
+            active: Family::default(),
+            last_point: Family::default(),
+            rpo_objective: Family::default(),
+            healthy: Family::default(),
+            ready: Family::default(),
+            epoch: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register("reconciles", "Passes of the loop", it.passes.clone());
+        registry.register("reconcile_failures", "Passes of the loop that failed", it.failed_passes.clone());
+        registry.register("claim_requests", "Requests to vaults for claims", it.claim_requests.clone());
+        registry.register("application_active", "1 where this region serves the application", it.active.clone());
+        let help = "Instant of the newest good recovery point, in seconds since 1970";
+        registry.register("last_recovery_point_timestamp_seconds", help, it.last_point.clone());
+        registry.register("recovery_point_objective_seconds", "The declared RPO", it.rpo_objective.clone());
+        registry.register("application_healthy", "1 healthy, 0 not, -1 unknown, as seen from here", it.healthy.clone());
+        registry.register("application_ready", "1 when the condition Ready is True", it.ready.clone());
+        registry.register("claim_epoch", "Epoch of the claim, as last read", it.epoch.clone());
+        Self { registry, ..it }
+    }
+}
+
+impl Metrics {
+    /// As text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("writing to a string does not fail");
+        out
+    }
+
+    /// Forgets what is told of one application.
+    pub fn forget(&self, of: &Application) {
+        for family in [&self.active, &self.last_point, &self.rpo_objective, &self.healthy, &self.ready, &self.epoch] {
+            family.remove(of);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The shell: reads the world, asks the core, performs what it wants. No decision is made here.
+//!
+//! `shell` is the one loop of all kinds, `observe` what each kind looks at, `perform` the only place where the world is
+//! changed, `work` what outlasts one pass. `keeper` and `watch` have rhythms of their own: claims and probes.
+
+pub mod clock;
+mod context;
+mod http;
+mod journal;
+mod keeper;
+mod lease;
+mod metrics;
+mod observe;
+mod perform;
+mod run;
+mod secrets;
+mod shell;
+mod stores;
+mod sweep;
+pub mod watch;
+mod work;
+
+pub use run::{Configuration, run};

@@ -1,0 +1,165 @@
+//! Performs effects: the only place where the operator changes the world. Its rights can be read off here.
+
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+    runtime::events::{Event, EventType},
+};
+use k8s_openapi::api::core::v1::PersistentVolume;
+
+use super::{context::Context, shell::FIELD_MANAGER, work};
+use crate::{
+    capture::fence,
+    core::{
+        effect::{Announcement, Effect, ObjectKey},
+        work::AppKey,
+    },
+};
+
+/// Why an effect failed. Each is tried again with the next pass.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An object could not be made.
+    #[error("apply {what}: {source}")]
+    Apply {
+        /// Which.
+        what: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// An object could not be deleted.
+    #[error("delete {what}: {source}")]
+    Delete {
+        /// Which.
+        what: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// A volume could not be changed.
+    #[error("patch PersistentVolume {name}: {source}")]
+    PatchVolume {
+        /// Which.
+        name: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// Workloads could not be stopped or started.
+    #[error("stop or start the workloads: {0}")]
+    Fence(#[from] fence::FenceError),
+    /// The claim is not valid at this moment.
+    #[error("not done: this region cannot prove that it holds the claim of {namespace}/{name} with epoch {epoch}")]
+    NoClaim {
+        /// The application's namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The epoch.
+        epoch: u64,
+    },
+}
+
+/// Performs one effect that was wanted for `object`.
+///
+/// # Errors
+/// Why it was not done.
+pub async fn perform<K>(effect: Effect, object: &K, context: &Context) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Sync,
+{
+    match effect {
+        Effect::Apply(child) => apply(&child, context).await,
+        Effect::Delete(key) => delete(&key, context).await,
+        Effect::PatchVolume { name, mut patch, resource_version } => {
+            if let Some(version) = resource_version {
+                patch["metadata"]["resourceVersion"] = version.into();
+            }
+            let api = Api::<PersistentVolume>::all(context.client.clone());
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            match api.patch(&name, &params, &Patch::Merge(&patch)).await {
+                Ok(_) => Ok(()),
+                // Somebody changed it since it was read: the next pass reads and decides anew.
+                Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+                Err(source) => Err(Error::PatchVolume { name, source: Box::new(source) }),
+            }
+        }
+        Effect::StopWorkloads { namespace } => {
+            fence::stop(&context.client, &namespace).await?;
+            Ok(())
+        }
+        Effect::StartWorkloads { namespace, epoch } => {
+            let application = AppKey { namespace: namespace.clone(), name: object.name_any() };
+            claimed(&application, epoch, context)?;
+            fence::start(&context.client, &namespace).await?;
+            Ok(())
+        }
+        Effect::Begin(work) => {
+            if let Some((application, epoch)) = work.needs_claim() {
+                claimed(application, epoch, context)?;
+            }
+            work::begin(*work, object, context);
+            Ok(())
+        }
+        Effect::Wish { application, wish } => {
+            context.keeper.wish(&application, wish);
+            Ok(())
+        }
+        Effect::Announce(announcement) => {
+            announce(announcement, object, context).await;
+            Ok(())
+        }
+    }
+}
+
+fn claimed(application: &AppKey, epoch: u64, context: &Context) -> Result<(), Error> {
+    if context.keeper.valid(application, epoch) {
+        return Ok(());
+    }
+    Err(Error::NoClaim { namespace: application.namespace.clone(), name: application.name.clone(), epoch })
+}
+
+fn api_of(api_version: &str, kind: &str, namespace: Option<&str>, context: &Context) -> Api<DynamicObject> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    match namespace {
+        Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),
+        None => Api::all_with(context.client.clone(), &resource),
+    }
+}
+
+async fn apply(child: &DynamicObject, context: &Context) -> Result<(), Error> {
+    let types = child.types.clone().unwrap_or_default();
+    let api = api_of(&types.api_version, &types.kind, child.namespace().as_deref(), context);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    match api.patch(&child.name_any(), &params, &Patch::Apply(child)).await {
+        Ok(_) => Ok(()),
+        Err(source) => {
+            let what = format!("{} {}", types.kind, child.name_any());
+            Err(Error::Apply { what, source: Box::new(source) })
+        }
+    }
+}
+
+async fn delete(key: &ObjectKey, context: &Context) -> Result<(), Error> {
+    let api = api_of(key.api_version, key.kind, key.namespace.as_deref(), context);
+    match api.delete(&key.name, &DeleteParams::background()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(source) => Err(Error::Delete { what: format!("{} {}", key.kind, key.name), source: Box::new(source) }),
+    }
+}
+
+/// Events are for people: one that is lost keeps nothing from being done.
+async fn announce<K: Resource<DynamicType = ()>>(it: Announcement, object: &K, context: &Context) {
+    let event = Event {
+        type_: if it.warning { EventType::Warning } else { EventType::Normal },
+        reason: it.reason.to_owned(),
+        note: Some(it.note.chars().take(1000).collect()),
+        action: "Reprise".to_owned(),
+        secondary: None,
+    };
+    tracing::info!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), reason = it.reason, note = it.note);
+    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(%error, "an event could not be published");
+    }
+}

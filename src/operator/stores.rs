@@ -1,0 +1,92 @@
+//! Objects as the API server's watches tell them: reading them costs no request.
+//!
+//! They may be a moment old: what must not be is read directly, in `observe`.
+
+use std::{fmt::Debug, future::ready, hash::Hash, sync::Arc};
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::shell::Kind;
+use crate::{
+    api::{
+        application::ProtectedApplication, dns_zone::DnsZone, failover::Failover, recovery_point::RecoveryPoint, vault::Vault,
+    },
+    core::work::AppKey,
+};
+
+/// A store of one of our own kinds. What cannot be read stands in it as such.
+pub type Guarded<K> = Store<DeserializeGuard<K>>;
+
+/// All stores.
+pub struct Stores {
+    /// `ProtectedApplication`s.
+    pub applications: Guarded<ProtectedApplication>,
+    /// `RecoveryPoint`s.
+    pub points: Guarded<RecoveryPoint>,
+    /// `Failover`s.
+    pub failovers: Guarded<Failover>,
+    /// `Vault`s.
+    pub vaults: Guarded<Vault>,
+    /// `DnsZone`s.
+    pub zones: Guarded<DnsZone>,
+    /// `Deployment`s.
+    pub deployments: Store<Deployment>,
+    /// `StatefulSet`s.
+    pub stateful_sets: Store<StatefulSet>,
+    /// `DaemonSet`s.
+    pub daemon_sets: Store<DaemonSet>,
+}
+
+/// An object of one of our own kinds.
+#[must_use]
+pub fn get<K: Kind>(store: &Guarded<K>, namespace: Option<&str>, name: &str) -> Option<Arc<K>> {
+    let mut key = ObjectRef::<DeserializeGuard<K>>::new(name);
+    key.namespace = namespace.map(ToOwned::to_owned);
+    store.get(&key).and_then(|it| it.0.as_ref().ok().cloned()).map(Arc::new)
+}
+
+/// The readable objects of one of our own kinds that fit.
+pub fn all<K: Kind>(store: &Guarded<K>, fits: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+    let readable = store.state().into_iter().filter_map(|it| it.0.as_ref().ok().filter(|it| fits(it)).cloned());
+    readable.map(Arc::new).collect()
+}
+
+/// Watches a kind of workload, and wakes the applications of its namespaces when one changes.
+pub fn workloads<K>(client: &Client, wake: mpsc::Sender<AppKey>, applications: Guarded<ProtectedApplication>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + Hash + Eq + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    let (reader, writer) = reflector::store::<K>();
+    let stream = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(|it| {
+            it.managed_fields_mut().clear();
+            it.annotations_mut().retain(|key, _| key.starts_with("reprise.dev/"));
+        })
+        .reflect(writer)
+        .touched_objects();
+    tokio::spawn(stream.for_each(move |touched| {
+        if let Ok(object) = touched {
+            let namespace = object.namespace().unwrap_or_default();
+            for application in all(&applications, |it| it.namespace().as_deref() == Some(namespace.as_str())) {
+                // A full queue already holds enough to wake for.
+                let _ = wake.try_send(AppKey { namespace: namespace.clone(), name: application.name_any() });
+            }
+        }
+        ready(())
+    }));
+    reader
+}

@@ -1,0 +1,72 @@
+//! What runs left behind in the operator's namespace when their object was deleted meanwhile: found by label, deleted.
+//!
+//! Owner references cannot point across namespaces, and a finalizer would hold up people's deletions.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, ListParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use serde::de::DeserializeOwned;
+use tokio::time::sleep;
+
+use super::{context::Context, stores};
+use crate::core::child::{MANAGED_BY, RUN};
+
+const EVERY: Duration = Duration::from_mins(10);
+
+/// Sweeps again and again.
+pub async fn run(context: Arc<Context>) {
+    loop {
+        sleep(EVERY).await;
+        if let Err(error) = once(&context).await {
+            tracing::warn!(%error, "could not look for what runs left behind");
+        }
+    }
+}
+
+async fn once(context: &Context) -> Result<(), kube::Error> {
+    let points = stores::all(&context.stores.points, |_| true);
+    let failovers = stores::all(&context.stores.failovers, |_| true);
+    let uids: HashSet<String> =
+        points.iter().filter_map(|it| it.uid()).chain(failovers.iter().filter_map(|it| it.uid())).collect();
+    let home = &context.movers.namespace;
+    sweep(&Api::<Job>::namespaced(context.client.clone(), home), &uids).await?;
+    sweep(&Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), home), &uids).await?;
+    for (kind, namespaced) in [("VolumeSnapshot", true), ("VolumeSnapshotContent", false)] {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", kind));
+        let api: Api<DynamicObject> = match namespaced {
+            true => Api::namespaced_with(context.client.clone(), home, &resource),
+            false => Api::all_with(context.client.clone(), &resource),
+        };
+        match sweep(&api, &uids).await {
+            // A cluster without snapshots.
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+async fn sweep<K>(api: &Api<K>, uids: &HashSet<String>) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let ours = ListParams::default().labels(&format!("{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
+    for object in api.list(&ours).await?.items {
+        let orphan = object.labels().get(RUN).is_some_and(|it| !uids.contains(it));
+        if orphan {
+            tracing::info!(name = object.name_any(), "deleting what a run left behind");
+            match api.delete(&object.name_any(), &DeleteParams::background()).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
