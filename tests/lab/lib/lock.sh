@@ -15,8 +15,8 @@ lock_take() {
   for ((i = 0; i < 50; i++)); do
     kill -0 $holder 2>/dev/null || die "a lab is already up on this machine (only one at a time):
 $(lock_owner)"
-    lock_held && pgrep -P $holder -x sleep >/dev/null && break
-    sleep 0.05
+    sleep 0.05                                # it has the lock once it has started what it holds it for
+    [[ -n $(cat /proc/$holder/task/$holder/children 2>/dev/null || pgrep -P $holder) ]] && break
   done
   printf 'clone %s\nuser %s\nholder %s\nsince %s\n' "$HERE" "${SUDO_USER:-$(id -un)}" "$holder" "$(date -u +%FT%TZ)" >$LOCK.owner
 }
