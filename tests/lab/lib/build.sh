@@ -57,4 +57,6 @@ build_part() {
 cmd_build() {
   command -v go >/dev/null || die "go is missing: run lab install"
   local p; for p in "${PARTS[@]}"; do build_part "$p"; done
+  # The compiler's own cache is 5 GB and more, and has done its work. (With LAB_GOCACHE it is yours, and stays.)
+  rm -rf "$CACHE/go-build"
 }

@@ -51,9 +51,9 @@ cg_kill() {
   die "processes of $1 do not die: $(cg_procs "$1" | tr '\n' ' ')"
 }
 
-cg_remove() { # all hierarchies, deepest first
+cg_remove() { # all hierarchies (in a hybrid also the unified one, which the kubelet uses), deepest first
   local root
-  for root in $(cg_roots); do
+  for root in $(cg_roots) /sys/fs/cgroup/unified; do
     [[ -d $root/rlab-$1 ]] || continue
     find "$root/rlab-$1" -depth -type d -exec rmdir {} + 2>/dev/null || { sleep 0.5; find "$root/rlab-$1" -depth -type d -exec rmdir {} + || true; }
   done

@@ -25,6 +25,8 @@ clear_all() {
   if grep -q " $VAR" /proc/self/mountinfo; then die "mounts remain below $VAR; not removing it"; fi
   rm -rf --one-file-system $VAR
   if [[ -e $RUN/made-netns-dir ]] && [[ -z $(ls -A /run/netns) ]]; then umount /run/netns 2>/dev/null || true; rmdir /run/netns 2>/dev/null || true; fi
+  # The kubelet's socket for device plug-ins has a fixed place.
+  [[ ! -e $RUN/made-kubelet-dir ]] || rm -rf /var/lib/kubelet
   rmdir /run/containerd/s /run/containerd /var/lib/cni/results /var/lib/cni/cache /var/lib/cni /var/log/containers 2>/dev/null || true
   rm -rf $RUN
 }
@@ -40,6 +42,7 @@ $(lock_owner)"
   t0=$SECONDS; since=$(date +%s)
   mkdir -p $RUN $VAR; chmod 755 $RUN $VAR
   [[ -d /run/netns ]] || touch $RUN/made-netns-dir
+  [[ -d /var/lib/kubelet ]] || touch $RUN/made-kubelet-dir
   # Shared, so that a volume mounted later is seen in a pod that asked for HostToContainer propagation.
   mount --bind $VAR $VAR; mount --make-private $VAR; mount --make-shared $VAR
   write_conf; need_up

@@ -116,14 +116,21 @@ apiserver_start() {
     --cert-dir="$RUN/$r/apiserver"
 }
 
-csi_start() { # region, driver, root's name, options of the driver...
-  local r=$1 driver=$2 root=$3; shift 3
-  # The kubelet sends the socket's path as HTTP/2 authority: without an `@` in it the Rust side refuses that.
-  local sock=$VAR/$r/kubelet/plugins_registry/$driver@.sock conf=$VAR/$r/pki/lab.conf
-  daemon "$r" "csi-$root" "$CSI_BIN/labcsi" "$driver" "$sock" "$VAR/$r/disk/$root" "$r" "$@"
-  daemon "$r" "csi-$root-provisioner" "$SIDECARS/bin/csi-provisioner" --kubeconfig="$conf" --csi-address="$sock" --extra-create-metadata --timeout=60s --retry-interval-start=200ms
-  [[ $root != btrfs ]] || daemon "$r" "csi-$root-snapshotter" "$SIDECARS/bin/csi-snapshotter" --kubeconfig="$conf" --csi-address="$sock" \
+# The drivers, before the kubelet starts: pods that were on the node want their volumes at once.
+csi_socket() { echo "$VAR/$1/kubelet/plugins_registry/$2.csi.lab@.sock"; } # without an `@` the Rust side refuses the kubelet's HTTP/2 authority
+csi_drivers_start() {
+  daemon "$1" csi-btrfs "$CSI_BIN/labcsi" btrfs.csi.lab "$(csi_socket "$1" btrfs)" "$VAR/$1/disk/btrfs" "$1"
+  daemon "$1" csi-plain "$CSI_BIN/labcsi" plain.csi.lab "$(csi_socket "$1" plain)" "$VAR/$1/disk/plain" "$1" --without-snapshots
+}
+csi_sidecars_start() {
+  local r=$1 d conf=$VAR/$1/pki/lab.conf
+  for d in btrfs plain; do
+    daemon "$r" "csi-$d-provisioner" "$SIDECARS/bin/csi-provisioner" --kubeconfig="$conf" --csi-address="$(csi_socket "$r" $d)" \
+      --extra-create-metadata --timeout=60s --retry-interval-start=200ms
+  done
+  daemon "$r" csi-btrfs-snapshotter "$SIDECARS/bin/csi-snapshotter" --kubeconfig="$conf" --csi-address="$(csi_socket "$r" btrfs)" \
     --extra-create-metadata --retry-interval-start=200ms --feature-gates=CSIVolumeGroupSnapshot=false
+  daemon "$r" snapshot-controller "$SIDECARS/bin/snapshot-controller" --kubeconfig="$conf" --retry-interval-start=200ms --feature-gates=CSIVolumeGroupSnapshot=false
 }
 
 region_start() {
@@ -144,12 +151,11 @@ region_start() {
   daemon "$r" proxy "$KUBE_BIN/kube-proxy" --config="$RUN/$r/proxy.yaml"
   daemon "$r" dns "$KUBE_BIN/coredns" -conf "$RUN/$r/Corefile" -quiet
   wait_for 30 "containerd of $r" "$v/log/containerd.log" test -S "$RUN/$r/containerd.sock"
+  csi_drivers_start "$r"
   # The kubelet first: a node turns Ready while the images are still coming in.
   daemon "$r" kubelet "$KUBE_BIN/kubelet" --config="$RUN/$r/kubelet.yaml" --kubeconfig="$p/kubelet.conf" --root-dir="$v/kubelet" --hostname-override="$r" --node-ip="$ip" -v=2
   objects_apply "$r"
-  csi_start "$r" btrfs.csi.lab btrfs
-  csi_start "$r" plain.csi.lab plain --without-snapshots
-  daemon "$r" snapshot-controller "$SIDECARS/bin/snapshot-controller" --kubeconfig="$p/lab.conf" --retry-interval-start=200ms --feature-gates=CSIVolumeGroupSnapshot=false
+  csi_sidecars_start "$r"
   local i; for i in "${IMAGES[@]}"; do region_load "$r" "$(image_file "$i")" "$(image_name "$i")"; done
 }
 
@@ -189,7 +195,8 @@ node_clear() {
   net_node_gone "$n"
   cg_remove "$n"
   rm -rf "${RUN:?}/$n"
-  rm -f "/var/lib/cni/results/rlab-$n-"* 2>/dev/null || true
+  # libcni's cache of results is one for the machine; ours name a namespace below RUN.
+  { grep -rlsF "$RUN/$n/" /var/lib/cni/results || true; } | while read -r m; do rm -f "$m"; done
   [[ ! -d /var/log/containers ]] || find /var/log/containers -type l -lname "$VAR/$n/*" -delete
 }
 
