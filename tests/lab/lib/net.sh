@@ -16,6 +16,8 @@ net_node() {
   ip -n "$ns" link set lo up
   ip link add "rlab-$n" type veth peer name eth0 netns "$ns"
   ip link set "rlab-$n" master $BRIDGE up
+  # The same MAC after every power-on, as a real machine has, or the others' ARP entries lead nowhere for half a minute.
+  ip -n "$ns" link set eth0 address "$(printf '02:0a:50:00:00:%02x' "$(node_ip "$n" | cut -d. -f4)")"
   ip -n "$ns" addr add "$(node_ip "$n")/24" dev eth0
   ip -n "$ns" link set eth0 up
   ip -n "$ns" route add unreachable default metric 4000      # nothing leaves the lab
