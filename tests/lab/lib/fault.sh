@@ -33,11 +33,15 @@ need_path() {
 }
 
 operator() { region_kubectl "$1" -n reprise-system "${@:2}"; }
-operator_pids() { # the processes of the operator's containers, by the labels that the kubelet gives them
-  local ctr=(in_net "$1" ctr -a "$RUN/$1/containerd.sock" -n k8s.io) id
-  for id in $("${ctr[@]}" containers ls -q 'labels."io.kubernetes.pod.namespace"==reprise-system' 'labels."io.cri-containerd.kind"==container'); do
-    "${ctr[@]}" containers info "$id" | grep -q '"io.kubernetes.container.name": "\(reprise\|operator\|manager\)"' || continue
-    "${ctr[@]}" task ps "$id" 2>/dev/null | awk 'NR > 1 {print $1}'
+operator_pods() { # the Deployment's own pods only: a mover may go on
+  local sel; sel=$(operator "$1" get deployment reprise -o go-template='{{range $k,$v := .spec.selector.matchLabels}}{{$k}}={{$v}},{{end}}')
+  [[ -n $sel ]] || die "no Deployment reprise in reprise-system of $1"
+  operator "$1" get pods -l "${sel%,}" "${@:2}"
+}
+operator_pids() { # the processes of its containers
+  local id
+  for id in $(operator_pods "$1" -o 'jsonpath={.items[*].status.containerStatuses[*].containerID}'); do
+    in_net "$1" ctr -a "$RUN/$1/containerd.sock" -n k8s.io task ps "${id#containerd://}" 2>/dev/null | awk 'NR > 1 {print $1}'
   done
 }
 
@@ -48,10 +52,7 @@ operator_stop() {
   operator "$1" scale deployment reprise --replicas=0 >/dev/null
   wait_for 60 "the operator's pods of $1 to end" - no_operator_pods "$1"
 }
-no_operator_pods() { # of the Deployment only: a mover may go on
-  local sel; sel=$(operator "$1" get deployment reprise -o go-template='{{range $k,$v := .spec.selector.matchLabels}}{{$k}}={{$v}},{{end}}')
-  [[ -z $(operator "$1" get pods -l "${sel%,}" -o name) ]]
-}
+no_operator_pods() { local left; left=$(operator_pods "$1" -o name) && [[ -z $left ]]; }
 operator_start() {
   operator "$1" scale deployment reprise --replicas="$(cat "$RUN/$1.operator-replicas" 2>/dev/null || echo 1)" >/dev/null
   operator "$1" rollout status deployment reprise --timeout=120s >/dev/null
@@ -85,7 +86,7 @@ cmd_fault() {
         pause.operator:*|resume.operator:*) need_region "${a#*:}"
           local pids; pids=$(operator_pids "${a#*:}"); [[ -n $pids ]] || die "no operator runs in ${a#*:}"
           # shellcheck disable=SC2086
-          kill "-$([[ $what = pause ]] && echo STOP || echo CONT)" $pids ;;
+          kill "-$([[ $what = pause ]] && echo STOP || echo CONT)" $pids 2>/dev/null || true ;; # a child may have ended meanwhile
         *) die "$what what? s3, dns, apiserver:REGION or operator:REGION (pause and resume: operator:REGION)" ;;
       esac
       stamp "$what $a" ;;

@@ -49,7 +49,10 @@ $(lock_owner)"
   net_bridge
   for n in "${NODES[@]}"; do net_node "$n"; done
   cg_make hub; hub_start
-  for n in "${REGIONS[@]}"; do ( region_start "$n"; region_wait "$n" "$since" ) & pids+=($!); done
+  for n in "${REGIONS[@]}"; do
+    # In the region's own cgroup, so that a `down` after a crash of this script ends this part of it too.
+    ( cg_make "$n"; echo $BASHPID >"$(cg_main "$n")/host/cgroup.procs"; region_start "$n"; region_wait "$n" "$since" ) & pids+=($!)
+  done
   hub_wait
   for p in "${pids[@]}"; do wait "$p" || die "a region did not come up (see above); the rest is left to look at: lab status, logs in $VAR/REGION/log; then lab down"; done
   say "up in $((SECONDS - t0)) s: eval \"\$($HERE/lab env)\""

@@ -22,7 +22,7 @@ T
 
 pki_make() (
   r=$1; ip=$(node_ip "$r"); dir=$VAR/$r/pki
-  mkdir -p "$dir"; cd "$dir"
+  mkdir -p "$dir"; cd "$dir" || exit
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -keyout ca.key -out ca.crt -subj "/CN=$r-ca" 2>/dev/null
   pki_cert apiserver "/CN=kube-apiserver" "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,DNS:localhost,IP:127.0.0.1,IP:$ip,IP:$(api_ip "$r")"
   pki_cert kubelet "/O=system:nodes/CN=system:node:$r" "DNS:$r,IP:$ip"
