@@ -87,12 +87,7 @@ impl Directory {
         .await
     }
 
-    pub(super) async fn put_if(
-        &self,
-        key: &str,
-        bytes: Bytes,
-        condition: Condition<'_>,
-    ) -> Result<String, StoreError> {
+    pub(super) async fn put_if(&self, key: &str, bytes: Bytes, condition: Condition<'_>) -> Result<String, StoreError> {
         let key = key.to_owned();
         let wanted = match condition {
             Condition::Absent => None,
@@ -147,12 +142,7 @@ impl Directory {
         .await
     }
 
-    pub(super) async fn page(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
+    pub(super) async fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let prefix = prefix.to_owned();
         let after = after.unwrap_or_default().to_owned();
         self.run(deadline(0) * 3, move |root| {
@@ -169,8 +159,10 @@ impl Directory {
         let prefix = prefix.to_owned();
         self.run(deadline(0) * 3, move |root| {
             check_root(root)?;
-            let mut names: Vec<String> =
-                children(&root.join(&prefix))?.into_iter().filter_map(|(name, folder)| folder.then_some(name)).collect();
+            let mut names: Vec<String> = children(&root.join(&prefix))?
+                .into_iter()
+                .filter_map(|(name, folder)| folder.then_some(name))
+                .collect();
             names.retain(|name| !(prefix.is_empty() && name == OWN));
             if names.len() > LIST_LIMIT {
                 return Err(Trouble::Store(StoreError::TooMany { prefix, limit: LIST_LIMIT }));
@@ -297,11 +289,8 @@ fn lock(root: &Path, key: &str, end: Instant) -> Result<File, Trouble> {
     let folder = root.join(OWN);
     fs::create_dir_all(&folder)?;
     let number = Sha256::digest(key.as_bytes())[0] % LOCKS;
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join(format!("lock-{number:02}")))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(format!("lock-{number:02}")))?;
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
@@ -309,9 +298,7 @@ fn lock(root: &Path, key: &str, end: Instant) -> Result<File, Trouble> {
                 std::thread::sleep(LOCK_PAUSE);
             }
             Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
-                return Err(Trouble::Store(StoreError::TimedOut {
-                    server: format!("directory `{}`", root.display()),
-                }));
+                return Err(Trouble::Store(StoreError::TimedOut { server: format!("directory `{}`", root.display()) }));
             }
             Err(error) => return Err(io::Error::from(error).into()),
         }

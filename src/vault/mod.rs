@@ -171,7 +171,9 @@ pub enum VaultError {
     #[error("`reprise.json` in the vault is damaged: restore it from a copy or from an older version of the object")]
     Identity,
     /// `reprise.json` is gone, but other objects are there.
-    #[error("the vault has no `reprise.json`, yet objects under `{prefix}`: restore `reprise.json`, or use an empty prefix")]
+    #[error(
+        "the vault has no `reprise.json`, yet objects under `{prefix}`: restore `reprise.json`, or use an empty prefix"
+    )]
     Stray {
         /// Where objects were found.
         prefix: String,
@@ -259,7 +261,9 @@ pub enum StoreError {
     #[error("the session token is expired or wrong: renew `sessionToken` in the Secret of `spec.s3.credentials`")]
     SessionToken,
     /// The environment has no identity to give.
-    #[error("the environment gives no credentials: name a Secret in `spec.s3.credentials`, or give the service account an identity")]
+    #[error(
+        "the environment gives no credentials: name a Secret in `spec.s3.credentials`, or give the service account an identity"
+    )]
     NoCredentials,
     /// Known, but not allowed.
     #[error(
@@ -346,7 +350,9 @@ pub enum StoreError {
         limit: usize,
     },
     /// The directory is not there.
-    #[error("there is no directory `{path}`: its volume is not mounted, or the claim in `spec.directory.claimName` is wrong")]
+    #[error(
+        "there is no directory `{path}`: its volume is not mounted, or the claim in `spec.directory.claimName` is wrong"
+    )]
     NoDirectory {
         /// The directory.
         path: String,

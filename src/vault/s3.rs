@@ -102,8 +102,7 @@ impl S3 {
                 builder = builder.with_token(token.expose());
             }
         }
-        let client =
-            builder.build().map_err(|_| settings("`spec.s3` does not make up a usable address".to_owned()))?;
+        let client = builder.build().map_err(|_| settings("`spec.s3` does not make up a usable address".to_owned()))?;
         let prefix = location.prefix.trim_matches('/');
         Ok(Self {
             client,
@@ -160,18 +159,11 @@ impl S3 {
         Ok(meta.map(|meta| meta.size))
     }
 
-    pub(super) async fn put_if(
-        &self,
-        key: &str,
-        bytes: Bytes,
-        condition: Condition<'_>,
-    ) -> Result<String, StoreError> {
+    pub(super) async fn put_if(&self, key: &str, bytes: Bytes, condition: Condition<'_>) -> Result<String, StoreError> {
         let path = self.path(key)?;
         let mode = match condition {
             Condition::Absent => PutMode::Create,
-            Condition::Unchanged(tag) => {
-                PutMode::Update(UpdateVersion { e_tag: Some(tag.to_owned()), version: None })
-            }
+            Condition::Unchanged(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag.to_owned()), version: None }),
         };
         let wait = deadline(bytes.len() as u64);
         let request = self.client.put_opts(&path, PutPayload::from_bytes(bytes), PutOptions::from(mode));
@@ -204,12 +196,7 @@ impl S3 {
         self.repeat(deadline(0), || self.first(self.client.delete(&path))).await.map(|_| ())
     }
 
-    pub(super) async fn page(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
+    pub(super) async fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let prefix = format!("{}{prefix}", self.prefix);
         let options = PaginatedListOptions {
             offset: after.map(|after| format!("{}{after}", self.prefix)),
@@ -263,7 +250,11 @@ impl S3 {
     fn entry(&self, meta: &object_store::ObjectMeta) -> Option<Entry> {
         let key = meta.location.as_ref().strip_prefix(self.prefix.as_str())?.to_owned();
         let seconds = meta.last_modified.timestamp();
-        Some(Entry { key, bytes: meta.size, modified: Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH) })
+        Some(Entry {
+            key,
+            bytes: meta.size,
+            modified: Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH),
+        })
     }
 
     /// Waits for the first bytes of a reply: a network that was cut is noticed after the time of a small request.
@@ -322,9 +313,5 @@ fn endpoint_url(endpoint: &str, location: &S3Location) -> Result<String, VaultEr
         .split_once("://")
         .filter(|(scheme, host)| matches!(*scheme, "http" | "https") && !host.is_empty())
         .ok_or_else(|| VaultError::Settings("`spec.s3.endpoint` is not an http:// or https:// URL".to_owned()))?;
-    if location.path_style {
-        Ok(endpoint.to_owned())
-    } else {
-        Ok(format!("{scheme}://{}.{host}", location.bucket))
-    }
+    if location.path_style { Ok(endpoint.to_owned()) } else { Ok(format!("{scheme}://{}.{host}", location.bucket)) }
 }

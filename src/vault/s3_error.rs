@@ -184,7 +184,10 @@ mod tests {
         let failure = classify_status(404, Some("NoSuchBucket"), &place());
         assert!(matches!(failure, Failure::Refused(StoreError::NoBucket { .. })));
         assert_eq!(classify_status(404, Some("NoSuchKey"), &place()), Failure::Absent);
-        assert_eq!(classify_status(403, Some("RequestTimeTooSkewed"), &place()), Failure::Refused(StoreError::ClockSkew));
+        assert_eq!(
+            classify_status(403, Some("RequestTimeTooSkewed"), &place()),
+            Failure::Refused(StoreError::ClockSkew)
+        );
     }
 
     #[test]
