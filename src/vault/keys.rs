@@ -98,6 +98,10 @@ impl Keys {
         parts.encrypt.copy_from_slice(&key[..32]);
         parts.mac_k.copy_from_slice(&key[32..48]);
         parts.mac_r.copy_from_slice(&key[48..]);
+        // The bits that Poly1305 does not use are zero, as restic has them.
+        for (byte, mask) in [(3, 15), (7, 15), (11, 15), (15, 15), (4, 252), (8, 252), (12, 252)] {
+            parts.mac_r[byte] &= mask;
+        }
         parts
     }
 
@@ -217,7 +221,7 @@ mod tests {
         let key = format!("{}{}{}", hex(&key.encrypt), hex(&key.mac_k), hex(&key.mac_r));
         assert_eq!(
             key,
-            "e2cf3bbdc5f934334e433e9701a6630c1f12271e53de73ab732305f76ba86921f696768954250e231a6055789360734d108e58fc5afcb2665450a70c9a4ff477"
+            "e2cf3bbdc5f934334e433e9701a6630c1f12271e53de73ab732305f76ba86921f696768954250e231a6055789360734d108e580c58fcb2065450a70c984ff407"
         );
         assert_eq!(
             keys.mac("shop", "db", b"point"),
