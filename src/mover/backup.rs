@@ -1,0 +1,96 @@
+//! Stores what lies under a directory as one snapshot, and checks that the repository has all of it.
+
+use std::path::{Path, PathBuf};
+
+use rustic_core::repofile::{SnapshotFile, SnapshotId};
+use rustic_core::{BackupOptions, FileType, Id, IndexedIds, ParentOptions, Repository, SnapshotOptions};
+
+use super::check;
+use super::engine::{Engine, ROOT};
+use super::error::MoverError;
+use super::log::Witness;
+use super::source::{Losses, Source};
+use crate::core::mover_task::Report;
+
+/// What is to be stored.
+pub(super) struct Backup<'a> {
+    pub(super) source: &'a Path,
+    pub(super) host: &'a str,
+    pub(super) label: &'a str,
+    pub(super) tags: Vec<String>,
+    pub(super) parent: Option<&'a str>,
+}
+
+/// Makes the snapshot.
+pub(super) fn back_up(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -> Result<Report, MoverError> {
+    if !backup.source.is_dir() {
+        return Err(MoverError::Task(format!("`source`: `{}` is not a directory", backup.source.display())));
+    }
+    engine.meter.phase("reading the index");
+    let repository =
+        engine.open_or_make()?.to_indexed_ids().map_err(|error| engine.error(&error))?;
+    let losses = Losses::default();
+    let snapshot = archive(engine, &repository, backup, &losses)?;
+    drop(repository);
+    engine.meter.phase("checking");
+    check::new_snapshot(engine, &snapshot)?;
+    Ok(report(&snapshot, &losses, witness))
+}
+
+fn archive(
+    engine: &Engine,
+    repository: &Repository<impl IndexedIds>,
+    backup: &Backup<'_>,
+    losses: &Losses,
+) -> Result<SnapshotFile, MoverError> {
+    let error = |error: Box<rustic_core::RusticError>| engine.error(&error);
+    let mut options = SnapshotOptions::default().host(backup.host.to_owned()).label(backup.label.to_owned());
+    for tag in &backup.tags {
+        options = options.add_tags(tag).map_err(error)?;
+    }
+    let snapshot = options.command("reprise mover".to_owned()).to_snapshot().map_err(error)?;
+    let source = Source::new(backup.source, losses.clone()).map_err(error)?;
+    let options = BackupOptions::default()
+        .as_path(PathBuf::from("/").join(ROOT))
+        .no_scan(true)
+        .parent_opts(parent_options(engine, backup.parent)?);
+    repository.archive(&options, &source, snapshot, &[backup.source.to_owned()]).map_err(error)
+}
+
+/// The region does not matter for what is compared with: after a failover the snapshots of the other region are the
+/// newest ones of the label.
+fn parent_options(engine: &Engine, parent: Option<&str>) -> Result<ParentOptions, MoverError> {
+    let group = "label,paths".parse().expect("it is a list of known criteria");
+    let options = ParentOptions::default().group_by(Some(group));
+    let Some(parent) = parent else { return Ok(options) };
+    let id: Id = parent.parse().map_err(|_| MoverError::Task("`parent` is not a snapshot's id".to_owned()))?;
+    let there = engine.backend.has(FileType::Snapshot, &id).map_err(|error| engine.error(&error))?;
+    Ok(if there { options.parents(vec![parent.to_owned()]) } else { options })
+}
+
+fn report(snapshot: &SnapshotFile, losses: &Losses, witness: &Witness) -> Report {
+    let summary = snapshot.summary.clone().unwrap_or_default();
+    let (mut unreadable, mut unreadable_files) = losses.seen();
+    // The engine also says what it leaves out; should it leave out more than was seen here, its word counts.
+    let seen = witness.seen();
+    if seen.skipped > unreadable {
+        unreadable = seen.skipped;
+        unreadable_files.extend(seen.first_skipped);
+        unreadable_files.truncate(20);
+    }
+    Report {
+        snapshot: Some(id_text(snapshot.id)),
+        files: summary.total_files_processed,
+        bytes: summary.total_bytes_processed,
+        added_bytes: summary.data_added_packed,
+        unreadable,
+        unreadable_files,
+        warnings: seen.others,
+        first_warnings: seen.first_others,
+        ..Report::default()
+    }
+}
+
+pub(super) fn id_text(id: SnapshotId) -> String {
+    id.to_hex().as_str().to_owned()
+}

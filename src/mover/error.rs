@@ -1,0 +1,129 @@
+//! Why a mover failed, and what that means for its exit code.
+
+use rustic_core::RusticError;
+
+use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED};
+use crate::vault::repository::Health;
+use crate::vault::{StoreError, VaultError};
+
+/// Why a mover failed.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum MoverError {
+    /// The environment or the task can't be right.
+    #[error("the mover's task is wrong: {0}")]
+    Task(String),
+    /// The vault can't be used.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Data in the repository is missing or damaged.
+    #[error("the repository is damaged: {0}")]
+    Corrupt(String),
+    /// The volume has no space left.
+    #[error("the volume is full: it needs at least the size that the snapshot's files have")]
+    VolumeFull,
+    /// The volume can't be written or read.
+    #[error("the volume: {0}")]
+    Volume(String),
+    /// What was restored is not what was stored.
+    #[error("after the restore {0} files or directories differ from the snapshot: something else writes into the volume")]
+    Different(u64),
+    /// Nothing moved for a long time.
+    #[error("nothing was transferred for {0} minutes")]
+    Stalled(u64),
+    /// The pod was told to stop.
+    #[error("the mover was stopped before it had finished")]
+    Stopped,
+    /// Anything else that the engine says.
+    #[error("{0}")]
+    Engine(String),
+}
+
+impl MoverError {
+    /// The exit code that says it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Corrupt(_) => CORRUPT,
+            Self::Task(_) => MISCONFIGURED,
+            Self::Vault(error) => vault_exit_code(error),
+            Self::VolumeFull
+            | Self::Volume(_)
+            | Self::Different(_)
+            | Self::Stalled(_)
+            | Self::Stopped
+            | Self::Engine(_) => FAILED,
+        }
+    }
+
+    /// What an engine's error comes from: the engine wraps what the backend said, or loses it.
+    pub(super) fn from_engine(health: &Health, error: &RusticError) -> Self {
+        Self::judge(health, &format!("{error:?}"), &plain(error))
+    }
+
+    /// What a panic of the engine comes from: it has no other way to say that a write or a read failed.
+    pub(super) fn from_panic(health: &Health, message: &str) -> Self {
+        Self::judge(health, message, &format!("the engine broke off: {}", first_line(message)))
+    }
+
+    fn judge(health: &Health, details: &str, text: &str) -> Self {
+        if let Some(what) = health.corrupt() {
+            return Self::Corrupt(what);
+        }
+        if let Some(error) = health.failure() {
+            return Self::Vault(error.into());
+        }
+        if details.contains("StorageFull") || details.contains("QuotaExceeded") {
+            return Self::VolumeFull;
+        }
+        // The authenticator of a blob does not fit, or what it says can't be unpacked.
+        if details.contains("kind: Cryptography") || details.contains("zstd") {
+            return Self::Corrupt("stored data is not what was written".to_owned());
+        }
+        Self::Engine(text.to_owned())
+    }
+}
+
+fn vault_exit_code(error: &VaultError) -> u8 {
+    match error {
+        VaultError::Key(_)
+        | VaultError::Settings(_)
+        | VaultError::OtherKey
+        | VaultError::Format { .. }
+        | VaultError::Identity
+        | VaultError::Stray { .. } => MISCONFIGURED,
+        VaultError::Store(error) => match error {
+            StoreError::AccessKeyId
+            | StoreError::SecretAccessKey
+            | StoreError::SessionToken
+            | StoreError::NoCredentials
+            | StoreError::Forbidden { .. }
+            | StoreError::NoBucket { .. }
+            | StoreError::OtherRegion { .. }
+            | StoreError::Tls { .. }
+            | StoreError::NoDirectory { .. } => MISCONFIGURED,
+            StoreError::Unresolved { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Unreachable { .. }
+            | StoreError::TimedOut { .. }
+            | StoreError::ClockSkew
+            | StoreError::Lost
+            | StoreError::Unknown { .. }
+            | StoreError::Busy { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::TooMany { .. }
+            | StoreError::Full { .. }
+            | StoreError::Other(_) => FAILED,
+        },
+    }
+}
+
+/// The engine's text in one line: its own texts have headings, hints and addresses for bug reports.
+pub(super) fn plain(error: &RusticError) -> String {
+    let text = error.display_log();
+    let text = text.strip_prefix("Error: ").unwrap_or(&text);
+    first_line(text)
+}
+
+fn first_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(500).collect()
+}

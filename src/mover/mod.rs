@@ -1,0 +1,258 @@
+//! Moves the data of a volume between a directory and the vault, in a pod of its own: `reprise mover`.
+//!
+//! One process does one task, says how it ended in its report and its exit code, and keeps nothing. It needs no API
+//! server. It may be killed at any time: what was stored already is found again by the next attempt.
+//!
+//! The engine is `rustic_core`, which skips what it can't read, panics where it can't write, and tells its caller
+//! neither: `source`, `log` and `error` make up for that, `engine` and `restore` for its other habits.
+
+mod backup;
+mod check;
+mod engine;
+mod error;
+mod log;
+mod meter;
+mod restore;
+mod source;
+
+use std::any::Any;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::backup::Backup;
+use self::engine::Engine;
+use self::error::MoverError;
+use self::log::Witness;
+use crate::core::mover_task::{DONE, REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
+use crate::vault::{Location, S3Credentials, SecretText, Settings, Vault};
+
+/// The time between two lines about progress.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// How long nothing may move.
+const STALL_MINUTES: u64 = 15;
+/// The stack of the engine's thread.
+const STACK: usize = 16 * 1024 * 1024;
+/// Where the report goes when the environment does not say.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Does the task that the environment names. Sets up this process's log and panic hook: nothing else may have.
+#[must_use]
+pub fn run() -> ExitCode {
+    ExitCode::from(run_to_code())
+}
+
+fn run_to_code() -> u8 {
+    let witness = log::set_up();
+    let begin = Instant::now();
+    let outcome = perform(&witness);
+    let code = outcome.as_ref().map_or_else(MoverError::exit_code, |_| DONE);
+    let mut report = outcome.unwrap_or_else(|error| Report {
+        corrupt: matches!(error, MoverError::Corrupt(_)),
+        error: Some(error.to_string()),
+        ..Report::default()
+    });
+    report.duration_seconds = begin.elapsed().as_secs();
+    let message = report.to_message();
+    tracing::info!(code, report = message, "finished");
+    let path = std::env::var(REPORT).unwrap_or_else(|_| TERMINATION_LOG.to_owned());
+    if let Err(error) = fs::write(&path, &message) {
+        tracing::error!(path, %error, "the report could not be written");
+    }
+    code
+}
+
+fn perform(witness: &Witness) -> Result<Report, MoverError> {
+    let task = read_task(&variable(TASK)?)?;
+    let vault = Vault::open(&read_settings()?)?;
+    let runtime = Runtime::new().map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
+    runtime.block_on(vault.identify())?;
+    let (namespace, application) = task.application();
+    let engine = Engine::new(&vault, namespace, application, runtime.handle().clone());
+    let panics = watch_panics(&engine);
+    let (sender, receiver) = channel();
+    stop_on_signal(&runtime, sender.clone());
+    let worker = (engine.clone(), witness.clone());
+    std::thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(move || {
+            let (engine, witness) = worker;
+            // The receiver is gone only when the process is about to end.
+            let _ = sender.send(guarded(&engine, &panics, || carry_out(&engine, &task, &witness)));
+        })
+        .map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
+    let outcome = supervise(&engine, &receiver);
+    // Requests that hang must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn carry_out(engine: &Engine, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
+    match task {
+        Task::Backup { namespace, application, source, host, label, tags, point, parent } => {
+            let own = [format!("namespace={namespace}"), format!("application={application}"), format!("point={point}")];
+            let backup = Backup {
+                source: Path::new(source),
+                host,
+                label,
+                tags: own.into_iter().chain(tags.iter().cloned()).collect(),
+                parent: parent.as_deref(),
+            };
+            backup::back_up(engine, &backup, witness)
+        }
+        Task::Restore { namespace: _, application: _, snapshot, target } => {
+            restore::restore(engine, snapshot, Path::new(target), witness)
+        }
+        Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
+            check::verify(engine, snapshots, *read_percent)
+        }
+    }
+}
+
+/// The first panic of any thread.
+type Panics = Arc<Mutex<Option<String>>>;
+
+/// Keeps the first panic's message, logs it, and lets the rest of the run fail quickly: the engine's other threads
+/// would go on to transfer what is lost already.
+fn watch_panics(engine: &Engine) -> Panics {
+    let panics = Panics::default();
+    let (first, health) = (panics.clone(), engine.health().clone());
+    std::panic::set_hook(Box::new(move |info| {
+        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            let message = payload_text(info.payload());
+            tracing::error!(message, place = info.location().map(ToString::to_string), "the engine panicked");
+            *first = Some(message);
+            health.stop();
+        }
+    }));
+    panics
+}
+
+/// Turns a panic of the engine into an error.
+fn guarded(
+    engine: &Engine,
+    panics: &Panics,
+    work: impl FnOnce() -> Result<Report, MoverError>,
+) -> Result<Report, MoverError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(outcome) => outcome,
+        Err(payload) => {
+            let first = panics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let message = first.unwrap_or_else(|| payload_text(&*payload));
+            Err(MoverError::from_panic(engine.health(), &message))
+        }
+    }
+}
+
+fn payload_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+}
+
+/// Waits for the outcome, tells how far it is, and gives up when nothing moves.
+fn supervise(engine: &Engine, receiver: &Receiver<Result<Report, MoverError>>) -> Result<Report, MoverError> {
+    let begin = Instant::now();
+    let mut last = (0, 0);
+    let mut moved = Instant::now();
+    loop {
+        match receiver.recv_timeout(PROGRESS) {
+            Ok(outcome) => return outcome,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(MoverError::Engine("the engine's thread is gone".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) => engine.meter.log(begin.elapsed().as_secs()),
+        }
+        let now = (engine.meter.steps(), engine.health().requests());
+        if now != last {
+            (last, moved) = (now, Instant::now());
+        } else if moved.elapsed() >= Duration::from_secs(STALL_MINUTES * 60) {
+            return Err(MoverError::Stalled(STALL_MINUTES));
+        }
+    }
+}
+
+/// As the first process of its container it would not end on SIGTERM by itself.
+fn stop_on_signal(runtime: &Runtime, sender: std::sync::mpsc::Sender<Result<Report, MoverError>>) {
+    runtime.spawn(async move {
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+        if terminate.recv().await.is_some() {
+            let _ = sender.send(Err(MoverError::Stopped));
+        }
+    });
+}
+
+fn variable(name: &str) -> Result<String, MoverError> {
+    std::env::var(name).map_err(|_| MoverError::Task(format!("the environment has no {name}")))
+}
+
+/// Reads the task, and refuses what can't be one before anything is opened.
+fn read_task(text: &str) -> Result<Task, MoverError> {
+    let wrong = |what: &str| Err(MoverError::Task(what.to_owned()));
+    let task: Task = serde_json::from_str(text).map_err(|error| MoverError::Task(format!("{TASK}: {error}")))?;
+    let (namespace, application) = task.application();
+    for name in [namespace, application] {
+        if name.is_empty() || name.contains(['/', '\0']) || namespace.contains('.') {
+            return wrong("`namespace` and `application` must be names of Kubernetes objects");
+        }
+    }
+    let is_id = |id: &String| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match &task {
+        Task::Backup { source, label, host, tags, point, parent, .. } => {
+            if !Path::new(source).is_absolute() {
+                return wrong("`source` must be an absolute path");
+            }
+            if label.is_empty() || host.is_empty() || point.is_empty() {
+                return wrong("`label`, `host` and `point` must not be empty");
+            }
+            if tags.iter().any(|tag| tag.contains(',')) || point.contains(',') {
+                return wrong("`tags` and `point` must have no commas");
+            }
+            if parent.as_ref().is_some_and(|id| !is_id(id)) {
+                return wrong("`parent` must be a snapshot's full id");
+            }
+        }
+        Task::Restore { snapshot, target, .. } => {
+            if !Path::new(target).is_absolute() {
+                return wrong("`target` must be an absolute path");
+            }
+            if !is_id(snapshot) {
+                return wrong("`snapshot` must be a snapshot's full id");
+            }
+        }
+        Task::Verify { snapshots, read_percent, .. } => {
+            if snapshots.is_empty() || !snapshots.iter().all(is_id) {
+                return wrong("`snapshots` must be full ids, at least one");
+            }
+            if *read_percent > 100 {
+                return wrong("`readPercent` must be at most 100");
+            }
+        }
+    }
+    Ok(task)
+}
+
+/// The vault's place from one variable, its secrets from others.
+fn read_settings() -> Result<Settings, MoverError> {
+    let mut location: Location =
+        serde_json::from_str(&variable(VAULT)?).map_err(|error| MoverError::Task(format!("{VAULT}: {error}")))?;
+    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if let Location::S3(s3) = &mut location
+        && let Some(access_key_id) = given("AWS_ACCESS_KEY_ID")
+        && let Some(secret_access_key) = given("AWS_SECRET_ACCESS_KEY")
+    {
+        s3.credentials = Some(S3Credentials {
+            access_key_id,
+            secret_access_key: SecretText::new(secret_access_key),
+            session_token: given("AWS_SESSION_TOKEN").map(SecretText::new),
+        });
+    }
+    Ok(Settings { location, key: SecretText::new(variable(VAULT_KEY)?) })
+}

@@ -1,0 +1,558 @@
+//! Object storage: where a vault lies, what opens it, and the few requests that everything else is made of.
+//!
+//! The story of a request is told in `s3` and `directory`, one file per kind of storage; what is stored under which
+//! key in `identity`, `catalogue` and `repository`; whether a store can be trusted with claims in `conformance`.
+//! Nothing here knows of Kubernetes, and nothing decides: a failed request is an error for the caller to judge.
+//!
+//! Keys are relative to the vault's prefix, without a slash at their start.
+
+pub mod catalogue;
+pub mod conformance;
+pub mod directory;
+#[cfg(test)]
+pub mod fake;
+pub mod identity;
+pub mod keys;
+pub mod repository;
+pub mod s3;
+mod s3_error;
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use self::keys::{KeyError, Keys};
+
+/// The deadline of one request that carries little, retries included.
+pub const REQUEST_SECONDS: u64 = 10;
+/// The slowest transfer that is waited for, in bytes per second: what is sent or read beyond a small object adds
+/// to the deadline at this rate.
+const SLOWEST_BYTES_PER_SECOND: u64 = 128 * 1024;
+/// The most bytes that `Store::get` reads into memory.
+pub const OBJECT_LIMIT: u64 = 16 * 1024 * 1024;
+/// The most keys that `Store::list` returns.
+pub const LIST_LIMIT: usize = 100_000;
+/// The most keys of one page.
+pub const PAGE_LIMIT: usize = 1000;
+
+/// Where a vault lies and what opens it.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// Where it lies.
+    pub location: Location,
+    /// The vault's key: at least 32 characters.
+    pub key: SecretText,
+}
+
+/// Where a vault lies.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub enum Location {
+    /// A bucket.
+    S3(S3Location),
+    /// A directory.
+    Directory(DirectoryLocation),
+}
+
+/// A bucket of an S3-compatible server.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Location {
+    /// The bucket. It must exist.
+    pub bucket: String,
+    /// The prefix of every key, without slashes at its ends; may be empty.
+    #[serde(default)]
+    pub prefix: String,
+    /// The provider's name of the bucket's region.
+    pub region: String,
+    /// The server, as `https://host` or `http://host`; AWS when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Whether the bucket stands in the path instead of the host name.
+    pub path_style: bool,
+    /// Certificates to trust besides the usual ones, as PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+    /// The credentials; the environment's identity when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<S3Credentials>,
+}
+
+/// Credentials of a bucket.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Credentials {
+    /// The access key's id.
+    pub access_key_id: String,
+    /// The access key.
+    pub secret_access_key: SecretText,
+    /// The session's token, with temporary credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<SecretText>,
+}
+
+/// A directory that every region mounts.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct DirectoryLocation {
+    /// Where it is mounted. It must exist.
+    pub path: String,
+}
+
+impl fmt::Display for Location {
+    /// For people: `s3://bucket/prefix at https://host`, `/path`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::S3(at) => {
+                write!(f, "s3://{}", at.bucket)?;
+                if !at.prefix.is_empty() {
+                    write!(f, "/{}", at.prefix)?;
+                }
+                at.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {endpoint}"))
+            }
+            Self::Directory(at) => f.write_str(&at.path),
+        }
+    }
+}
+
+/// A text that is not to be printed: `Debug` shows `***`.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// Wraps a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a vault can't be used.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum VaultError {
+    /// The key can't be one.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The settings can't be right.
+    #[error("{0}")]
+    Settings(String),
+    /// The store did not answer as it should.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The vault was made with another key.
+    #[error("the key is not this vault's key: correct the Secret of `spec.encryption.secret`")]
+    OtherKey,
+    /// The vault was made by a newer version.
+    #[error("the vault has format {found}, this version reads up to {known}: use a newer version of Reprise")]
+    Format {
+        /// What it has.
+        found: u32,
+        /// What this version reads.
+        known: u32,
+    },
+    /// `reprise.json` can't be read.
+    #[error("`reprise.json` in the vault is damaged: restore it from a copy or from an older version of the object")]
+    Identity,
+    /// `reprise.json` is gone, but other objects are there.
+    #[error(
+        "the vault has no `reprise.json`, yet objects under `{prefix}`: restore `reprise.json`, or use an empty prefix"
+    )]
+    Stray {
+        /// Where objects were found.
+        prefix: String,
+    },
+}
+
+/// An opened vault. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    store: Store,
+    keys: Keys,
+}
+
+impl Vault {
+    /// Makes the clients and derives the keys. No request is sent.
+    ///
+    /// # Errors
+    /// When the key is too short, or the settings can't be right.
+    pub fn open(settings: &Settings) -> Result<Self, VaultError> {
+        let keys = Keys::new(&settings.key)?;
+        let store = match &settings.location {
+            Location::S3(location) => Store::S3(s3::S3::new(location)?),
+            Location::Directory(location) => Store::Directory(directory::Directory::new(location)?),
+        };
+        Ok(Self { store, keys })
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What is derived from the key.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with(store: Store, key: &str) -> Self {
+        Self { store, keys: Keys::new(&SecretText::new(key)).expect("a test's key is long enough") }
+    }
+}
+
+/// What must hold for a write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition<'a> {
+    /// The key does not exist.
+    Absent,
+    /// The object still has this tag.
+    Unchanged(&'a str),
+}
+
+/// An object, and the tag of this version of it. Tags may follow the content: identical bytes, identical tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its content.
+    pub bytes: Bytes,
+    /// Its tag.
+    pub tag: String,
+}
+
+/// A key in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The object's size in bytes.
+    pub bytes: u64,
+    /// When it was last written, by the store's clock.
+    pub modified: Timestamp,
+}
+
+/// Why a request failed. The texts are for people, and the same for the same cause.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// The server does not know the key's id.
+    #[error("the server does not know the access key id: correct `accessKeyId` in the Secret of `spec.s3.credentials`")]
+    AccessKeyId,
+    /// The signature is wrong.
+    #[error("the server refuses the signature: correct `secretAccessKey` in the Secret of `spec.s3.credentials`")]
+    SecretAccessKey,
+    /// The session token is not valid.
+    #[error("the session token is expired or wrong: renew `sessionToken` in the Secret of `spec.s3.credentials`")]
+    SessionToken,
+    /// The environment has no identity to give.
+    #[error(
+        "the environment gives no credentials: name a Secret in `spec.s3.credentials`, or give the service account an identity"
+    )]
+    NoCredentials,
+    /// Known, but not allowed.
+    #[error(
+        "access denied to {place}: allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket for these credentials, or correct `spec.s3.credentials`"
+    )]
+    Forbidden {
+        /// Bucket and server.
+        place: String,
+    },
+    /// There is no such bucket.
+    #[error("there is no {place}: create it, or correct `spec.s3.bucket`")]
+    NoBucket {
+        /// Bucket and server.
+        place: String,
+    },
+    /// The bucket is elsewhere.
+    #[error("{place} is in another region: correct `spec.s3.region`")]
+    OtherRegion {
+        /// Bucket and server.
+        place: String,
+    },
+    /// The server's name does not resolve.
+    #[error("the name of {server} does not resolve: correct `spec.s3.endpoint`, or this cluster's DNS")]
+    Unresolved {
+        /// The server.
+        server: String,
+    },
+    /// Nothing listens there.
+    #[error("{server} refuses connections: it is down, or `spec.s3.endpoint` is wrong")]
+    Refused {
+        /// The server.
+        server: String,
+    },
+    /// No way there, or the connection broke.
+    #[error("{server} can't be reached: the network is down, or a firewall or network policy is in the way")]
+    Unreachable {
+        /// The server.
+        server: String,
+    },
+    /// No reply in time.
+    #[error("{server} did not answer in time")]
+    TimedOut {
+        /// The server or the directory.
+        server: String,
+    },
+    /// The clocks differ.
+    #[error("the clock of this node differs from the server's by more than 15 minutes: correct it")]
+    ClockSkew,
+    /// No trust.
+    #[error("the certificate of {server} is not trusted: put its issuer into `spec.s3.caBundle`")]
+    Tls {
+        /// The server.
+        server: String,
+    },
+    /// The condition did not hold, or another writer was in the way: read back what is there.
+    #[error("another writer was first")]
+    Lost,
+    /// The write was sent and no reply came: it may have happened, or may yet happen. Read back what is there.
+    #[error("the outcome of a write is unknown: {reason}")]
+    Unknown {
+        /// What broke.
+        reason: String,
+    },
+    /// The server is too busy.
+    #[error("{server} is too busy")]
+    Busy {
+        /// The server.
+        server: String,
+    },
+    /// More than may be read into memory.
+    #[error("`{key}` is larger than {limit} bytes")]
+    TooLarge {
+        /// The key.
+        key: String,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// More keys than may be listed.
+    #[error("more than {limit} keys begin with `{prefix}`")]
+    TooMany {
+        /// What was listed.
+        prefix: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// The directory is not there.
+    #[error(
+        "there is no directory `{path}`: its volume is not mounted, or the claim in `spec.directory.claimName` is wrong"
+    )]
+    NoDirectory {
+        /// The directory.
+        path: String,
+    },
+    /// The directory has no space left.
+    #[error("the volume of directory `{path}` is full")]
+    Full {
+        /// The directory.
+        path: String,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl StoreError {
+    /// Whether the same request may succeed in a moment, without anyone changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unresolved { .. }
+            | Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Unknown { .. }
+            | Self::Busy { .. } => true,
+            Self::AccessKeyId
+            | Self::SecretAccessKey
+            | Self::SessionToken
+            | Self::NoCredentials
+            | Self::Forbidden { .. }
+            | Self::NoBucket { .. }
+            | Self::OtherRegion { .. }
+            | Self::ClockSkew
+            | Self::Tls { .. }
+            | Self::Lost
+            | Self::TooLarge { .. }
+            | Self::TooMany { .. }
+            | Self::NoDirectory { .. }
+            | Self::Full { .. }
+            | Self::Other(_) => false,
+        }
+    }
+}
+
+/// How long a request may take that carries so many bytes.
+pub(crate) fn deadline(bytes: u64) -> Duration {
+    Duration::from_secs(REQUEST_SECONDS + bytes / SLOWEST_BYTES_PER_SECOND)
+}
+
+/// One storage. Every request has a deadline; reads and unconditional writes are tried again within it.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A bucket.
+    S3(s3::S3),
+    /// A directory.
+    Directory(directory::Directory),
+    /// Memory, with the faults that a test asks for.
+    #[cfg(test)]
+    Fake(fake::Fake),
+}
+
+impl Store {
+    /// Reads an object of at most `OBJECT_LIMIT` bytes. `None` when it is absent.
+    ///
+    /// # Errors
+    /// Any `StoreError` but `Lost` and `Unknown`.
+    pub async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        self.get_within(key, OBJECT_LIMIT, deadline(0)).await
+    }
+
+    /// Reads an object of at most `limit` bytes. `None` when it is absent.
+    ///
+    /// # Errors
+    /// Any `StoreError` but `Lost` and `Unknown`.
+    pub async fn get_up_to(&self, key: &str, limit: u64) -> Result<Option<Object>, StoreError> {
+        self.get_within(key, limit, deadline(limit)).await
+    }
+
+    async fn get_within(&self, key: &str, limit: u64, wait: Duration) -> Result<Option<Object>, StoreError> {
+        match self {
+            Self::S3(store) => store.get(key, limit, wait).await,
+            Self::Directory(store) => store.get(key, limit, wait).await,
+            #[cfg(test)]
+            Self::Fake(store) => store.get(key),
+        }
+    }
+
+    /// Reads a part of an object. `None` when the object is absent; fewer bytes than asked for when it is shorter.
+    ///
+    /// # Errors
+    /// Any `StoreError` but `Lost` and `Unknown`.
+    pub async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, StoreError> {
+        match self {
+            Self::S3(store) => store.get_range(key, offset, length).await,
+            Self::Directory(store) => store.get_range(key, offset, length).await,
+            #[cfg(test)]
+            Self::Fake(store) => store.get_range(key, offset, length),
+        }
+    }
+
+    /// The size of an object in bytes. `None` when it is absent.
+    ///
+    /// # Errors
+    /// Any `StoreError` but `Lost` and `Unknown`.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        match self {
+            Self::S3(store) => store.size(key).await,
+            Self::Directory(store) => store.size(key).await,
+            #[cfg(test)]
+            Self::Fake(store) => Ok(store.get(key)?.map(|object| object.bytes.len() as u64)),
+        }
+    }
+
+    /// Writes if the condition holds, and returns the new tag. Sent once, never repeated.
+    ///
+    /// # Errors
+    /// `Lost` when the condition did not hold or another writer was in the way, `Unknown` when no reply came: both
+    /// want the caller to read back. Any other error says that nothing was written.
+    pub async fn put_if(&self, key: &str, bytes: Bytes, condition: Condition<'_>) -> Result<String, StoreError> {
+        match self {
+            Self::S3(store) => store.put_if(key, bytes, condition).await,
+            Self::Directory(store) => store.put_if(key, bytes, condition).await,
+            #[cfg(test)]
+            Self::Fake(store) => store.put_if(key, bytes, condition).await,
+        }
+    }
+
+    /// Writes, whatever is there.
+    ///
+    /// # Errors
+    /// Any `StoreError` but `Lost`. The write may have happened nevertheless.
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => store.put(key, bytes).await,
+            Self::Directory(store) => store.put(key, bytes).await,
+            #[cfg(test)]
+            Self::Fake(store) => store.put(key, bytes),
+        }
+    }
+
+    /// Deletes. To delete what is absent is a success.
+    ///
+    /// # Errors
+    /// Any `StoreError` but `Lost`. The deletion may have happened nevertheless.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => store.delete(key).await,
+            Self::Directory(store) => store.delete(key).await,
+            #[cfg(test)]
+            Self::Fake(store) => store.delete(key),
+        }
+    }
+
+    /// The first keys, in byte order, that begin with `prefix` and come after `after`: at most `limit`, and at most
+    /// `PAGE_LIMIT`. Fewer than that means that there are no more.
+    ///
+    /// # Errors
+    /// Any `StoreError` but `Lost` and `Unknown`.
+    pub async fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let limit = limit.clamp(1, PAGE_LIMIT);
+        match self {
+            Self::S3(store) => store.page(prefix, after, limit).await,
+            Self::Directory(store) => store.page(prefix, after, limit).await,
+            #[cfg(test)]
+            Self::Fake(store) => store.page(prefix, after, limit),
+        }
+    }
+
+    /// All keys that begin with `prefix`, in byte order.
+    ///
+    /// # Errors
+    /// `TooMany` beyond `LIST_LIMIT`; any other `StoreError` but `Lost` and `Unknown`.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let after = entries.last().map(|entry| entry.key.clone());
+            let page = self.page(prefix, after.as_deref(), PAGE_LIMIT).await?;
+            let last = page.len() < PAGE_LIMIT;
+            entries.extend(page);
+            if last {
+                return Ok(entries);
+            }
+            if entries.len() >= LIST_LIMIT {
+                return Err(StoreError::TooMany { prefix: prefix.to_owned(), limit: LIST_LIMIT });
+            }
+        }
+    }
+
+    /// The names directly under `prefix` that have something under them: `b` for `prefix` `a/` and key `a/b/c`.
+    /// `prefix` ends with a slash.
+    ///
+    /// # Errors
+    /// `TooMany` beyond `LIST_LIMIT`; any other `StoreError` but `Lost` and `Unknown`.
+    pub async fn names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::S3(store) => store.names(prefix).await,
+            Self::Directory(store) => store.names(prefix).await,
+            #[cfg(test)]
+            Self::Fake(store) => store.names(prefix),
+        }
+    }
+}

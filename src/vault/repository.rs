@@ -1,0 +1,346 @@
+//! The backend of a restic repository in a vault: what `rustic_core` reads and writes, as requests to the store.
+//!
+//! One repository per application, in restic's own layout, so that the restic program reads it as well:
+//!
+//! ```text
+//! repos/<namespace>.<application>/config
+//! repos/<namespace>.<application>/keys/<id>            index/<id>          snapshots/<id>
+//! repos/<namespace>.<application>/data/<first two digits of id>/<id>
+//! ```
+//!
+//! `restic -r s3:<endpoint>/<bucket>/<prefix>/repos/<namespace>.<application>` opens it with the password of
+//! `Keys::repository_password`, for listing, checking and restoring; never prune with it, since neither side sees the
+//! other's locks.
+//!
+//! The engine gives up, or panics, at the first error of a backend, so all patience is here: a request is tried
+//! again for about a minute. What was found missing or damaged, and what failed last, is kept in `Health`, since the
+//! engine loses or hides it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rand::RngExt;
+use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+
+use super::directory::hex;
+use super::{Condition, PAGE_LIMIT, Store, StoreError};
+
+/// How often a request is tried; the store itself tries some more within the deadline of each.
+const ATTEMPTS: u32 = 6;
+/// The pause before the second attempt; it doubles with each.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The most bytes of index files and packs of trees that are kept in memory.
+const CACHE_LIMIT: usize = 48 * 1024 * 1024;
+/// The largest file that is read as a whole.
+const FILE_LIMIT: u64 = 256 * 1024 * 1024;
+/// The largest pack of trees that is read as a whole to serve a part of it.
+const TREE_PACK_LIMIT: u64 = 16 * 1024 * 1024;
+/// The most files of one kind.
+const FILES: usize = 5_000_000;
+
+/// The prefix of an application's repository, without a slash at its end. A namespace has no dot, so no two
+/// applications share one.
+#[must_use]
+pub fn prefix(namespace: &str, application: &str) -> String {
+    format!("repos/{namespace}.{application}")
+}
+
+/// What the requests of one run showed.
+#[derive(Debug, Default)]
+pub struct Health {
+    corrupt: Mutex<Option<String>>,
+    failure: Mutex<Option<StoreError>>,
+    stopped: AtomicBool,
+    requests: AtomicU64,
+}
+
+/// A panic elsewhere leaves these values whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Health {
+    /// The first file that was missing or damaged, and what is wrong with it.
+    #[must_use]
+    pub fn corrupt(&self) -> Option<String> {
+        locked(&self.corrupt).clone()
+    }
+
+    /// The first request that failed for good.
+    #[must_use]
+    pub fn failure(&self) -> Option<StoreError> {
+        locked(&self.failure).clone()
+    }
+
+    /// How many requests were answered so far: it stands still when nothing moves.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// From now on every request fails at once: the run is lost, and need not be paid for to its end.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn found_corrupt(&self, what: &str) -> Box<RusticError> {
+        locked(&self.corrupt).get_or_insert_with(|| what.to_owned());
+        RusticError::new(ErrorKind::Backend, what)
+    }
+
+    fn failed(&self, error: StoreError) -> Box<RusticError> {
+        locked(&self.failure).get_or_insert_with(|| error.clone());
+        RusticError::with_source(ErrorKind::Backend, "the vault did not answer as it should", error)
+    }
+}
+
+/// The backend. Its methods block; they must not be called from a thread that drives the runtime.
+#[derive(Clone)]
+pub struct RepositoryBackend {
+    store: Store,
+    prefix: String,
+    runtime: Handle,
+    health: Arc<Health>,
+    cache: Arc<Mutex<Cache>>,
+}
+
+impl RepositoryBackend {
+    /// The backend of an application's repository; requests run on `runtime`.
+    #[must_use]
+    pub fn new(store: Store, namespace: &str, application: &str, runtime: Handle) -> Self {
+        Self {
+            store,
+            prefix: prefix(namespace, application),
+            runtime,
+            health: Arc::default(),
+            cache: Arc::default(),
+        }
+    }
+
+    /// What its requests showed; shared by its clones.
+    #[must_use]
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Whether the file is there.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn has(&self, kind: FileType, id: &Id) -> RusticResult<bool> {
+        let key = self.key(kind, id);
+        Ok(self.patiently(|| self.store.size(&key))?.is_some())
+    }
+
+    fn key(&self, kind: FileType, id: &Id) -> String {
+        let name = id.to_hex();
+        let name = name.as_str();
+        match kind {
+            FileType::Config => format!("{}/config", self.prefix),
+            FileType::Pack => format!("{}/data/{}/{name}", self.prefix, &name[..2]),
+            FileType::Key | FileType::Index | FileType::Snapshot => {
+                format!("{}/{}/{name}", self.prefix, kind.dirname())
+            }
+        }
+    }
+
+    /// Sends a request until it is answered.
+    fn patiently<T, F>(&self, request: impl Fn() -> F) -> RusticResult<T>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut pause = PAUSE;
+        let mut attempt = 1;
+        loop {
+            if self.health.stopped.load(Ordering::Relaxed) {
+                return Err(RusticError::new(ErrorKind::Backend, "the run was stopped"));
+            }
+            match self.runtime.block_on(request()) {
+                Ok(value) => {
+                    self.health.requests.fetch_add(1, Ordering::Relaxed);
+                    return Ok(value);
+                }
+                Err(error) if attempt < ATTEMPTS && error.is_transient() => {
+                    tracing::warn!(%error, attempt, "a request to the vault failed and is tried again");
+                    std::thread::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.5)));
+                    pause *= 2;
+                    attempt += 1;
+                }
+                Err(error) => return Err(self.health.failed(error)),
+            }
+        }
+    }
+
+    /// Reads a file and compares it with its name, which is its SHA-256; only `config` has another name.
+    fn read(&self, kind: FileType, id: &Id, limit: u64) -> RusticResult<Bytes> {
+        let key = self.key(kind, id);
+        let object = self.patiently(|| self.store.get_up_to(&key, limit))?;
+        let Some(object) = object else {
+            return Err(self.health.found_corrupt(&format!("`{key}` is missing in the vault")));
+        };
+        if kind != FileType::Config && hex(&Sha256::digest(&object.bytes)) != id.to_hex().as_str() {
+            return Err(self.health.found_corrupt(&format!("`{key}` in the vault is damaged")));
+        }
+        Ok(object.bytes)
+    }
+
+    fn read_cached(&self, kind: FileType, id: &Id, limit: u64) -> RusticResult<Bytes> {
+        if let Some(bytes) = locked(&self.cache).get(id) {
+            return Ok(bytes);
+        }
+        let bytes = self.read(kind, id, limit)?;
+        locked(&self.cache).put(*id, bytes.clone());
+        Ok(bytes)
+    }
+
+    fn fits_cache(&self, key: &str, id: &Id) -> RusticResult<bool> {
+        if locked(&self.cache).get(id).is_some() {
+            return Ok(true);
+        }
+        let size = self.patiently(|| self.store.size(key))?;
+        Ok(size.is_none_or(|size| size <= TREE_PACK_LIMIT))
+    }
+
+    /// Two movers may make one repository at the same time: the first config counts, and the other is told so.
+    fn create_config(&self, content: &Bytes) -> RusticResult<()> {
+        let key = self.key(FileType::Config, &Id::default());
+        let written = self.patiently(|| async {
+            match self.store.put_if(&key, content.clone(), Condition::Absent).await {
+                Ok(_) => Ok(true),
+                Err(error @ (StoreError::Lost | StoreError::Unknown { .. })) => match self.store.get(&key).await? {
+                    Some(object) => Ok(object.bytes == *content),
+                    None => Err(StoreError::Unknown { reason: error.to_string() }),
+                },
+                Err(error) => Err(error),
+            }
+        })?;
+        if written {
+            Ok(())
+        } else {
+            Err(RusticError::new(ErrorKind::Configuration, "the repository was made by another mover meanwhile"))
+        }
+    }
+}
+
+impl ReadBackend for RepositoryBackend {
+    fn location(&self) -> String {
+        self.prefix.clone()
+    }
+
+    fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        if kind == FileType::Config {
+            let key = self.key(kind, &Id::default());
+            let size = self.patiently(|| self.store.size(&key))?;
+            return Ok(size.and_then(|size| u32::try_from(size).ok()).map(|size| (Id::default(), size)).into_iter().collect());
+        }
+        let prefix = format!("{}/{}/", self.prefix, kind.dirname());
+        let mut files = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.patiently(|| self.store.page(&prefix, after.as_deref(), PAGE_LIMIT))?;
+            // What is not named like a file of a repository is none of ours.
+            files.extend(page.iter().filter_map(|entry| {
+                let name = entry.key.rsplit('/').next()?;
+                Some((name.parse::<Id>().ok()?, u32::try_from(entry.bytes).ok()?))
+            }));
+            if page.len() < PAGE_LIMIT {
+                return Ok(files);
+            }
+            if files.len() >= FILES {
+                return Err(self.health.failed(StoreError::TooMany { prefix, limit: FILES }));
+            }
+            after = page.last().map(|entry| entry.key.clone());
+        }
+    }
+
+    fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
+        match kind {
+            FileType::Index => self.read_cached(kind, id, FILE_LIMIT),
+            FileType::Config | FileType::Key | FileType::Snapshot | FileType::Pack => self.read(kind, id, FILE_LIMIT),
+        }
+    }
+
+    fn read_partial(
+        &self,
+        kind: FileType,
+        id: &Id,
+        cacheable: bool,
+        offset: u32,
+        length: u32,
+    ) -> RusticResult<Bytes> {
+        let key = self.key(kind, id);
+        let (start, end) = (offset as usize, offset as usize + length as usize);
+        // Trees are small and read one by one, many from one pack.
+        let part = if cacheable && self.fits_cache(&key, id)? {
+            let pack = self.read_cached(kind, id, TREE_PACK_LIMIT)?;
+            pack.slice(start.min(pack.len())..end.min(pack.len()))
+        } else {
+            self.patiently(|| self.store.get_range(&key, u64::from(offset), u64::from(length)))?
+                .ok_or_else(|| self.health.found_corrupt(&format!("`{key}` is missing in the vault")))?
+        };
+        if part.len() < length as usize {
+            return Err(self.health.found_corrupt(&format!("`{key}` in the vault is cut off")));
+        }
+        Ok(part)
+    }
+
+    fn warmup_path(&self, kind: FileType, id: &Id) -> String {
+        self.key(kind, id)
+    }
+}
+
+impl WriteBackend for RepositoryBackend {
+    fn write_bytes(&self, kind: FileType, id: &Id, _cacheable: bool, content: BytesList) -> RusticResult<()> {
+        let mut whole = BytesMut::with_capacity(content.size());
+        for part in content.slice() {
+            whole.extend_from_slice(part);
+        }
+        let whole = whole.freeze();
+        if kind == FileType::Config {
+            return self.create_config(&whole);
+        }
+        // The name is the content's hash, so that to write twice is to write once.
+        let key = self.key(kind, id);
+        self.patiently(|| self.store.put(&key, whole.clone()))
+    }
+
+    fn remove(&self, kind: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
+        let key = self.key(kind, id);
+        self.patiently(|| self.store.delete(&key))
+    }
+}
+
+/// The files that were read last. Only what was read from the vault is in it, never what was written, so that
+/// reading back reads from the vault.
+#[derive(Debug, Default)]
+struct Cache {
+    files: VecDeque<(Id, Bytes)>,
+    bytes: usize,
+}
+
+impl Cache {
+    fn get(&mut self, id: &Id) -> Option<Bytes> {
+        let at = self.files.iter().position(|(found, _)| found == id)?;
+        let file = self.files.remove(at)?;
+        let bytes = file.1.clone();
+        self.files.push_front(file);
+        Some(bytes)
+    }
+
+    fn put(&mut self, id: Id, bytes: Bytes) {
+        if bytes.len() > CACHE_LIMIT || self.files.iter().any(|(found, _)| *found == id) {
+            return;
+        }
+        self.bytes += bytes.len();
+        self.files.push_front((id, bytes));
+        while self.bytes > CACHE_LIMIT {
+            let Some((_, dropped)) = self.files.pop_back() else { return };
+            self.bytes -= dropped.len();
+        }
+    }
+}
