@@ -145,6 +145,14 @@ pub async fn send(client: &Client, mut request: Request<Vec<u8>>, largest: u64) 
     if length as u64 > largest { Err(CallError::TooLarge(largest)) } else { Ok(bytes) }
 }
 
+/// Asks for an answer that holds only the object's metadata: the object itself is what was just sent.
+#[must_use]
+pub fn briefly(mut request: Request<Vec<u8>>) -> Request<Vec<u8>> {
+    let metadata = HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+    request.headers_mut().insert(header::ACCEPT, metadata);
+    request
+}
+
 /// Asks a question about one object.
 ///
 /// # Errors

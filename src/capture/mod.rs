@@ -16,7 +16,6 @@ pub mod collect;
 pub mod discover;
 pub mod fence;
 pub mod marks;
-
 pub mod order;
 pub mod page;
 pub mod rules;

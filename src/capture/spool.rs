@@ -123,7 +123,8 @@ pub struct Reader {
 impl Read for Reader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
-        let into = &mut into[..left.min(into.len())];
+        let most = left.min(into.len());
+        let into = &mut into[..most];
         let read = match &self.from {
             Frozen::Memory(bytes) => {
                 let start = usize::try_from(self.offset).map_err(io::Error::other)?;
