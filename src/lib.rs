@@ -1,6 +1,7 @@
 //! Reprise: a Kubernetes operator for high availability and disaster recovery across regions.
 
 pub mod api;
+pub mod capture;
 pub mod core;
 pub mod mover;
 pub mod vault;

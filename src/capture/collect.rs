@@ -1,0 +1,467 @@
+//! Reads everything that a namespace's application consists of, and makes a bundle of it.
+//!
+//! Lists are read page by page, several kinds at once; each object is cleaned and written away before the next page is
+//! there, so that memory does not grow with the namespace. What cannot be read is named in the result: it is for the
+//! caller to decide what a bundle is worth that lacks something.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace as LiveNamespace;
+use kube::{Client, core::Request};
+use serde_json::Value;
+
+use super::{
+    bundle::{self, Bundle, BundleError, Count, Entry, FORMAT, Id, Index, LARGEST_OBJECT, LARGEST_TOTAL, Namespace},
+    call::{self, CallError},
+    discover::{self, Resource},
+    marks,
+    page::{self, PageError, Place},
+    rules::{self, LeftOut},
+    spool::Spool,
+};
+
+/// How many kinds are listed at once.
+const LISTS: usize = 8;
+
+/// How often a list is begun again that the server could not finish.
+const RESTARTS: u32 = 3;
+
+/// How much a capture may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest object, as JSON. Bytes. A larger one is named in `failed`.
+    pub object_bytes: u64,
+    /// All objects together, as JSON. Bytes. More is an error.
+    pub total_bytes: u64,
+    /// How much of them is held in memory before a file in the temporary directory takes over. Bytes.
+    pub memory_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { object_bytes: LARGEST_OBJECT, total_bytes: LARGEST_TOTAL / 2, memory_bytes: 32 << 20 }
+    }
+}
+
+/// What was captured.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// The objects.
+    pub bundle: Bundle,
+    /// How many.
+    pub count: u64,
+    /// How many objects were left out on purpose, by kind and reason.
+    pub left_out: BTreeMap<String, u64>,
+    /// What should be in it and is not: kinds that could not be listed, objects that are too large. Sorted. A point
+    /// that it belongs to is not complete unless this is empty.
+    pub failed: Vec<String>,
+}
+
+/// Why nothing was captured.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// There is no such namespace.
+    #[error("namespace {0} does not exist")]
+    NoNamespace(String),
+    /// The namespace is being deleted: what is left of the application is no recovery point.
+    #[error("namespace {0} is being deleted")]
+    Terminating(String),
+    /// The API server does not tell about the namespace.
+    #[error("read namespace {namespace}: {source}")]
+    Namespace {
+        /// The namespace.
+        namespace: String,
+        /// Why.
+        #[source]
+        source: CallError,
+    },
+    /// The API server does not tell which kinds it serves.
+    #[error("discover the kinds that the API server serves: {0}")]
+    Discover(#[source] CallError),
+    /// Not one kind could be listed.
+    #[error("nothing could be read of namespace {namespace}: {reason}")]
+    Nothing {
+        /// The namespace.
+        namespace: String,
+        /// The first kind's reason.
+        reason: String,
+    },
+    /// There is more than a bundle may hold.
+    #[error(
+        "the objects of namespace {namespace} have more than {limit} bytes: exclude what another system can make again \
+         with the label {}: \"true\"", rules::EXCLUDE
+    )]
+    TooLarge {
+        /// The namespace.
+        namespace: String,
+        /// Bytes.
+        limit: u64,
+    },
+    /// The temporary directory refused.
+    #[error("keep the objects in the temporary directory: {0}")]
+    Spool(#[source] io::Error),
+    /// The bundle could not be written.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// Captures a namespace.
+///
+/// # Errors
+/// When nothing, or nothing usable, can be captured. Kinds that are forbidden or not available are no error: they are
+/// in `failed`.
+pub async fn capture(client: &Client, namespace: &str, limits: Limits) -> Result<Captured, CaptureError> {
+    let mut failed = Vec::new();
+    let about = match describe(client, namespace).await {
+        Err(CaptureError::Namespace { source, .. }) if source.code() == Some(403) => {
+            failed.push(format!("labels and annotations of the namespace: {}", source.reason()));
+            Namespace { name: namespace.to_owned(), ..Namespace::default() }
+        }
+        other => other?,
+    };
+    let discovered = discover::discover(client).await.map_err(CaptureError::Discover)?;
+    failed.extend(discovered.failed.iter().cloned());
+    let kinds: Vec<Resource> = discovered
+        .preferred()
+        .into_iter()
+        .filter(|it| rules::kind_left_out(&it.group, &it.kind).is_none())
+        .cloned()
+        .collect();
+    let total = kinds.len();
+    let work = Arc::new(Work { namespace: about.name.clone(), limits, spool: Mutex::new(Spool::new(limits.memory_bytes)) });
+    let lists: Vec<Listed> = stream::iter(kinds)
+        .map(|kind| list(client, kind, Arc::clone(&work)))
+        .buffer_unordered(LISTS)
+        .try_collect()
+        .await?;
+    let unlisted = lists.iter().filter(|it| it.unlisted).count();
+    if unlisted == total {
+        let reason = lists.into_iter().flat_map(|it| it.failed).min().unwrap_or_default();
+        return Err(CaptureError::Nothing { namespace: namespace.to_owned(), reason });
+    }
+    let work = Arc::into_inner(work).expect("every list is done");
+    blocking(move || assemble(about, lists, failed, work)).await
+}
+
+/// What is shared by the lists of one capture.
+struct Work {
+    namespace: String,
+    limits: Limits,
+    spool: Mutex<Spool>,
+}
+
+/// What was read of one kind.
+#[derive(Debug, Default)]
+struct Listed {
+    entries: Vec<(Entry, String)>,
+    /// Pods that were bare and are remembered while the application is stopped.
+    remembered: Vec<(Entry, String)>,
+    left_out: BTreeMap<String, (u64, bool)>,
+    failed: Vec<String>,
+    /// Whether not even the first page was read.
+    unlisted: bool,
+}
+
+impl Listed {
+    fn leave_out(&mut self, kind: &str, reason: LeftOut) {
+        let (count, _) = self.left_out.entry(format!("{kind}: {}", reason.why)).or_insert((0, reason.lasting));
+        *count += 1;
+    }
+
+    fn add(&mut self, page: Self) {
+        self.entries.extend(page.entries);
+        self.remembered.extend(page.remembered);
+        self.failed.extend(page.failed);
+        for (reason, (count, lasting)) in page.left_out {
+            self.left_out.entry(reason).or_insert((0, lasting)).0 += count;
+        }
+    }
+}
+
+async fn describe(client: &Client, namespace: &str) -> Result<Namespace, CaptureError> {
+    let failed = |source| CaptureError::Namespace { namespace: namespace.to_owned(), source };
+    let answer = call::object(client, || Request::new("/api/v1/namespaces").get(namespace, &kube::api::GetParams::default()));
+    let live: LiveNamespace = match answer.await {
+        Ok(body) => serde_json::from_slice(&body).map_err(|it| failed(kube::Error::SerdeError(it).into()))?,
+        Err(error) if error.code() == Some(404) => return Err(CaptureError::NoNamespace(namespace.to_owned())),
+        Err(error) => return Err(failed(error)),
+    };
+    if live.metadata.deletion_timestamp.is_some() {
+        return Err(CaptureError::Terminating(namespace.to_owned()));
+    }
+    let mut labels = live.metadata.labels.unwrap_or_default();
+    labels.remove("kubernetes.io/metadata.name");
+    let annotations = live.metadata.annotations.unwrap_or_default();
+    Ok(Namespace { name: namespace.to_owned(), labels, annotations })
+}
+
+/// Reads one kind. What cannot be read is in `failed`; an error ends the whole capture.
+async fn list(client: &Client, of: Resource, work: Arc<Work>) -> Result<Listed, CaptureError> {
+    let of = Arc::new(of);
+    let mut restarts = 0;
+    loop {
+        let mut listed = Listed { unlisted: true, ..Listed::default() };
+        match pages(client, &of, &work, &mut listed).await? {
+            Ok(()) => return Ok(listed),
+            Err(error) if error.expired() && restarts < RESTARTS => restarts += 1,
+            Err(error) => {
+                tracing::warn!(kind = of.name(), namespace = work.namespace, %error, "not captured");
+                listed.failed.push(format!("{}: {}", of.name(), error.reason()));
+                return Ok(listed);
+            }
+        }
+    }
+}
+
+/// Reads the pages: while one is digested, the next one is on its way.
+async fn pages(
+    client: &Client,
+    of: &Arc<Resource>,
+    work: &Arc<Work>,
+    listed: &mut Listed,
+) -> Result<Result<(), PageError>, CaptureError> {
+    let path = of.path(&work.namespace);
+    let (mut at, mut before) = (Some(Place::default()), None);
+    while let Some(place) = at {
+        let fetched = page::fetch(client, &path, None, place).await;
+        if let Some(digested) = before.take() {
+            match joined(digested).await? {
+                Ok(page) => listed.add(page),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let (body, next) = match fetched {
+            Ok(page) => page,
+            Err(error) => return Ok(Err(error)),
+        };
+        listed.unlisted = false;
+        let (of, work) = (Arc::clone(of), Arc::clone(work));
+        before = Some(tokio::task::spawn_blocking(move || digest(&body, &of, &work)));
+        at = next;
+    }
+    if let Some(digested) = before {
+        match joined(digested).await? {
+            Ok(page) => listed.add(page),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Cleans the objects of a page and writes them away.
+fn digest(body: &[u8], of: &Resource, work: &Work) -> Result<Result<Listed, PageError>, CaptureError> {
+    let (mut page, mut text) = (Listed::default(), Vec::with_capacity(body.len() / 2));
+    let read = page::each(body, |mut object| {
+        if let Some(reason) = rules::left_out(of, &object) {
+            page.leave_out(&of.kind, reason);
+        } else if let Some(pod) = marks::remembered(&object).filter(|_| of.kind == "Secret") {
+            let of = Resource::new("", "v1", "Pod", "pods");
+            match rules::left_out(&of, &pod) {
+                Some(reason) => page.leave_out(&of.kind, reason),
+                None => take(pod, &of, work, &mut text, &mut page, true),
+            }
+        } else {
+            rules::record(of, &mut object);
+            take(object, of, work, &mut text, &mut page, false);
+        }
+    });
+    if let Err(error) = read {
+        return Ok(Err(PageError::Content(error)));
+    }
+    let offset = {
+        let mut spool = work.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let offset = spool.len();
+        if offset + text.len() as u64 > work.limits.total_bytes {
+            let namespace = work.namespace.clone();
+            return Err(CaptureError::TooLarge { namespace, limit: work.limits.total_bytes });
+        }
+        spool.write_all(&text).map_err(CaptureError::Spool)?;
+        offset
+    };
+    page.entries.iter_mut().chain(&mut page.remembered).for_each(|(it, _)| it.offset += offset);
+    Ok(Ok(page))
+}
+
+/// Appends one cleaned object to the text of its page.
+fn take(object: Value, of: &Resource, work: &Work, text: &mut Vec<u8>, page: &mut Listed, remembered: bool) {
+    let id = Id { group: of.group.clone(), kind: of.kind.clone(), name: marks::name(&object).to_owned() };
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+    if !id.valid() || namespace != Some(&work.namespace) {
+        page.failed.push(format!("{} {:?}: not a name in this namespace", of.name(), id.name));
+        return;
+    }
+    let start = text.len();
+    // `Value` keeps its keys sorted: this is canonical, and the one time that an object is written.
+    if serde_json::to_writer(&mut *text, &object).is_err() {
+        text.truncate(start);
+        page.failed.push(format!("{} {}: not JSON", of.name(), id.name));
+        return;
+    }
+    let length = (text.len() - start) as u64;
+    if length > work.limits.object_bytes {
+        text.truncate(start);
+        page.failed.push(format!("{} {}: larger than {} bytes", of.name(), id.name, work.limits.object_bytes));
+        return;
+    }
+    let entry = (Entry { id, offset: start as u64, length }, of.version.clone());
+    if remembered { page.remembered.push(entry) } else { page.entries.push(entry) }
+}
+
+/// Makes the bundle of what was read.
+fn assemble(
+    namespace: Namespace,
+    lists: Vec<Listed>,
+    failed: Vec<String>,
+    work: Work,
+) -> Result<Captured, CaptureError> {
+    let mut all = Listed { failed, ..Listed::default() };
+    lists.into_iter().for_each(|it| all.add(it));
+    all.failed.sort();
+    let mut entries = all.entries;
+    entries.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    // A list that was read across a change may tell of one object twice.
+    entries.dedup_by(|(a, _), (b, _)| a.id == b.id);
+    // A remembered pod counts unless it runs: then it was not deleted after all.
+    for (pod, version) in all.remembered {
+        if let Err(place) = entries.binary_search_by(|(it, _)| it.id.cmp(&pod.id)) {
+            entries.insert(place, (pod, version));
+        }
+    }
+    let mut kinds: Vec<Count> = Vec::new();
+    for (Entry { id, .. }, version) in &entries {
+        match kinds.last_mut() {
+            Some(last) if last.group == id.group && last.kind == id.kind => last.count += 1,
+            Some(_) | None => kinds.push(Count {
+                group: id.group.clone(),
+                kind: id.kind.clone(),
+                version: version.clone(),
+                count: 1,
+            }),
+        }
+    }
+    let count = entries.len() as u64;
+    let lasting = all.left_out.iter().filter(|(_, (_, lasting))| *lasting);
+    let index = Index {
+        format: FORMAT,
+        namespace,
+        kinds,
+        count,
+        failed: all.failed.clone(),
+        left_out: lasting.map(|(reason, (count, _))| (reason.clone(), *count)).collect(),
+    };
+    let spool = work.spool.into_inner().unwrap_or_else(PoisonError::into_inner).freeze();
+    let bundle = bundle::write(&index, &spool, entries.into_iter().map(|(it, _)| it).collect())?;
+    let left_out = all.left_out.into_iter().map(|(reason, (count, _))| (reason, count)).collect();
+    Ok(Captured { bundle, count, left_out, failed: all.failed })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    joined(tokio::task::spawn_blocking(work)).await
+}
+
+async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
+    task.await.expect("the work does not panic, and nobody cancels it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use serde_json::json;
+
+    fn work(limits: Limits) -> Work {
+        Work { namespace: "shop".into(), limits, spool: Mutex::new(Spool::new(1 << 20)) }
+    }
+
+    fn config_maps() -> Resource {
+        Resource::new("", "v1", "ConfigMap", "configmaps")
+    }
+
+    fn config(name: &str, version: u32) -> Value {
+        json!({"metadata": {"name": name, "namespace": "shop", "resourceVersion": version.to_string(),
+            "managedFields": [{"time": version}]}, "data": {"key": "value"}})
+    }
+
+    fn captured(pages: &[(Resource, Value)]) -> Captured {
+        let work = work(Limits::default());
+        let lists = pages
+            .iter()
+            .map(|(of, items)| {
+                let body = json!({"items": items}).to_string();
+                digest(body.as_bytes(), of, &work).expect("room").expect("a list")
+            })
+            .collect();
+        let namespace = Namespace { name: "shop".into(), ..Namespace::default() };
+        assemble(namespace, lists, vec![], work).expect("a bundle")
+    }
+
+    #[test]
+    fn an_unchanged_namespace_makes_an_identical_bundle() {
+        let events = |count: usize| {
+            let pod = json!({"metadata": {"name": "p", "namespace": "shop", "ownerReferences": [{"controller": true}]}});
+            (Resource::new("", "v1", "Pod", "pods"), Value::from(vec![pod; count]))
+        };
+        let first = captured(&[(config_maps(), json!([config("a", 1), config("b", 1)])), events(1)]);
+        let later = captured(&[events(4), (config_maps(), json!([config("b", 9), config("a", 7)]))]);
+        assert_eq!(first.bundle.digest(), later.bundle.digest(), "other versions, order and pods of controllers");
+        assert_eq!(first.count, 2);
+        assert_eq!(later.left_out, [("Pod: its owner makes it again".to_owned(), 4)].into());
+
+        let changed = captured(&[(config_maps(), json!([config("a", 1), config("c", 1)]))]);
+        assert_ne!(first.bundle.digest(), changed.bundle.digest());
+    }
+
+    #[test]
+    fn an_object_that_is_too_large_is_named_and_the_others_are_captured() {
+        let work = work(Limits { object_bytes: 200, ..Limits::default() });
+        let mut large = config("large", 1);
+        large["data"]["key"] = "x".repeat(200).into();
+        let body = json!({"items": [config("a", 1), large, config("b", 1)]}).to_string();
+        let page = digest(body.as_bytes(), &config_maps(), &work).expect("room").expect("a list");
+        assert_eq!(page.failed, ["configmaps large: larger than 200 bytes"]);
+        let names: Vec<_> = page.entries.iter().map(|(it, _)| it.id.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_namespace_that_is_too_large_is_refused_with_the_remedy() {
+        let work = work(Limits { total_bytes: 50, ..Limits::default() });
+        let body = json!({"items": [config("a", 1)]}).to_string();
+        let error = digest(body.as_bytes(), &config_maps(), &work).expect_err("too large");
+        assert!(error.to_string().contains("more than 50 bytes: exclude what"), "{error}");
+    }
+
+    #[test]
+    fn an_object_that_claims_to_be_elsewhere_is_not_captured() {
+        let work = work(Limits::default());
+        let mut foreign = config("a", 1);
+        foreign["metadata"]["namespace"] = "other".into();
+        let body = json!({"items": [foreign, config("..", 1)]}).to_string();
+        let page = digest(body.as_bytes(), &config_maps(), &work).expect("room").expect("a list");
+        assert_eq!((page.entries.len(), page.failed.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_bare_pod_is_captured_alike_whether_it_runs_or_is_remembered() {
+        let pods = || Resource::new("", "v1", "Pod", "pods");
+        let secrets = || Resource::new("", "v1", "Secret", "secrets");
+        let pod = json!({"metadata": {"name": "tool", "namespace": "shop", "uid": "u"}, "spec": {"nodeName": "n"},
+            "status": {"phase": "Running"}});
+        let plan = marks::plan_stop(&marks::Workloads { pods: vec![pod.clone()], ..marks::Workloads::default() });
+        let [marks::Change::Remember { secret, .. }] = plan.as_slice() else { panic!("one pod: {plan:?}") };
+        let mut stored = secret.clone();
+        let text = secret["stringData"]["pod"].as_str().expect("text");
+        stored["data"] = json!({"pod": BASE64_STANDARD.encode(text)});
+
+        let running = captured(&[(pods(), json!([pod.clone()]))]);
+        let stopped = captured(&[(secrets(), json!([stored.clone()]))]);
+        let both = captured(&[(pods(), json!([pod])), (secrets(), json!([stored]))]);
+        assert_eq!(running.bundle.digest(), stopped.bundle.digest());
+        assert_eq!(running.bundle.digest(), both.bundle.digest());
+    }
+}

@@ -1,0 +1,25 @@
+//! The Kubernetes objects of one namespace: out of the API server, into a bundle, and back; and how the application
+//! they describe is stopped and started.
+//!
+//! Reading order: `discover` (which kinds there are), `rules` (what is left out, and what never enters a bundle),
+//! `collect` (reads everything, page by page), `bundle` (the file), `clean` and `order` (what may go back, and when),
+//! `apply` (puts it back), `fence` (stops and starts). `page`, `spool` and `call` are what these stand on.
+//!
+//! Volumes and their claims are the data plane's: claims are recorded here and put back by it. Cluster-scoped objects
+//! and definitions of kinds are not captured.
+
+pub mod apply;
+pub mod bundle;
+pub mod call;
+pub mod clean;
+pub mod collect;
+pub mod discover;
+pub mod fence;
+pub mod marks;
+pub mod order;
+pub mod page;
+pub mod rules;
+pub mod spool;
+
+/// The field manager of everything written here.
+pub const FIELD_MANAGER: &str = "reprise";
