@@ -2,3 +2,6 @@
 
 pub mod api;
 pub mod core;
+pub mod operator;
+pub mod probe;
+pub mod traffic;

@@ -1,0 +1,3 @@
+//! The shell: what runs the decisions against the world.
+
+pub mod watch;
