@@ -233,7 +233,9 @@ pub enum TrafficError {
         "the server '{server}' does not serve the zone '{zone}'{instead}: correct spec.zone of the DnsZone, or spec.rfc2136.server, which must be the zone's primary server"
     )]
     NotServed { server: String, zone: String, instead: String },
-    #[error("'{hostname}' lies in a zone of its own, below '{zone}': make a DnsZone for it, and name that in traffic.zone")]
+    #[error(
+        "'{hostname}' lies in a zone of its own, below '{zone}': make a DnsZone for it, and name that in traffic.zone"
+    )]
     Delegated { zone: String, hostname: String },
     #[error(
         "the server does not let the key '{key}' change '{name}' in the zone '{zone}': grant it A, AAAA, CNAME and TXT there (BIND: update-policy {{ grant {key} zonesub A AAAA CNAME TXT; }};), and check that spec.rfc2136.server of the DnsZone is the primary server"
@@ -255,7 +257,9 @@ pub enum TrafficError {
         "'{hostname}' cannot be an alias, since other records stand at that name ({types}): remove them, or use a Service that has an address instead of a name"
     )]
     Collision { hostname: String, types: String },
-    #[error("'{hostname}' did not become what it should in {attempts} attempts: somebody else keeps changing it, or the server ignores the change")]
+    #[error(
+        "'{hostname}' did not become what it should in {attempts} attempts: somebody else keeps changing it, or the server ignores the change"
+    )]
     Unsettled { hostname: String, attempts: u32 },
 }
 

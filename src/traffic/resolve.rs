@@ -77,9 +77,7 @@ impl Resolve {
         Self::build(Resolver::builder_with_config(config, TokioRuntimeProvider::default()))
     }
 
-    fn build(
-        mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>,
-    ) -> Result<Self, ResolveError> {
+    fn build(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, ResolveError> {
         let options = builder.options_mut();
         options.cache_size = 0;
         options.timeout = Duration::from_secs(2);

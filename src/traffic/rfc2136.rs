@@ -212,18 +212,18 @@ impl Rfc2136 {
         update.add_update(rr::Record::from_rdata(names.owner.clone(), wanted.ttl, owner));
         match session.exchange(update).await?.response_code {
             ResponseCode::NoError => Ok(true),
-            ResponseCode::YXDomain | ResponseCode::YXRRSet | ResponseCode::NXRRSet | ResponseCode::NXDomain => Ok(false),
+            ResponseCode::YXDomain | ResponseCode::YXRRSet | ResponseCode::NXRRSet | ResponseCode::NXDomain => {
+                Ok(false)
+            }
             code => Err(WireError::Refused(names.text.clone(), code)),
         }
     }
 
     async fn find(&self, session: &mut Session<'_>, names: &Names) -> Result<Found, TrafficError> {
         let mut found = Found { address: Vec::new(), owner: Vec::new() };
-        for (name, kind) in [
-            (&names.owner, RecordType::TXT),
-            (&names.address, RecordType::A),
-            (&names.address, RecordType::AAAA),
-        ] {
+        for (name, kind) in
+            [(&names.owner, RecordType::TXT), (&names.address, RecordType::A), (&names.address, RecordType::AAAA)]
+        {
             let answer = self.ask(session, name, kind).await?;
             let records = if kind == RecordType::TXT { &mut found.owner } else { &mut found.address };
             // A CNAME comes with either question; what it leads to comes with it, and is of no interest here.
@@ -336,11 +336,9 @@ impl Rfc2136 {
     /// Why an update was not taken, when it was not for its prerequisites.
     fn denied(&self, name: &str, code: ResponseCode) -> TrafficError {
         match code {
-            ResponseCode::Refused | ResponseCode::NotImp => TrafficError::Denied {
-                key: self.key.clone(),
-                zone: plain(&self.zone),
-                name: name.to_owned(),
-            },
+            ResponseCode::Refused | ResponseCode::NotImp => {
+                TrafficError::Denied { key: self.key.clone(), zone: plain(&self.zone), name: name.to_owned() }
+            }
             ResponseCode::NotAuth | ResponseCode::NotZone => self.not_served(String::new()),
             code => TrafficError::Failed { server: self.server.clone(), code: code.to_string() },
         }
@@ -473,7 +471,8 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
     if let Ok(it) = IpAddr::from_str(bare) {
         return Some((it.to_string(), 53));
     }
-    let (host, port) = text.split_once(':').map_or(Some((text, 53)), |(host, port)| Some((host, port.parse().ok()?)))?;
+    let (host, port) =
+        text.split_once(':').map_or(Some((text, 53)), |(host, port)| Some((host, port.parse().ok()?)))?;
     (port != 0 && domain(host).is_some()).then(|| (host.to_owned(), port))
 }
 

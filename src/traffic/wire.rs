@@ -61,11 +61,7 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Connects to the first address that lets itself be connected to.
-    pub(super) async fn open(
-        addresses: &[SocketAddr],
-        signer: &'a TSigner,
-        clock: Clock,
-    ) -> Result<Self, WireError> {
+    pub(super) async fn open(addresses: &[SocketAddr], signer: &'a TSigner, clock: Clock) -> Result<Self, WireError> {
         let connecting = async {
             let mut last = None;
             for address in addresses {
