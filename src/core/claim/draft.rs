@@ -119,8 +119,7 @@ impl State {
             Purpose::Release => {
                 if let Wish::Release { to, point, reason } = &self.wish {
                     claim.holder = None;
-                    claim.intent =
-                        Intent::Released { to: to.clone(), point: point.clone(), reason: reason.clone() };
+                    claim.intent = Intent::Released { to: to.clone(), point: point.clone(), reason: reason.clone() };
                     claim.reason.clone_from(reason);
                     claim.health = None;
                 }

@@ -298,9 +298,7 @@ impl State {
     #[must_use]
     pub fn must_fence(&self, settings: &Settings, now: Now) -> bool {
         match (settings.fencing, &self.own) {
-            (Fencing::Strict, Some(own)) => {
-                self.is_fenced(settings) || own.since.elapsed(now) >= self.fence_after(own)
-            }
+            (Fencing::Strict, Some(own)) => self.is_fenced(settings) || own.since.elapsed(now) >= self.fence_after(own),
             (Fencing::Strict, None) | (Fencing::Advisory, _) => false,
         }
     }

@@ -267,12 +267,9 @@ impl State {
             // Another version than the newest one sent from here: it proves that the claim is mine, not since when.
             Some(Sent { purpose: Purpose::Release | Purpose::Request, .. }) | None => match before {
                 Some(own) => own.clone(),
-                None => Own {
-                    epoch: claim.epoch,
-                    since: Since::Unknown,
-                    deadlines: claim.deadlines,
-                    confirmed_here: false,
-                },
+                None => {
+                    Own { epoch: claim.epoch, since: Since::Unknown, deadlines: claim.deadlines, confirmed_here: false }
+                }
             },
         }
     }
