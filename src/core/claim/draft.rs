@@ -1,0 +1,143 @@
+//! What a region writes into a claim, if anything, given what it remembers and what is wanted of it.
+//!
+//! Whether it is time for it is `State::write_due`; sending it is `operator::keeper`.
+
+use super::{
+    record::{Claim, Entry, FORMAT, Handover, Intent, Purpose},
+    state::{Flight, MAX_OUTSTANDING, Own, Seen, Sent, Settings, State, Wish},
+    step::{Act, Expected},
+    time::{Now, Since},
+};
+
+impl State {
+    /// What a write would be for, if one is wanted and allowed.
+    pub(super) fn wanted(&self, settings: &Settings, now: Now) -> Option<Purpose> {
+        if self.unresolved || self.conflict.is_some() || self.seen.is_none() {
+            return None;
+        }
+        match &self.wish {
+            Wish::Watch => None,
+            Wish::Hold => self.renewable(settings).or_else(|| {
+                let absent = matches!(self.seen, Some(Seen::Absent));
+                (absent && self.first(settings) && self.seizable(settings, now)).then_some(Purpose::Seize)
+            }),
+            Wish::Seize { epoch, .. } if self.own.as_ref().is_some_and(|own| own.epoch == *epoch) => {
+                self.renewable(settings)
+            }
+            Wish::Seize { epoch, .. } => {
+                let next = self.claim().map_or(0, |it| it.epoch) + 1;
+                (next == *epoch && self.seizable(settings, now)).then_some(Purpose::Seize)
+            }
+            Wish::Release { .. } => self.named(settings).then_some(Purpose::Release),
+            Wish::RequestHandover { .. } => {
+                let claim = self.claim()?;
+                let others = claim.holder.as_ref().is_some_and(|it| *it != settings.region);
+                (others && claim.intent == Intent::None).then_some(Purpose::Request)
+            }
+        }
+    }
+
+    /// A region that fenced itself in this epoch does not renew it.
+    fn renewable(&self, settings: &Settings) -> Option<Purpose> {
+        (self.own.is_some() && self.named(settings) && !self.is_fenced(settings)).then_some(Purpose::Renew)
+    }
+
+    /// Makes the next version and notes that it is in flight.
+    pub(super) fn write(&mut self, settings: &Settings, purpose: Purpose, now: Now) -> Act {
+        self.count += 1;
+        let claim = self.draft(settings, purpose, now);
+        let expected = match &self.seen {
+            Some(Seen::Present { tag, .. }) => Expected::Unchanged(tag.clone()),
+            Some(Seen::Absent) | None => Expected::Absent,
+        };
+        let confirmed = match (&self.own, purpose) {
+            (Some(Own { since: Since::Proven(sent), .. }), Purpose::Renew) => Some(*sent),
+            (Some(_) | None, _) => None,
+        };
+        let entry = (purpose != Purpose::Request).then(|| Entry {
+            boot_id: self.boot_id.clone(),
+            purpose,
+            epoch: claim.epoch,
+            seq: claim.seq,
+            nonce: claim.nonce.clone(),
+            deadlines: claim.deadlines,
+            sent: now,
+            confirmed,
+        });
+        if let (Purpose::Release, Some(own)) = (purpose, &mut self.own) {
+            // From here on anybody may hold it, whether or not an answer comes.
+            own.since = Since::Unknown;
+        }
+        if self.outstanding.len() == MAX_OUTSTANDING {
+            // If this one lands after all, it proves no validity, which is safe; its shorter deadlines stay in force.
+            let forgotten = self.outstanding.remove(0);
+            if let Some(own) = self.own.as_mut().filter(|own| forgotten.deadlines.hold < own.deadlines.hold) {
+                own.deadlines = forgotten.deadlines;
+            }
+        }
+        self.outstanding.push(Sent {
+            nonce: claim.nonce.clone(),
+            epoch: claim.epoch,
+            purpose,
+            since: Since::Proven(now),
+            deadlines: claim.deadlines,
+        });
+        self.wrote_at = Some(now.boot);
+        self.flight = Flight::Writing(Box::new(claim.clone()));
+        Act::Write { expected, claim, entry }
+    }
+
+    fn draft(&self, settings: &Settings, purpose: Purpose, now: Now) -> Claim {
+        let fresh = Claim {
+            format: FORMAT,
+            group: settings.group.clone(),
+            epoch: 0,
+            holder: None,
+            candidates: settings.candidates.clone(),
+            seq: 0,
+            nonce: String::new(),
+            intent: Intent::None,
+            deadlines: settings.deadlines,
+            reason: "first claim".to_owned(),
+            health: None,
+            renewed_at: now.wall,
+        };
+        let mut claim = self.claim().cloned().unwrap_or(fresh);
+        claim.seq += 1;
+        claim.nonce = format!("{}.{}.{}", settings.region, self.instance, self.count);
+        match purpose {
+            Purpose::Renew => self.sign(settings, &mut claim, now),
+            Purpose::Seize => {
+                claim.epoch += 1;
+                claim.holder = Some(settings.region.clone());
+                claim.intent = Intent::None;
+                if let Wish::Seize { reason, .. } = &self.wish {
+                    claim.reason.clone_from(reason);
+                }
+                self.sign(settings, &mut claim, now);
+            }
+            Purpose::Release => {
+                if let Wish::Release { to, point, reason } = &self.wish {
+                    claim.holder = None;
+                    claim.intent = Intent::Released { to: to.clone(), point: point.clone(), reason: reason.clone() };
+                    claim.reason.clone_from(reason);
+                    claim.health = None;
+                }
+            }
+            Purpose::Request => {
+                if let Wish::RequestHandover { to, run } = &self.wish {
+                    claim.intent = Intent::Handover(Handover { to: to.clone(), run: run.clone() });
+                }
+            }
+        }
+        claim
+    }
+
+    /// What only a holder says.
+    fn sign(&self, settings: &Settings, claim: &mut Claim, now: Now) {
+        claim.candidates.clone_from(&settings.candidates);
+        claim.deadlines = settings.deadlines;
+        claim.health = self.health;
+        claim.renewed_at = now.wall;
+    }
+}

@@ -1,0 +1,152 @@
+//! What the rest of the operator may know about a claim.
+//!
+//! Derived from a `State` and a moment; nothing is remembered here.
+
+use std::time::Duration;
+
+use super::{
+    record::{Claim, Handover, Health, Intent},
+    state::{Seen, Settings, State},
+    time::{Now, Since, elapsed_for_holder},
+};
+
+/// One claim, seen from this region at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The claim as last read or written. Absent while it was never read, and when there is none.
+    pub claim: Option<Claim>,
+    /// Whether the last answer of the vault was that there is no claim.
+    pub absent: bool,
+    /// Whether the vault answered recently: within two and a half `renew`.
+    pub readable: bool,
+    /// The region that holds it, as last known.
+    pub holder: Option<String>,
+    /// Its epoch, as last known. 0 while nothing is known.
+    pub epoch: u64,
+    /// Whether this region holds it, as far as it knows. It may have expired.
+    pub mine: bool,
+    /// Whether this region may act as the holder now.
+    pub valid: bool,
+    /// What the validity rests on, while there is any; it may have run out.
+    pub lease: Option<Lease>,
+    /// `Strict` only: the application must be stopped now. It stays until the claim is another one.
+    pub must_fence: bool,
+    /// Whether this region fenced itself in this epoch, and so will not renew it. It may take the next epoch.
+    pub fenced: bool,
+    /// For how many whole seconds this version of the claim was seen unchanged, by a vault that answered.
+    pub silent_for: u64,
+    /// Whether this region may take the next epoch now.
+    pub seizable: bool,
+    /// Why nothing is done until a person has decided.
+    pub conflict: Option<String>,
+    /// Why the last request failed. Absent once one has succeeded.
+    pub last_error: Option<String>,
+    /// What another region asks of this one, the holder.
+    pub requested_handover: Option<Handover>,
+    /// How the application looks to the holder.
+    pub holder_health: Option<Health>,
+}
+
+/// The renewal that a holder's validity rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The epoch it is of.
+    pub epoch: u64,
+    /// When it was sent.
+    pub sent: Now,
+    /// How long it is valid.
+    pub hold: Duration,
+}
+
+impl Lease {
+    /// Whether it is still valid.
+    #[must_use]
+    pub fn stands(self, now: Now) -> bool {
+        elapsed_for_holder(self.sent, now) < self.hold
+    }
+
+    /// Until when it is valid, by the boot clock. A wall clock that is set forward ends it earlier.
+    #[must_use]
+    pub fn until(self) -> Duration {
+        self.sent.boot.saturating_add(self.hold)
+    }
+}
+
+impl View {
+    /// Whether the other one tells the rest of the operator something new. A mere renewal does not.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        let Self {
+            claim: _,
+            absent,
+            readable,
+            holder,
+            epoch,
+            mine,
+            valid,
+            lease: _,
+            must_fence,
+            fenced,
+            silent_for: _,
+            seizable,
+            conflict,
+            last_error: _,
+            requested_handover,
+            holder_health,
+        } = self;
+        (*absent, *readable, *epoch, *mine, *valid, *must_fence, *fenced, *seizable)
+            != (
+                other.absent,
+                other.readable,
+                other.epoch,
+                other.mine,
+                other.valid,
+                other.must_fence,
+                other.fenced,
+                other.seizable,
+            )
+            || holder != &other.holder
+            || conflict != &other.conflict
+            || requested_handover != &other.requested_handover
+            || holder_health.map(|it| it.healthy) != other.holder_health.map(|it| it.healthy)
+    }
+}
+
+impl State {
+    /// What may be known of it at this moment.
+    #[must_use]
+    pub fn view(&self, settings: &Settings, now: Now) -> View {
+        let claim = self.claim();
+        let lease = self.own.as_ref().and_then(|own| match own.since {
+            Since::Proven(sent) => Some(Lease { epoch: own.epoch, sent, hold: self.hold(own) }),
+            Since::Wall(_) | Since::Unknown => None,
+        });
+        let mine = self.own.is_some();
+        let holder = match claim {
+            Some(claim) => claim.holder.clone(),
+            None if mine => Some(settings.region.clone()),
+            None => None,
+        };
+        View {
+            claim: claim.cloned(),
+            absent: matches!(self.seen, Some(Seen::Absent)),
+            readable: self.readable(settings, now),
+            holder,
+            epoch: claim.map_or(self.known.epoch, |it| it.epoch),
+            mine,
+            valid: self.valid(settings, now),
+            lease,
+            must_fence: self.must_fence(settings, now),
+            fenced: self.is_fenced(settings),
+            silent_for: self.sight.as_ref().map_or(0, |it| it.silent.as_secs()),
+            seizable: self.seizable(settings, now),
+            conflict: self.conflict.clone(),
+            last_error: self.last_error.clone(),
+            requested_handover: claim.filter(|_| mine).and_then(|it| match &it.intent {
+                Intent::Handover(wanted) => Some(wanted.clone()),
+                Intent::None | Intent::Released { .. } => None,
+            }),
+            holder_health: claim.and_then(|it| it.health),
+        }
+    }
+}
