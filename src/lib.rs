@@ -1,4 +1,5 @@
 //! Reprise: a Kubernetes operator for high availability and disaster recovery across regions.
 
 pub mod api;
+pub mod cli;
 pub mod core;
