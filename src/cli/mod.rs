@@ -1,0 +1,211 @@
+//! The verbs of `kubectl reprise`: what people type, and what they are told.
+//!
+//! They read and make objects of the Kubernetes API with the rights of whoever calls them; the work is done by the
+//! operator. Nothing here reaches a vault, a DNS server or another region.
+
+pub mod backup;
+pub mod connection;
+pub mod crds;
+pub mod failover;
+pub mod output;
+pub mod status;
+
+use std::{io, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    api::span::Span,
+    cli::{
+        connection::{Connection, ConnectionError},
+        output::{Format, Printer},
+    },
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the API server could not be asked, or refused
+  2  wrong usage
+  3  refused by this program, with the reason: nothing was changed
+  4  the failover or the backup ended without success
+  5  it had not ended when --timeout ran out; it goes on in the cluster";
+
+/// Recovery points and failovers of protected applications, from the command line.
+#[derive(Parser, Debug)]
+#[command(name = "kubectl-reprise", bin_name = "kubectl reprise", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// The cluster that is asked.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print a document instead of text.
+    #[arg(short, long, global = true, value_enum)]
+    pub output: Option<Format>,
+    /// What is wanted.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What is wanted.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Show applications against their objectives, as this region sees them.
+    Status(status::StatusArguments),
+    /// Bring an application into service in this cluster's region.
+    Failover(failover::FailoverArguments),
+    /// Make a recovery point now.
+    Backup(backup::BackupArguments),
+}
+
+/// Whether and how long to wait for the end of what was started.
+#[derive(Args, Debug)]
+pub struct Waiting {
+    /// Stay until it has ended, and tell how it goes.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to stay, written as 90s, 15m or 1h30m.
+    #[arg(long, default_value = "30m", requires = "wait")]
+    pub timeout: Span,
+}
+
+/// Why a verb did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The cluster could not be found in the kubeconfig.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The API server could not be asked, or refused.
+    #[error("cannot {doing}: {}", told(source))]
+    Request {
+        /// What was tried.
+        doing: String,
+        /// What went wrong.
+        source: Box<kube::Error>,
+    },
+    /// This program will not do it.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It was started, and ended without success.
+    #[error("{what} did not succeed: {message}")]
+    Unsuccessful {
+        /// Kind and name.
+        what: String,
+        /// The message of its condition.
+        message: String,
+    },
+    /// It was started, and had not ended in time.
+    #[error("{what} had not ended after {after}; it goes on. Follow it with: {follow}")]
+    TimedOut {
+        /// Kind and name.
+        what: String,
+        /// How long was waited.
+        after: Span,
+        /// A command.
+        follow: String,
+    },
+    /// The answer could not be printed.
+    #[error("cannot print the answer: {0}")]
+    Print(#[from] io::Error),
+}
+
+impl CliError {
+    /// The exit code of the program, as its help lists them.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Connection(_) | Self::Request { .. } | Self::Print(_) => 1,
+            Self::Refused(_) => 3,
+            Self::Unsuccessful { .. } => 4,
+            Self::TimedOut { .. } => 5,
+        }
+    }
+}
+
+/// The server's own words where it gave some: kube's `Display` adds the whole structure behind them.
+fn told(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn request(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> CliError {
+    let doing = doing.into();
+    move |source| CliError::Request { doing, source: Box::new(source) }
+}
+
+/// Do what was asked.
+///
+/// # Errors
+/// When it was not done; [`CliError::exit_code`] sums up why.
+pub async fn run(arguments: Arguments) -> Result<(), CliError> {
+    let cluster = arguments.connection.open().await?;
+    let mut printer = Printer::new(arguments.output);
+    match arguments.verb {
+        Verb::Status(wanted) => status::run(&cluster, &wanted, &mut printer).await,
+        Verb::Failover(wanted) => failover::run(&cluster, &wanted, &mut printer).await,
+        Verb::Backup(wanted) => backup::run(&cluster, &wanted, &mut printer).await,
+    }
+}
+
+const POLL: Duration = Duration::from_secs(1);
+/// So many readings in a row may fail: an API server that restarts is no reason to give up.
+const UNANSWERED: u32 = 30;
+
+/// Reads an object again and again until `ended` says so.
+async fn follow<K>(
+    api: &Api<K>,
+    name: &str,
+    timeout: Span,
+    mut ended: impl FnMut(&K) -> bool,
+) -> Result<Option<K>, CliError>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let deadline = tokio::time::Instant::now() + timeout.duration();
+    let mut unanswered = 0;
+    loop {
+        match api.get(name).await {
+            Ok(object) if ended(&object) => return Ok(Some(object)),
+            Ok(_) => unanswered = 0,
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                return Err(CliError::Unsuccessful { what: name.to_owned(), message: "it was deleted".to_owned() });
+            }
+            Err(error) if unanswered >= UNANSWERED => return Err(request(format!("follow {name}"))(error)),
+            Err(_) => unanswered += 1,
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Ok(None);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_timeout_without_wait_is_wrong_usage() {
+        let given = ["kubectl-reprise", "backup", "shop", "--timeout", "5m"];
+        assert!(Arguments::try_parse_from(given).is_err());
+        assert!(Arguments::try_parse_from(given.iter().chain(&["--wait"])).is_ok());
+    }
+
+    #[test]
+    fn an_exit_code_tells_what_kind_of_failure_it_was() {
+        let refused = CliError::Refused("x".to_owned());
+        let failed = CliError::Unsuccessful { what: "a".to_owned(), message: "b".to_owned() };
+        let late = CliError::TimedOut { what: "a".to_owned(), after: Span::from_secs(60), follow: "b".to_owned() };
+        assert_eq!([refused.exit_code(), failed.exit_code(), late.exit_code()], [3, 4, 5]);
+    }
+}
