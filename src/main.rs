@@ -1,2 +1,111 @@
-//! The operator's program.
-fn main() {}
+//! `reprise`: the operator, the mover and the generator of the CRDs, one image for all.
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use reprise::{cli::crds, core::mover_job::MoverSettings, mover, operator::run};
+
+/// High availability and disaster recovery for Kubernetes applications across regions.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the operator of one region.
+    Operator(OperatorArguments),
+    /// Do one task on one volume. The task stands in the environment: the operator starts this, not a person.
+    Mover,
+    /// Hold a volume mounted while a mover reads it: sleeps until it is ended.
+    Hold,
+    /// Print or write the CRDs.
+    Crds(crds::CrdsArguments),
+}
+
+#[derive(clap::Args)]
+struct OperatorArguments {
+    /// The name of this region, as applications name it.
+    #[arg(long, env = "REPRISE_REGION")]
+    region: String,
+    /// This pod's name.
+    #[arg(long, env = "POD_NAME")]
+    pod: String,
+    /// This pod's namespace.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// The image that movers run.
+    #[arg(long, env = "REPRISE_MOVER_IMAGE")]
+    mover_image: String,
+    /// The ServiceAccount of movers.
+    #[arg(long, env = "REPRISE_MOVER_SERVICE_ACCOUNT", default_value = "reprise-mover")]
+    mover_service_account: String,
+    /// Whether movers may read volumes through the node's file system.
+    #[arg(long, env = "REPRISE_DIRECT", default_value_t = false, action = clap::ArgAction::Set)]
+    direct: bool,
+    /// The kubelet's root on the nodes.
+    #[arg(long, env = "REPRISE_KUBELET_ROOT", default_value = "/var/lib/kubelet")]
+    kubelet_root: String,
+    /// Where metrics and health are served.
+    #[arg(long, env = "REPRISE_HTTP", default_value = "0.0.0.0:8080")]
+    http: SocketAddr,
+    /// How logs are written.
+    #[arg(long, env = "REPRISE_LOG", default_value = "json")]
+    log: Log,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Log {
+    Json,
+    Text,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().verb {
+        Verb::Mover => mover::run(),
+        Verb::Hold => hold(),
+        Verb::Crds(arguments) => ended(crds::run(&arguments).map_err(Into::into)),
+        Verb::Operator(arguments) => ended(operate(arguments)),
+    }
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reprise: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The pod that runs this has a deadline of its own.
+fn hold() -> ExitCode {
+    std::thread::sleep(std::time::Duration::from_hours(2));
+    ExitCode::SUCCESS
+}
+
+fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    match arguments.log {
+        Log::Json => log.json().flatten_event(true).init(),
+        Log::Text => log.init(),
+    }
+    let configuration = run::Configuration {
+        region: arguments.region,
+        pod: arguments.pod,
+        movers: MoverSettings {
+            namespace: arguments.namespace,
+            image: arguments.mover_image,
+            service_account: arguments.mover_service_account,
+            direct: arguments.direct,
+            kubelet_root: arguments.kubelet_root,
+        },
+        http: arguments.http,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run::run(configuration))
+}

@@ -5,8 +5,9 @@ use std::time::Duration;
 use kube::core::DynamicObject;
 
 use super::{
-    claim::Wish,
-    work::{AppKey, Work},
+    app_key::AppKey,
+    claim::state::Wish,
+    work::Work,
 };
 
 /// What the core wants for one object: the status to report, the effects, and when to look again.

@@ -3,6 +3,7 @@
 //! Everything here is a function of plain values: `decide(&object, &observed, now) -> Decision`. What it wants done
 //! is an `Effect`, which `operator::perform` carries out.
 
+pub mod app_key;
 pub mod application;
 pub mod child;
 pub mod claim;

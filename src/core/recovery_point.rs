@@ -11,6 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
+    app_key::AppKey,
     child::{Run, claim_key, content_key, snapshot_key},
     claim::view::View,
     condition::{self, Finding, READY, SUCCEEDED, Truth},
@@ -18,7 +19,7 @@ use super::{
     mover_job::{DATA, Mount, Mover, MoverSettings},
     mover_task::{Report, Task},
     point::{FORMAT, Objects, Point, Volume},
-    work::{AppKey, Outcome, Seen, Work, Works, see},
+    work::{Outcome, Seen, Work, Works, see},
 };
 use crate::api::{
     application::{ProtectedApplication, VolumeMethod},
@@ -162,7 +163,9 @@ impl Pass<'_> {
     /// Writes down the name and what will be read, and touches nothing yet.
     fn begin(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         let branch = self.point.spec.purpose == Purpose::Branch;
-        let Some(view) = &self.seen.claim else { return self.wait(status, "ClaimUnknown", "the claim was not read yet") };
+        let Some(view) = self.seen.claim.as_ref().filter(|it| it.claim.is_some()) else {
+            return self.wait(status, "ClaimUnknown", "the claim was not read yet");
+        };
         if let Some(reason) = self.vault_hindrance() {
             return self.wait(status, "VaultNotReady", reason);
         }
@@ -174,7 +177,7 @@ impl Pass<'_> {
         if !branch && !view.valid {
             return self.wait(status, "ClaimNotProven", "this region cannot prove its claim at the moment");
         }
-        let epoch = view.epoch.unwrap_or(0);
+        let epoch = view.epoch;
         status.id = Some(identify(epoch, &self.run.uid, self.now));
         status.epoch = Some(epoch);
         status.started_at = Some(Time(self.now));

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 
-use super::point::{Head, Objects, Point};
+use super::{
+    app_key::AppKey,
+    point::{Head, Objects, Point},
+};
 use crate::api::application::Probe;
 
 /// A piece of work.
@@ -41,6 +44,13 @@ pub enum Work {
         vault: String,
         /// The point.
         point: Box<Point>,
+    },
+    /// Read which epoch the head of the catalogue is sealed with.
+    ReadHead {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
     },
     /// Seal the head with the new epoch.
     SealCatalogue {
@@ -99,6 +109,7 @@ impl Work {
             Self::TestZone { .. } => "TestZone",
             Self::Capture { .. } => "Capture",
             Self::CommitPoint { .. } => "CommitPoint",
+            Self::ReadHead { .. } => "ReadHead",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::RestoreObjects { .. } => "RestoreObjects",
@@ -122,19 +133,11 @@ impl Work {
             | Self::TestZone { .. }
             | Self::Capture { .. }
             | Self::CommitPoint { .. }
+            | Self::ReadHead { .. }
             | Self::SurveyPoints { .. }
             | Self::Ask { .. } => None,
         }
     }
-}
-
-/// What names one application in every region.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AppKey {
-    /// Its namespace.
-    pub namespace: String,
-    /// The `ProtectedApplication`'s name.
-    pub name: String,
 }
 
 /// A record to be published.
@@ -177,6 +180,8 @@ pub enum Outcome {
         /// How many were left out, by rule.
         left_out: Vec<String>,
     },
+    /// Of `ReadHead`: the epoch, if there is a head.
+    HeadRead(Option<u64>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints`.

@@ -31,6 +31,8 @@ use self::backup::Backup;
 use self::engine::Engine;
 use self::error::MoverError;
 use self::log::Witness;
+use crate::api::vault::VaultSpec;
+use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{DONE, REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
 use crate::vault::{Location, S3Credentials, SecretText, Settings, Vault};
 
@@ -241,8 +243,10 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
 
 /// The vault's place from one variable, its secrets from others.
 fn read_settings() -> Result<Settings, MoverError> {
-    let mut location: Location =
+    let spec: VaultSpec =
         serde_json::from_str(&variable(VAULT)?).map_err(|error| MoverError::Task(format!("{VAULT}: {error}")))?;
+    let mut location = Location::from_spec(&spec, VAULTS)
+        .ok_or_else(|| MoverError::Task(format!("{VAULT}: neither s3 nor directory is given")))?;
     let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Location::S3(s3) = &mut location
         && let Some(access_key_id) = given("AWS_ACCESS_KEY_ID")

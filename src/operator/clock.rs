@@ -51,3 +51,9 @@ mod tests {
         assert_eq!(id, boot_id().expect("Linux tells"));
     }
 }
+
+/// The wall's time, cut to the second: finer times in a status would never equal what is read back.
+#[must_use]
+pub fn second() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).expect("the present is in range")
+}

@@ -1,14 +1,22 @@
 //! What every pass has at hand. Built once in `run`.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, Weak},
+};
 
-use kube::{Client, runtime::events::Recorder};
+use kube::{Client, ResourceExt, runtime::events::Recorder};
 use tokio::sync::mpsc;
 
 use super::{
-    keeper::Keeper, metrics::Metrics, secrets::Secrets, stores::Stores, watch::Watch, work::Registry,
+    claims::Claims, keeper::Keeper, metrics::Metrics, secrets::Secrets, stores::{self, Stores}, watch::Watch, work::Registry,
 };
-use crate::{core::{mover_job::MoverSettings, work::AppKey}, probe::Vantage, traffic::resolve::Resolve};
+use crate::{
+    api::application::ProtectedApplication,
+    core::{app_key::AppKey, mover_job::MoverSettings},
+    probe::Vantage,
+    traffic::resolve::Resolve,
+};
 
 /// What every pass has at hand.
 pub struct Context {
@@ -27,7 +35,7 @@ pub struct Context {
     /// Work that outlasts one pass.
     pub works: Arc<Registry>,
     /// Claims.
-    pub keeper: Arc<Keeper>,
+    pub keeper: Keeper<Claims>,
     /// Probes.
     pub watch: Watch,
     /// How this region asks probes.
@@ -38,4 +46,29 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Wakes the loop of applications.
     pub wake: mpsc::Sender<AppKey>,
+    /// The claims of each vault: one for all applications of it.
+    pub claims: Mutex<HashMap<String, Arc<Claims>>>,
+    /// Itself, for what outlives a borrow of it.
+    pub itself: OnceLock<Weak<Context>>,
+}
+
+impl Context {
+    /// Has the loop look at an application. A full queue already holds enough to wake for.
+    pub fn wake_application(&self, application: &AppKey) {
+        let _ = self.wake.try_send(application.clone());
+    }
+
+    /// Has the loop look at the applications that fit.
+    pub fn wake_applications(&self, fits: impl Fn(&ProtectedApplication) -> bool) {
+        for it in stores::all(&self.stores.applications, fits) {
+            self.wake_application(&AppKey { namespace: it.namespace().unwrap_or_default(), name: it.name_any() });
+        }
+    }
+
+    /// The claims that lie in a vault.
+    pub fn claims_of(&self, vault: &str) -> Arc<Claims> {
+        let mut all = self.claims.lock().expect("no holder of this lock panics");
+        let itself = self.itself.get().cloned().unwrap_or_default();
+        Arc::clone(all.entry(vault.to_owned()).or_insert_with(|| Arc::new(Claims::new(itself, vault))))
+    }
 }

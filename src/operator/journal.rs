@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::core::claim::record::{AppKey, Entry};
+use crate::core::{app_key::AppKey, claim::record::Entry};
 
 /// Its name in the operator's namespace.
 pub const NAME: &str = "reprise-journal";

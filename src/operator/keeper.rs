@@ -22,12 +22,15 @@ use super::{
     clock,
     journal::{Journal, JournalError},
 };
-use crate::core::claim::{
-    record::{AppKey, Claim, Entry},
+use crate::core::{
+    app_key::AppKey,
+    claim::{
+    record::{Claim, Entry},
     state::{Settings, State, Wish},
     step::{Act, Expected, Observation, Stored, step},
     time::Now,
     view::View,
+},
 };
 
 /// Claims that one operator looks after.
@@ -329,7 +332,7 @@ async fn answer(flight: &mut Option<Answer>) -> Observation {
 
 async fn read(house: &House, store: &impl ClaimStore, app: &AppKey, deadline: Instant) -> Observation {
     let late = || Observation::ReadFailed("the vault did not answer a read of the claim in time".to_owned());
-    let object = app.object();
+    let object = app.claim_object();
     let reading = async {
         let _permit = house.requests.acquire().await;
         store.read(&object).await
@@ -367,7 +370,7 @@ async fn write(
         let why = "the claim was not written: too many requests are under way".to_owned();
         return Observation::WriteUnsent { nonce, why };
     };
-    let object = app.object();
+    let object = app.claim_object();
     let outcome = timeout_at(deadline, store.write(&object, claim.to_bytes().into(), &expected)).await;
     drop(permit);
     match outcome {

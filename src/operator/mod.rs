@@ -3,21 +3,20 @@
 //! `shell` is the one loop of all kinds, `observe` what each kind looks at, `perform` the only place where the world is
 //! changed, `work` what outlasts one pass. `keeper` and `watch` have rhythms of their own: claims and probes.
 
+mod claims;
 pub mod clock;
 mod context;
 mod http;
-mod journal;
-mod keeper;
+pub mod journal;
+pub mod keeper;
 mod lease;
 mod metrics;
 mod observe;
 mod perform;
-mod run;
+pub mod run;
 mod secrets;
 mod shell;
 mod stores;
 mod sweep;
 pub mod watch;
 mod work;
-
-pub use run::{Configuration, run};

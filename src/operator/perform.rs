@@ -13,7 +13,7 @@ use crate::{
     capture::fence,
     core::{
         effect::{Announcement, Effect, ObjectKey},
-        work::AppKey,
+        app_key::AppKey,
     },
 };
 
@@ -101,7 +101,8 @@ where
             Ok(())
         }
         Effect::Wish { application, wish } => {
-            context.keeper.wish(&application, wish);
+            // An application that is not looked after (any more) has no claim to wish for.
+            let _ = context.keeper.wish(&application, wish);
             Ok(())
         }
         Effect::Announce(announcement) => {
@@ -112,7 +113,7 @@ where
 }
 
 fn claimed(application: &AppKey, epoch: u64, context: &Context) -> Result<(), Error> {
-    if context.keeper.valid(application, epoch) {
+    if context.keeper.valid_now(application, epoch) {
         return Ok(());
     }
     Err(Error::NoClaim { namespace: application.namespace.clone(), name: application.name.clone(), epoch })

@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::{
     api::{dns_zone::DnsZone, vault::Vault as VaultObject},
-    core::work::Failure,
+    core::{mover_job::VAULTS, work::Failure},
     traffic::{self, resolve::Resolve, rfc2136},
     vault::{S3Credentials, SecretText, Settings, Vault, VaultError},
 };
@@ -69,12 +69,15 @@ impl Secrets {
         let (name, version) = (object.name_any(), object.resource_version());
         let generation = object.metadata.generation.map(|it| it.to_string()).or(version);
         let kept = self.vaults.lock().expect("no holder of this lock panics").get(&name).cloned();
-        if let Some((of, at, vault)) = kept.filter(|(of, at, _)| *of == generation && at.elapsed() < KEEP) {
-            let _ = (of, at);
+        if let Some((_, _, vault)) = kept.filter(|(of, at, _)| *of == generation && at.elapsed() < KEEP) {
             return Ok(vault);
         }
         let key = self.required("spec.encryption.secret", &object.spec.encryption.secret.name, "key").await?;
-        let mut location = crate::vault::Location::from_spec(&object.spec);
+        let mut location = crate::vault::Location::from_spec(&object.spec, VAULTS).ok_or_else(|| Failure {
+            reason: "SettingsInvalid",
+            message: "a vault has exactly one of spec.s3 and spec.directory".to_owned(),
+            lasting: false,
+        })?;
         if let (crate::vault::Location::S3(s3), Some(secret)) =
             (&mut location, object.spec.s3.as_ref().and_then(|it| it.credentials.as_ref()))
         {

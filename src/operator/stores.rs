@@ -2,7 +2,7 @@
 //!
 //! They may be a moment old: what must not be is read directly, in `observe`.
 
-use std::{fmt::Debug, future::ready, hash::Hash, sync::Arc};
+use std::{fmt::Debug, future::ready, sync::Arc};
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -23,7 +23,7 @@ use crate::{
     api::{
         application::ProtectedApplication, dns_zone::DnsZone, failover::Failover, recovery_point::RecoveryPoint, vault::Vault,
     },
-    core::work::AppKey,
+    core::app_key::AppKey,
 };
 
 /// A store of one of our own kinds. What cannot be read stands in it as such.
@@ -66,8 +66,7 @@ pub fn all<K: Kind>(store: &Guarded<K>, fits: impl Fn(&K) -> bool) -> Vec<Arc<K>
 /// Watches a kind of workload, and wakes the applications of its namespaces when one changes.
 pub fn workloads<K>(client: &Client, wake: mpsc::Sender<AppKey>, applications: Guarded<ProtectedApplication>) -> Store<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + Hash + Eq + 'static,
-    K::DynamicType: Default + Eq + Hash + Clone,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store::<K>();
     let stream = watcher(Api::<K>::all(client.clone()), watcher::Config::default())

@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     api::application::Verdict,
     core::{
+        app_key::AppKey,
         health::{Health, Monitor, Window},
         slo::{LONGEST_WINDOW, Minute, Minutes, Summary, Target},
     },
@@ -39,15 +40,6 @@ const MAP_BYTES: usize = 768 * 1024;
 
 /// What the time is. Tests have a clock of their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// An application.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AppKey {
-    /// Its namespace.
-    pub namespace: String,
-    /// The `ProtectedApplication`'s name.
-    pub name: String,
-}
 
 /// What minutes are counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use crate::api::vault::VaultSpec;
 use serde::{Deserialize, Serialize};
 
 use self::keys::{KeyError, Keys};
@@ -101,6 +102,26 @@ pub struct S3Credentials {
 pub struct DirectoryLocation {
     /// Where it is mounted. It must exist.
     pub path: String,
+}
+
+impl Location {
+    /// What a `Vault` object says, without credentials. A directory lies under `root`, by the name of its claim.
+    #[must_use]
+    pub fn from_spec(spec: &VaultSpec, root: &str) -> Option<Self> {
+        if let Some(s3) = &spec.s3 {
+            return Some(Self::S3(S3Location {
+                bucket: s3.bucket.clone(),
+                prefix: s3.prefix.clone().unwrap_or_default(),
+                region: s3.region.clone(),
+                endpoint: s3.endpoint.clone(),
+                path_style: s3.path_style.unwrap_or(s3.endpoint.is_some()),
+                ca_bundle: s3.ca_bundle.clone(),
+                credentials: None,
+            }));
+        }
+        let path = |claim: &str| format!("{root}/{claim}");
+        spec.directory.as_ref().map(|it| Self::Directory(DirectoryLocation { path: path(&it.claim_name) }))
+    }
 }
 
 impl fmt::Display for Location {

@@ -13,7 +13,7 @@ use crate::{
         recovery_point::{Purpose, RecoveryPoint},
     },
     core::{
-        claim::{Wish, view::View},
+        claim::{state::Wish, view::View},
         condition,
         effect::Effect,
     },
@@ -56,15 +56,23 @@ impl Pass<'_> {
     }
 
     /// This region holds the claim but has to stop. Asked to hand over: a last point, then the claim is released.
+    /// Unable to prove its claim under `Strict`: once it can again, it takes the claim anew and goes on.
     pub(super) fn yield_service(&mut self, view: &View) {
-        let asked = view.requested_handover.clone();
-        if asked.is_none() && view.valid && !view.must_fence {
-            return self.resume(view);
-        }
+        self.recheck = LOOK_CLOSELY;
+        let asked = view.requested_handover.as_ref().map(|it| it.to.clone());
+        let retake = self.object.status.as_ref().and_then(|it| it.fence.as_ref()).and_then(|it| it.retake);
         self.wish(Wish::Hold);
         let Some(since) = self.stopped(view) else { return };
-        let Some(to) = asked else { return };
-        self.recheck = LOOK_CLOSELY;
+        let Some(to) = asked else {
+            if retake == Some(view.epoch + 1) {
+                self.wish(Wish::Seize { epoch: view.epoch + 1, reason: "it had stopped by itself".to_owned() });
+            } else if view.seizable
+                && let Some(fence) = &mut self.status.fence
+            {
+                fence.retake = Some(view.epoch + 1);
+            }
+            return;
+        };
         let waited = self.now.as_second() - since.as_second();
         let point = match self.save(Purpose::Scheduled, "last", since) {
             Saved::Yes(id) => Some(id),
@@ -76,16 +84,22 @@ impl Pass<'_> {
             Some(id) => format!("stopped for {to}; the last point is {id}"),
             None => format!("stopped for {to}; no last point could be made"),
         };
-        self.wish(Wish::Release { point, reason });
+        if let Some(fence) = &mut self.status.fence {
+            // Nothing was written since: it need not be saved again.
+            fence.branch.clone_from(&point);
+        }
+        self.wish(Wish::Release { to: Some(to), point, reason });
     }
 
-    /// The claim is proven again, and nobody took it: what was stopped is started.
-    fn resume(&mut self, view: &View) {
+    /// The claim was taken anew, and nobody had it in between: what was stopped is started.
+    pub(super) fn resume(&mut self, view: &View) {
         self.wish(Wish::Hold);
-        let epoch = view.epoch.unwrap_or(0);
-        self.effects.push(Effect::StartWorkloads { namespace: self.key.namespace.clone(), epoch });
-        self.effects.push(Effect::note("Resumed", "the claim is proven again: the application is started"));
-        self.status.fence = None;
+        if self.sealed(view) {
+            let namespace = self.key.namespace.clone();
+            self.effects.push(Effect::StartWorkloads { namespace, epoch: view.epoch });
+            self.effects.push(Effect::note("Resumed", "the claim is proven again: the application is started"));
+            self.status.fence = None;
+        }
     }
 
     /// Since when nothing of the application runs here. `None` while something does: it is being stopped then, once
@@ -94,12 +108,13 @@ impl Pass<'_> {
         let intent = self.object.status.as_ref().and_then(|it| it.fence.clone());
         let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
         let Some(mut fence) = intent else {
-            let epoch = view.epoch.unwrap_or(0);
-            self.status.fence = Some(FenceStatus { epoch, since: Some(Time(self.now)), ..FenceStatus::default() });
+            let epoch = view.epoch;
+            let (since, unproven) = (Some(Time(self.now)), view.mine && view.requested_handover.is_none());
+            self.status.fence = Some(FenceStatus { epoch, since, unproven, ..FenceStatus::default() });
             self.recheck = LOOK_CLOSELY;
             if runs {
                 let holder = view.holder.as_deref().unwrap_or("nobody");
-                let note = format!("{holder} holds the claim with epoch {epoch}: this region's copy is stopped");
+                let note = format!("{holder} holds the claim with epoch {epoch}, and this region must not serve: its copy is stopped");
                 self.effects.push(Effect::warn("Fencing", note));
             }
             return None;
@@ -108,7 +123,7 @@ impl Pass<'_> {
             if fence.stopped_at.take().is_some() {
                 let note = "something scaled this standby's workloads up: they are stopped again. If it is GitOps, leave spec.replicas to Reprise here";
                 self.effects.push(Effect::warn("FencingAgain", note));
-                fence = FenceStatus { epoch: fence.epoch, since: Some(Time(self.now)), ..FenceStatus::default() };
+                fence = FenceStatus { since: Some(Time(self.now)), branch: None, ..fence };
             }
             self.effects.push(Effect::StopWorkloads { namespace: self.key.namespace.clone() });
             self.recheck = LOOK_CLOSELY;
@@ -151,7 +166,7 @@ impl Pass<'_> {
 
 /// A `RecoveryPoint` of the application.
 pub(super) fn point_object(
-    key: &crate::core::work::AppKey,
+    key: &crate::core::app_key::AppKey,
     name: &str,
     purpose: Purpose,
     owner: Option<String>,

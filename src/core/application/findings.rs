@@ -79,7 +79,7 @@ impl Pass<'_> {
         if let Err(message) = self.vault_trusted() {
             return finding(Truth::False, "VaultNotTrusted", message);
         }
-        let Some(view) = &self.seen.claim else {
+        let Some(view) = self.seen.claim.as_ref().filter(|it| it.readable || it.last_error.is_some() || it.claim.is_some()) else {
             return finding(Truth::Unknown, "NotRead", "the claim was not read yet".to_owned());
         };
         if let Some(conflict) = &view.conflict {
@@ -94,7 +94,7 @@ impl Pass<'_> {
         }
         match &view.holder {
             Some(holder) => {
-                let epoch = view.epoch.unwrap_or(0);
+                let epoch = view.epoch;
                 finding(Truth::True, "Read", format!("{holder} holds it with epoch {epoch}"))
             }
             None => {

@@ -15,12 +15,13 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    claim::{Wish, view::View},
+    app_key::AppKey,
+    claim::{state::Wish, view::View},
     condition,
     effect::{Decision, Effect},
     health::Health,
     slo,
-    work::{AppKey, Works},
+    work::{Progress, Seen, Work, Works, see},
 };
 use crate::api::{
     application::{HealthStatus, ProtectedApplication, ProtectedApplicationStatus, Role, SloStatus},
@@ -80,8 +81,10 @@ enum Standing {
     Serving,
     /// It holds the claim, and a failover brings the application into service.
     Arriving,
-    /// It holds the claim, but has to stop: it was asked to hand over, or cannot prove its claim under `Strict`.
+    /// It holds the claim, but has to stop: it was asked to hand over, or could not prove its claim under `Strict`.
     Yielding,
+    /// It had stopped by itself, found the claim still its own, and took it anew: its own copy is the newest.
+    Resuming,
     /// Another region holds the claim.
     Foreign,
     /// Nobody holds it, or it is in conflict.
@@ -136,9 +139,9 @@ impl Pass<'_> {
             reasons: it.reasons.clone(),
         });
         self.status.slo = self.seen.slo.as_ref().map(|it| SloStatus {
-            availability: it.availability().unwrap_or_else(|| "unknown".to_owned()),
+            availability: percent(it.good, it.good + it.bad),
             budget_left_minutes: it.budget_left_minutes,
-            coverage: it.coverage().unwrap_or_else(|| "unknown".to_owned()),
+            coverage: percent(it.good + it.bad, it.good + it.bad + it.unknown),
         });
     }
 
@@ -150,16 +153,18 @@ impl Pass<'_> {
             self.recheck = LOOK_CLOSELY;
             return;
         };
-        if view.epoch.is_some() {
-            self.status.epoch = view.epoch;
+        if view.epoch > 0 {
+            self.status.epoch = Some(view.epoch);
             self.status.active_region.clone_from(&view.holder);
         }
         self.status.role = Some(match self.standing(&view) {
             Standing::Serving => {
                 self.wish(Wish::Hold);
                 self.status.fence = None;
-                self.schedule_points(&view);
-                self.publish(&view);
+                if self.sealed(&view) {
+                    self.schedule_points(&view);
+                    self.publish(&view);
+                }
                 Role::Active
             }
             Standing::Arriving => {
@@ -168,6 +173,10 @@ impl Pass<'_> {
             }
             Standing::Yielding => {
                 self.yield_service(&view);
+                Role::Fencing
+            }
+            Standing::Resuming => {
+                self.resume(&view);
                 Role::Fencing
             }
             Standing::Foreign => {
@@ -180,7 +189,8 @@ impl Pass<'_> {
             }
             Standing::Unclear => {
                 let first = self.object.spec.regions.first().is_some_and(|it| it.name == self.seen.region);
-                let free = view.holder.is_none() && view.conflict.is_none() && self.vault_trusted().is_ok();
+                let free = view.claim.is_none() && view.conflict.is_none() && self.vault_trusted().is_ok();
+                self.look_up_evidence();
                 self.wish(if first && free { Wish::Hold } else { Wish::Watch });
                 self.recheck = LOOK_CLOSELY * 5;
                 Role::Unknown
@@ -190,18 +200,18 @@ impl Pass<'_> {
 
     /// Where this region stands with the claim.
     fn standing(&self, view: &View) -> Standing {
-        if view.conflict.is_some() || (!view.mine && view.holder.is_none()) {
+        if view.conflict.is_some() || (!view.mine && view.claim.is_none()) {
             return Standing::Unclear;
         }
         if !view.mine {
             return Standing::Foreign;
         }
-        let epoch = view.epoch.unwrap_or(0);
         match &self.status.fence {
             _ if view.must_fence || view.requested_handover.is_some() => Standing::Yielding,
             None => Standing::Serving,
-            Some(fence) if fence.epoch == epoch => Standing::Yielding,
-            Some(_) if self.failover_succeeded(epoch) => Standing::Serving,
+            Some(fence) if fence.epoch == view.epoch => Standing::Yielding,
+            Some(fence) if fence.retake == Some(view.epoch) => Standing::Resuming,
+            Some(_) if self.failover_succeeded(view.epoch) => Standing::Serving,
             Some(_) => Standing::Arriving,
         }
     }
@@ -217,6 +227,32 @@ impl Pass<'_> {
     fn moving(&self) -> Option<&Failover> {
         let going = |it: &&Arc<Failover>| !it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
         self.seen.failovers.iter().find(going).map(AsRef::as_ref)
+    }
+
+    /// What is known of the claim from elsewhere: no first claim is made before that was looked up.
+    fn look_up_evidence(&mut self) {
+        if let Seen::Due(_) = see(&self.seen.works, "ReadHead", self.now)
+            && self.vault_ready().is_ok()
+        {
+            let work = Work::ReadHead { vault: self.vault_name(), application: self.key.clone() };
+            self.effects.push(Effect::Begin(Box::new(work)));
+        }
+    }
+
+    /// Whether the catalogue is sealed with this epoch, as it must be before anything enters it.
+    fn sealed(&mut self, view: &View) -> bool {
+        if let Some(Progress::Done { work, .. }) = self.seen.works.get("SealCatalogue")
+            && matches!(work.as_ref(), Work::SealCatalogue { epoch, .. } if *epoch == view.epoch)
+        {
+            return true;
+        }
+        self.recheck = LOOK_CLOSELY;
+        let running = matches!(see(&self.seen.works, "SealCatalogue", self.now), Seen::Waiting(_));
+        if view.valid && !running && self.vault_ready().is_ok() {
+            let (vault, application) = (self.vault_name(), self.key.clone());
+            self.effects.push(Effect::Begin(Box::new(Work::SealCatalogue { vault, application, epoch: view.epoch })));
+        }
+        false
     }
 
     fn wish(&mut self, wish: Wish) {
@@ -254,4 +290,12 @@ fn owned(metadata: &mut kube::core::ObjectMeta, key: &AppKey, uid: Option<String
             ..k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference::default()
         }]
     });
+}
+
+/// `part` of `whole` in per cent, with two decimals, never rounded up: more of them would be written anew each minute.
+fn percent(part: u32, whole: u32) -> String {
+    match (u64::from(part) * 10_000).checked_div(u64::from(whole)) {
+        Some(hundredths) => format!("{}.{:02}%", hundredths / 100, hundredths % 100),
+        None => "unknown".to_owned(),
+    }
 }

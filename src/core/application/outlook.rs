@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::{LOOK_CLOSELY, Pass, fencing::dynamic};
 use crate::{
     api::{
-        application::Activation,
+        application::{Activation, Verdict},
         failover::{Failover, FailoverSpec, Initiator},
     },
     core::{
@@ -33,10 +33,15 @@ impl Pass<'_> {
     /// Weighs the evidence, and starts a failover when there is reason to and nothing forbids it.
     pub(super) fn weigh(&mut self, view: &View) {
         let Some(health) = &self.seen.health else { return };
+        let silent = view.holder_silent();
+        if health.verdict == Verdict::Unhealthy {
+            // The silence of the holder wakes nobody by itself.
+            self.recheck = self.recheck.min(LOOK_CLOSELY);
+        }
         let evidence = Evidence {
             own: health,
-            holder: view.holder_health.as_ref().map(|it| HolderView { healthy: it.healthy, fresh: !view.holder_silent }),
-            holder_silent: view.holder_silent,
+            holder: view.holder_health.as_ref().map(|it| HolderView { healthy: it.healthy, fresh: !silent }),
+            holder_silent: silent,
             vault_reachable: view.readable,
             api_reachable: true, // this pass has just read from it
             vantages: self.object.spec.health.confirm.vantages,
@@ -65,7 +70,7 @@ impl Pass<'_> {
         if let Err((reason, gate)) = self.gates(view, since) {
             return advice(reason, format!("{evidence}; not failed over: {gate}"));
         }
-        let epoch = view.epoch.unwrap_or(0) + 1;
+        let epoch = view.epoch + 1;
         let stem = format!("{}-{epoch:06}", self.key.name);
         let tries = self.seen.failovers.iter().filter(|it| it.name_any().starts_with(&stem)).count();
         let spec = FailoverSpec {
@@ -118,7 +123,7 @@ impl Pass<'_> {
         let standbys = self.object.spec.regions.iter().filter(|it| Some(&it.name) != view.holder.as_ref());
         let rank = standbys.take_while(|it| it.name != self.seen.region).count() as u64;
         let mut grace = rank * self.object.spec.claim.wait.as_secs();
-        if !view.holder_silent {
+        if !view.holder_silent() {
             // The holder's own cluster restarts what has failed: a third of the RTO is left to it.
             grace += self.object.spec.objectives.rto.as_secs() / 3;
         }

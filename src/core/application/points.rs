@@ -39,7 +39,7 @@ impl Pass<'_> {
         if running || !view.valid || self.vault_ready().is_err() {
             return;
         }
-        let due = self.due(&rhythm, view.epoch.unwrap_or(0));
+        let due = self.due(&rhythm, view.epoch);
         if due > self.now {
             return self.look_at(due);
         }

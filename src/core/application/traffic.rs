@@ -31,14 +31,14 @@ impl Pass<'_> {
             });
         }
         let observed = self.object.status.as_ref();
-        let intended = observed.is_some_and(|it| it.role == Some(Role::Active) && it.epoch == view.epoch);
+        let intended = observed.is_some_and(|it| it.role == Some(Role::Active) && it.epoch == Some(view.epoch));
         let (Ok(address), Ok(()), true, true) = (&self.seen.address, self.zone_ready(), intended, view.valid) else {
             return;
         };
         let wanted = Published {
             hostname: traffic.hostname.clone(),
             address: address.clone(),
-            epoch: view.epoch.unwrap_or(0),
+            epoch: view.epoch,
         };
         let due = match see(&self.seen.works, "Publish", self.now) {
             Seen::Due(_) => true,

@@ -2,7 +2,7 @@
 //!
 //! Data, its reading and its bounds. What to write when is `draft`; where the journal lies is `operator::journal`.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,35 +15,6 @@ pub const FORMAT: u32 = 1;
 
 /// No claim is larger than this, in bytes: a larger object is not one.
 pub const MAX_BYTES: usize = 64 * 1024;
-
-/// An application by its place: the same in every region.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AppKey {
-    /// Its namespace.
-    pub namespace: String,
-    /// The `ProtectedApplication`'s name.
-    pub application: String,
-}
-
-impl AppKey {
-    /// Its group: `<namespace>.<application>`. A namespace has no dots, so no two applications share one.
-    #[must_use]
-    pub fn group(&self) -> String {
-        format!("{}.{}", self.namespace, self.application)
-    }
-
-    /// Where its claim lies in a vault.
-    #[must_use]
-    pub fn object(&self) -> String {
-        format!("claims/{}.json", self.group())
-    }
-}
-
-impl fmt::Display for AppKey {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.namespace, self.application)
-    }
-}
 
 /// Who may serve an application: `claims/<namespace>.<application>.json`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]

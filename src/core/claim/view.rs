@@ -73,6 +73,13 @@ impl Lease {
 }
 
 impl View {
+    /// Whether another region is the holder, and was not seen to renew for its `hold` by a vault that answered.
+    #[must_use]
+    pub fn holder_silent(&self) -> bool {
+        let hold = self.claim.as_ref().map_or(u64::MAX, |it| it.deadlines.hold.into());
+        !self.mine && self.readable && self.silent_for >= hold
+    }
+
     /// Whether the other one tells the rest of the operator something new. A mere renewal does not.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {

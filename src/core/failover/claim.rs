@@ -8,7 +8,7 @@ use super::{Next, Pass, whole};
 use crate::{
     api::{application::Verdict, failover::Initiator},
     core::{
-        claim::Wish,
+        claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
         effect::Effect,
         work::{Failure, Outcome, Seen, Work, see},
@@ -27,10 +27,10 @@ impl<'a> Pass<'a> {
         }
         if view.mine {
             // A run before this one took the claim and did not come to an end: this one goes on from there.
-            self.status.epoch = view.epoch;
+            self.status.epoch = Some(view.epoch);
             return Next::Go("this region holds the claim already".into());
         }
-        if self.object.spec.initiator == Initiator::Operator && self.recovered() && !view.holder_silent {
+        if self.object.spec.initiator == Initiator::Operator && self.recovered() && !view.holder_silent() {
             return Next::Fail("Recovered", "the application answers again, and the holder renews its claim: nothing was moved".into());
         }
         if !view.readable {
@@ -46,13 +46,13 @@ impl<'a> Pass<'a> {
             if !matches!(survey, Seen::Done(..)) {
                 return Next::Stay(format!("the claim is free; {}", self.survey_message()));
             }
-            self.status.epoch = Some(view.epoch.unwrap_or(0) + 1);
+            self.status.epoch = Some(view.epoch + 1);
             self.status.from.clone_from(&view.holder);
             return Next::Go("the claim is free to be taken".into());
         }
         let holder = view.holder.as_deref().unwrap_or("nobody");
-        if view.holder_silent {
-            let silent = view.silent_for.unwrap_or(0);
+        if view.holder_silent() {
+            let silent = view.silent_for;
             // Rounded, so that the status is not written each second.
             return Next::Stay(format!("{holder} has been silent for more than {} s", silent / 10 * 10));
         }
@@ -68,12 +68,12 @@ impl<'a> Pass<'a> {
     pub(super) fn seize_claim(&mut self) -> Next {
         let Some(view) = self.seen.claim.clone() else { return Next::Stay("the claim is being read".into()) };
         let epoch = self.epoch();
-        if view.mine && view.epoch == Some(epoch) && view.valid {
+        if view.mine && view.epoch == epoch && view.valid {
             return Next::Go(format!("{} holds the claim with epoch {epoch}", self.seen.region));
         }
-        if view.epoch.is_some_and(|it| it >= epoch) && !view.mine {
+        if view.epoch >= epoch && !view.mine {
             let holder = view.holder.as_deref().unwrap_or("another region");
-            return Next::Fail("LostRace", format!("{holder} took the claim with epoch {}", view.epoch.unwrap_or(0)));
+            return Next::Fail("LostRace", format!("{holder} took the claim with epoch {}", view.epoch));
         }
         if let Some(conflict) = view.conflict {
             return Next::Stay(conflict);
@@ -81,7 +81,7 @@ impl<'a> Pass<'a> {
         if !view.mine && !view.seizable && view.readable {
             return Next::Fail("HolderReturned", "the holder renewed its claim before it was taken: nothing was moved".into());
         }
-        self.wish(Wish::Seize { epoch });
+        self.wish(Wish::Seize { epoch, reason: format!("Failover {}", self.run.name) });
         Next::Stay(format!("the claim is being taken with epoch {epoch}"))
     }
 

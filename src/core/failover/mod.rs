@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{
+    app_key::AppKey,
     application::LocalCopy,
     child::Run,
     claim::view::View,
@@ -23,7 +24,7 @@ use super::{
     health::Health,
     mover_job::MoverSettings,
     volume_restore,
-    work::{AppKey, Works},
+    work::Works,
 };
 use crate::api::{
     application::ProtectedApplication,
@@ -277,7 +278,7 @@ impl Pass<'_> {
     /// Whether the claim is still this run's. It is asked before each effect that needs it.
     fn claim_lost(&self) -> Option<String> {
         let view = self.seen.claim.as_ref()?;
-        let lost = view.epoch.is_some_and(|it| it > self.epoch()) && !view.mine;
+        let lost = view.epoch > self.epoch() && !view.mine;
         lost.then(|| format!("{} has taken the claim meanwhile", view.holder.as_deref().unwrap_or("another region")))
     }
 }

@@ -6,7 +6,7 @@ use super::{Next, Pass};
 use crate::{
     api::failover::StepName,
     core::{
-        claim::Wish,
+        claim::state::Wish,
         effect::Effect,
         point::Point,
         volume_restore::{Restore, Seen as VolumeSeen, Step},

@@ -6,7 +6,7 @@ use super::{Next, Pass};
 use crate::{
     api::application::Probe,
     core::{
-        claim::Wish,
+        claim::state::Wish,
         effect::Effect,
         work::{Outcome, Publication, Seen, Work, see},
     },

@@ -1,0 +1,159 @@
+//! What is looked at for a `ProtectedApplication`, and what it has the keeper and the watch attend to.
+
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{address, copy};
+use crate::{
+    api::application::{ProtectedApplication, Role, Verdict},
+    core::{
+        self,
+        app_key::AppKey,
+        application::LocalCopy,
+        claim::{record::Deadlines, state::Evidence, state::Settings},
+        effect::Decision,
+        work::{Outcome, Progress, Works},
+    },
+    operator::{
+        context::Context,
+        metrics::Application,
+        shell::{Error, Reconciled},
+        stores,
+        watch::Objective,
+    },
+    probe::Probe,
+};
+
+impl Reconciled for ProtectedApplication {
+    type Observed = core::application::Observed;
+
+    async fn observe(&self, context: &Context) -> Result<Self::Observed, Error> {
+        let namespace = self.namespace().unwrap_or_default();
+        let key = AppKey { namespace: namespace.clone(), name: self.name_any() };
+        let works = context.works.of(self);
+        self.attend(&key, &works, context);
+        let claim = context.keeper.view(&key);
+        let foreign = claim.as_ref().is_some_and(|it| !it.mine && it.claim.is_some());
+        let stopping = self.status.as_ref().is_some_and(|it| it.fence.is_some())
+            || claim.as_ref().is_some_and(|it| it.must_fence || it.requested_handover.is_some());
+        let address = match &self.spec.traffic {
+            Some(it) if !foreign => address(&namespace, &it.target.service, context).await?,
+            Some(_) | None => Err("it is published by the active region".to_owned()),
+        };
+        Ok(core::application::Observed {
+            region: context.region.clone(),
+            vault: self.spec.backup.vaults.first().and_then(|it| stores::get(&context.stores.vaults, None, it)),
+            zone: self.spec.traffic.as_ref().and_then(|it| stores::get(&context.stores.zones, None, &it.zone)),
+            claim,
+            health: context.watch.health(&key),
+            slo: context.watch.service_level(&key),
+            points: stores::all(&context.stores.points, |it| of(&key, it.namespace(), &it.spec.application)),
+            failovers: stores::all(&context.stores.failovers, |it| of(&key, it.namespace(), &it.spec.application)),
+            copy: if foreign || stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
+            address,
+            works,
+        })
+    }
+
+    fn decide(&self, observed: &Self::Observed, now: Timestamp) -> Decision<Self::Status> {
+        core::application::decide(self, observed, now)
+    }
+
+    fn written(&self, context: &Context) {
+        self.measure(context);
+    }
+}
+
+fn of(key: &AppKey, namespace: Option<String>, application: &str) -> bool {
+    namespace.as_ref() == Some(&key.namespace) && application == key.name
+}
+
+impl ProtectedApplication {
+    /// Has the keeper look after the claim and the watch ask the probes: in memory, and the same each time.
+    fn attend(&self, key: &AppKey, works: &Works, context: &Context) {
+        let here = self.spec.regions.iter().any(|it| it.name == context.region);
+        let vault = self.spec.backup.vaults.first();
+        let (Some(vault), true) = (vault, here) else {
+            context.keeper.remove(key);
+            context.watch.remove(key);
+            return;
+        };
+        let claims = context.claims_of(vault);
+        if let Err(error) = context.keeper.set(key, self.claim_settings(key, works, context), claims) {
+            tracing::warn!(%error, application = %key, "the claim is not looked after");
+        }
+        let mut probes = Vec::new();
+        for probe in &self.spec.health.probes {
+            // Workloads are asked where they are meant to run.
+            let serving = self.status.as_ref().is_none_or(|it| matches!(it.role, Some(Role::Active | Role::Activating)));
+            if probe.workload.is_some() && !serving {
+                continue;
+            }
+            match Probe::parse(&key.namespace, probe) {
+                Ok(probe) => probes.push(probe),
+                Err(error) => tracing::warn!(%error, application = %key, "a probe cannot be asked"),
+            }
+        }
+        let objective = self.spec.objectives.slo.as_ref().and_then(|it| {
+            let target = it.availability.parse().ok()?;
+            Some(Objective { target, window: u32::try_from(it.window.as_secs() / 60).unwrap_or(u32::MAX) })
+        });
+        context.watch.set(key, probes, objective);
+        let healthy = context.watch.health(key).and_then(|it| match it.verdict {
+            Verdict::Healthy => Some(true),
+            Verdict::Unhealthy => Some(false),
+            Verdict::Unknown => None,
+        });
+        if let Err(error) = context.keeper.set_health(key, healthy) {
+            tracing::debug!(%error, application = %key, "the health does not reach the claim");
+        }
+    }
+
+    /// Tells the metrics what the status says.
+    fn measure(&self, context: &Context) {
+        let of = Application { namespace: self.namespace().unwrap_or_default(), application: self.name_any() };
+        let Some(current) = stores::get(&context.stores.applications, Some(&of.namespace), &of.application) else { return };
+        let Some(status) = &current.status else { return };
+        let metrics = &context.metrics;
+        metrics.active.get_or_create(&of).set(i64::from(status.role == Some(Role::Active)));
+        metrics.epoch.get_or_create(&of).set(i64::try_from(status.epoch.unwrap_or(0)).unwrap_or(i64::MAX));
+        let rpo = current.spec.objectives.rpo.as_secs();
+        metrics.rpo_objective.get_or_create(&of).set(i64::try_from(rpo).unwrap_or(i64::MAX));
+        let healthy = status.health.as_ref().map_or(-1, |it| match it.verdict {
+            Verdict::Healthy => 1,
+            Verdict::Unhealthy => 0,
+            Verdict::Unknown => -1,
+        });
+        metrics.healthy.get_or_create(&of).set(healthy);
+        let ready = core::condition::is_true(&status.conditions, core::condition::READY);
+        metrics.ready.get_or_create(&of).set(i64::from(ready));
+        if let Some(point) = &status.last_point {
+            metrics.last_point.get_or_create(&of).set(point.consistent_at.0.as_second());
+        }
+    }
+
+    /// What the claim is kept by. Nothing is claimed for the first time before the vault was asked for evidence.
+    fn claim_settings(&self, key: &AppKey, works: &Works, context: &Context) -> Settings {
+        let status = self.status.as_ref();
+        let head = match works.get("ReadHead") {
+            Some(Progress::Done { outcome: Outcome::HeadRead(epoch), .. }) => Some(*epoch),
+            Some(_) | None => None,
+        };
+        let fence = status.and_then(|it| it.fence.as_ref());
+        let evidence = head.map(|head| Evidence {
+            status: status.and_then(|it| it.epoch),
+            head,
+            fenced: fence.filter(|it| it.unproven).map(|it| it.epoch),
+        });
+        Settings {
+            region: context.region.clone(),
+            group: key.group(),
+            candidates: self.spec.regions.iter().map(|it| it.name.clone()).collect(),
+            fencing: self.spec.claim.fencing,
+            deadlines: Deadlines::from(&self.spec.claim),
+            evidence,
+        }
+    }
+}
+

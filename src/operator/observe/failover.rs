@@ -1,0 +1,152 @@
+//! What is looked at for a `Failover`. Volumes are read directly: what is decided on them cannot be undone.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    core::v1::{PersistentVolume, PersistentVolumeClaim},
+    storage::v1::StorageClass,
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use super::{address, copy, movers, not_ready};
+use crate::{
+    api::failover::{Failover, FailoverStatus, StepName},
+    core::{
+        self,
+        app_key::AppKey,
+        application::LocalCopy,
+        child::{CLAIM, MANAGED_BY, Run},
+        condition,
+        effect::Decision,
+        failover::Observed,
+        point::Volume,
+        volume_restore::{ClaimSeen, Seen, VolumeSeen, WORKED_ON_BY},
+        work::{Outcome, Progress, Works},
+    },
+    operator::{
+        context::Context,
+        shell::{Error, Reconciled},
+        stores,
+    },
+};
+
+impl Reconciled for Failover {
+    type Observed = Observed;
+
+    async fn observe(&self, context: &Context) -> Result<Observed, Error> {
+        let namespace = self.namespace().unwrap_or_default();
+        let run = Run { namespace: namespace.clone(), name: self.name_any(), uid: self.uid().unwrap_or_default() };
+        let application = stores::get(&context.stores.applications, Some(&namespace), &self.spec.application);
+        let app = AppKey { namespace: namespace.clone(), name: self.spec.application.clone() };
+        let step = self.status.as_ref().and_then(|it| it.step);
+        let ended = self.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+        let works = context.works.of(self);
+        let going = |it: &Failover| !it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+        let others = stores::all(&context.stores.failovers, |it| {
+            it.namespace().as_ref() == Some(&namespace) && it.spec.application == app.name && it.name_any() != run.name && going(it)
+        });
+        let restoring = step == Some(StepName::RestoreVolumes) && !ended;
+        let service = application.as_ref().and_then(|it| it.spec.traffic.as_ref()).map(|it| it.target.service.clone());
+        let address = match service {
+            Some(service) if step >= Some(StepName::ProbeAddress) && !ended => address(&namespace, &service, context).await?,
+            Some(_) | None => Err("it is not looked up yet".to_owned()),
+        };
+        let recent = self.status.as_ref().and_then(|it| it.finished_at.as_ref());
+        let recent = recent.is_none_or(|it| it.0 + jiff::SignedDuration::from_mins(10) > Timestamp::now());
+        Ok(Observed {
+            region: context.region.clone(),
+            movers: context.movers.clone(),
+            vault: application.as_ref().and_then(|it| stores::get(&context.stores.vaults, None, it.spec.backup.vaults.first()?)),
+            zone: application.as_ref().and_then(|it| stores::get(&context.stores.zones, None, &it.spec.traffic.as_ref()?.zone)),
+            claim: context.keeper.view(&app),
+            health: context.watch.health(&app),
+            copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
+            volumes: if restoring { volumes(&run, &works, context).await? } else { BTreeMap::new() },
+            not_ready: if step == Some(StepName::AwaitReady) { not_ready(&namespace, context).await? } else { Vec::new() },
+            address,
+            others: others.iter().map(|it| it.name_any()).collect(),
+            made: if (ended && recent) || restoring {
+                super::recovery_point::made(&namespace, &run.uid, context).await?
+            } else {
+                Vec::new()
+            },
+            works,
+            application,
+        })
+    }
+
+    fn decide(&self, observed: &Observed, now: Timestamp) -> Decision<FailoverStatus> {
+        core::failover::decide(self, observed, now)
+    }
+
+    fn written(&self, context: &Context) {
+        let namespace = self.namespace().unwrap_or_default();
+        context.wake_application(&AppKey { namespace, name: self.spec.application.clone() });
+    }
+}
+
+/// The volumes of the chosen point, as far as they are here.
+async fn volumes(run: &Run, works: &Works, context: &Context) -> Result<BTreeMap<String, Seen>, Error> {
+    let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = works.get("SurveyPoints") else {
+        return Ok(BTreeMap::new());
+    };
+    let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
+    let marked = Api::<PersistentVolume>::all(context.client.clone());
+    let marked = marked.list(&ours).await.map_err(Error::observe("PersistentVolumes"))?.items;
+    let classes = Api::<StorageClass>::all(context.client.clone());
+    let classes = classes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("StorageClasses"))?.items;
+    let mut jobs = movers(&run.uid, context).await?;
+    let mut seen = BTreeMap::new();
+    for volume in &point.volumes {
+        let class_present = classes.iter().any(|it| Some(it.name_any()) == volume.storage_class);
+        let job = jobs.remove(&volume.claim);
+        let found = one(run, volume, &marked, context).await?;
+        seen.insert(volume.claim.clone(), Seen { job, class_present, ..found });
+    }
+    Ok(seen)
+}
+
+async fn one(run: &Run, volume: &Volume, marked: &[PersistentVolume], context: &Context) -> Result<Seen, Error> {
+    let tenant = claim(&run.namespace, &volume.claim, context).await?;
+    let own = claim(&context.movers.namespace, &run.derived(&volume.claim), context).await?;
+    let of_run = |it: &&PersistentVolume| {
+        it.annotations().get(WORKED_ON_BY) == Some(&run.uid) && it.annotations().get(CLAIM) == Some(&volume.claim)
+    };
+    let bound_to = tenant.as_ref().or(own.as_ref()).and_then(|it| it.volume.clone());
+    let found = match (marked.iter().find(of_run), bound_to) {
+        (Some(found), _) => Some(found.clone()),
+        (None, Some(name)) => {
+            let volumes = Api::<PersistentVolume>::all(context.client.clone());
+            volumes.get_opt(&name).await.map_err(Error::observe(format!("PersistentVolume {name}")))?
+        }
+        (None, None) => None,
+    };
+    Ok(Seen { tenant, own, volume: found.map(volume_seen), ..Seen::default() })
+}
+
+async fn claim(namespace: &str, name: &str, context: &Context) -> Result<Option<ClaimSeen>, Error> {
+    let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
+    let found = claims.get_opt(name).await.map_err(Error::observe(format!("claim {namespace}/{name}")))?;
+    Ok(found.map(|it| ClaimSeen {
+        volume: it.spec.as_ref().and_then(|it| it.volume_name.clone()),
+        bound: it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")),
+        deleting: it.metadata.deletion_timestamp.is_some(),
+        storage_class: it.spec.and_then(|it| it.storage_class_name),
+    }))
+}
+
+fn volume_seen(it: PersistentVolume) -> VolumeSeen {
+    let spec = it.spec.clone().unwrap_or_default();
+    let claim = spec.claim_ref.map(|it| {
+        (it.namespace.unwrap_or_default(), it.name.unwrap_or_default(), it.uid.is_some_and(|it| !it.is_empty()))
+    });
+    VolumeSeen {
+        name: it.name_any(),
+        reclaim: spec.persistent_volume_reclaim_policy.unwrap_or_else(|| "Retain".to_owned()),
+        claim,
+        storage_class: spec.storage_class_name,
+        annotations: it.metadata.annotations.clone().unwrap_or_default(),
+        resource_version: it.metadata.resource_version,
+    }
+}

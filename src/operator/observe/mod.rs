@@ -1,0 +1,263 @@
+//! What each kind looks at, gathered from stores, from memory, and where it must be exact from the API server.
+
+mod application;
+mod failover;
+mod recovery_point;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment, StatefulSet},
+        batch::v1::Job,
+        core::v1::{Node, Pod, Service},
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::{
+    Api, ResourceExt,
+    api::ListParams,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+
+use super::{
+    context::Context,
+    shell::{Error, Reconciled},
+};
+use crate::{
+    api::{dns_zone::DnsZone, vault::Vault},
+    core::{
+        self,
+        application::LocalCopy,
+        child::{CLAIM, MANAGED_BY, RUN},
+        effect::Decision,
+        mover_task::{CORRUPT, Report},
+        recovery_point::JobSeen,
+    },
+};
+
+impl Reconciled for Vault {
+    type Observed = core::vault::Observed;
+
+    async fn observe(&self, context: &Context) -> Result<Self::Observed, Error> {
+        Ok(core::vault::Observed { works: context.works.of(self) })
+    }
+
+    fn decide(&self, observed: &Self::Observed, now: Timestamp) -> Decision<Self::Status> {
+        core::vault::decide(self, observed, now)
+    }
+
+    fn written(&self, context: &Context) {
+        let name = self.name_any();
+        context.wake_applications(|it| it.spec.backup.vaults.contains(&name));
+    }
+}
+
+impl Reconciled for DnsZone {
+    type Observed = core::dns_zone::Observed;
+
+    async fn observe(&self, context: &Context) -> Result<Self::Observed, Error> {
+        Ok(core::dns_zone::Observed { works: context.works.of(self) })
+    }
+
+    fn decide(&self, observed: &Self::Observed, now: Timestamp) -> Decision<Self::Status> {
+        core::dns_zone::decide(self, observed, now)
+    }
+
+    fn written(&self, context: &Context) {
+        let name = self.name_any();
+        context.wake_applications(|it| it.spec.traffic.as_ref().is_some_and(|it| it.zone == name));
+    }
+}
+
+/// What runs of the application in its namespace: from the stores, and the pods from the API server.
+async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    let not_ours = ListParams::default().labels(&format!("{}!={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
+    let pods = pods.list(&not_ours).await.map_err(Error::observe(format!("pods of {namespace}")))?.items;
+    let alive = pods.iter().filter(|it| {
+        let phase = it.status.as_ref().and_then(|it| it.phase.as_deref());
+        !matches!(phase, Some("Succeeded" | "Failed"))
+    });
+    let claims = Api::<k8s_openapi::api::core::v1::PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
+    let claims = claims.list(&ListParams::default().limit(500)).await.map_err(Error::observe("claims"))?.items;
+    let bound = claims.iter().filter(|it| it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")));
+    Ok(LocalCopy { wanted: wanted(namespace, context), pods: count(alive.count()), volumes: count(bound.count()) })
+}
+
+/// Workloads that want to run, as the watches tell.
+fn wanted(namespace: &str, context: &Context) -> u32 {
+    let here = |it: Option<String>| it.as_deref() == Some(namespace);
+    let deployments = context.stores.deployments.state();
+    let deployments = deployments.iter().filter(|it| {
+        here(it.namespace()) && it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0
+    });
+    let stateful_sets = context.stores.stateful_sets.state();
+    let stateful_sets = stateful_sets.iter().filter(|it| {
+        here(it.namespace()) && it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0
+    });
+    let daemon_sets = context.stores.daemon_sets.state();
+    let daemon_sets = daemon_sets.iter().filter(|it| {
+        let status = it.status.as_ref();
+        here(it.namespace()) && status.is_some_and(|it| it.desired_number_scheduled > 0)
+    });
+    count(deployments.count() + stateful_sets.count() + daemon_sets.count())
+}
+
+/// What of the workloads that want to run is not ready, read from the API server.
+async fn not_ready(namespace: &str, context: &Context) -> Result<Vec<String>, Error> {
+    use crate::probe::workload::{WorkloadView, ready};
+    let all = ListParams::default().limit(500);
+    let mut missing = Vec::new();
+    let mut look = |kind: &str, name: String, wanted: bool, view: WorkloadView| {
+        if let (true, Err(why)) = (wanted, ready(&view)) {
+            missing.push(format!("{kind} {name}: {why}"));
+        }
+    };
+    let client = || context.client.clone();
+    for it in Api::<Deployment>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("deployments"))? {
+        let wanted = it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0;
+        look("Deployment", it.name_any(), wanted, WorkloadView::Deployment(it.into()));
+    }
+    for it in Api::<StatefulSet>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("statefulsets"))? {
+        let wanted = it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0;
+        look("StatefulSet", it.name_any(), wanted, WorkloadView::StatefulSet(it.into()));
+    }
+    for it in Api::<DaemonSet>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("daemonsets"))? {
+        let wanted = it.status.as_ref().is_some_and(|it| it.desired_number_scheduled > 0);
+        look("DaemonSet", it.name_any(), wanted, WorkloadView::DaemonSet(it.into()));
+    }
+    Ok(missing)
+}
+
+/// The address that the public name shall lead to, or why there is none.
+async fn address(namespace: &str, service: &str, context: &Context) -> Result<Result<String, String>, Error> {
+    let services = Api::<Service>::namespaced(context.client.clone(), namespace);
+    let found = services.get_opt(service).await.map_err(Error::observe(format!("Service {service}")))?;
+    let Some(found) = found else {
+        return Ok(Err(format!("spec.traffic.target.service: there is no Service '{service}' in namespace {namespace}")));
+    };
+    let kind = found.spec.as_ref().and_then(|it| it.type_.as_deref()).unwrap_or("ClusterIP");
+    match kind {
+        "LoadBalancer" => {
+            let ingress = found.status.and_then(|it| it.load_balancer).and_then(|it| it.ingress).unwrap_or_default();
+            let first = ingress.into_iter().find_map(|it| it.ip.or(it.hostname));
+            Ok(first.ok_or_else(|| format!("Service {service} has no load balancer address yet")))
+        }
+        "NodePort" => node_address(context).await,
+        other => Ok(Err(format!(
+            "spec.traffic.target.service: Service {service} is of type {other}, which nobody outside can reach: make it LoadBalancer or NodePort"
+        ))),
+    }
+}
+
+/// The address of a ready node: the external one if there is one.
+async fn node_address(context: &Context) -> Result<Result<String, String>, Error> {
+    let nodes = Api::<Node>::all(context.client.clone());
+    let nodes = nodes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("nodes"))?;
+    let ready = |it: &&Node| {
+        let conditions = it.status.as_ref().and_then(|it| it.conditions.as_ref());
+        conditions.is_some_and(|it| it.iter().any(|it| it.type_ == "Ready" && it.status == "True"))
+    };
+    let mut addresses: Vec<String> = Vec::new();
+    for node in nodes.items.iter().filter(ready) {
+        let all = node.status.as_ref().and_then(|it| it.addresses.clone()).unwrap_or_default();
+        let of = |type_: &str| all.iter().find(|it| it.type_ == type_).map(|it| it.address.clone());
+        addresses.extend(of("ExternalIP").or_else(|| of("InternalIP")));
+    }
+    addresses.sort();
+    Ok(addresses.into_iter().next().ok_or_else(|| "no node is ready".to_owned()))
+}
+
+/// The movers of a run, by claim.
+async fn movers(uid: &str, context: &Context) -> Result<BTreeMap<String, JobSeen>, Error> {
+    let home = &context.movers.namespace;
+    let of_run = ListParams::default().labels(&format!("{RUN}={uid}")).limit(500);
+    let jobs = Api::<Job>::namespaced(context.client.clone(), home);
+    let jobs = jobs.list(&of_run).await.map_err(Error::observe("mover jobs"))?.items;
+    if jobs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let pods = Api::<Pod>::namespaced(context.client.clone(), home);
+    let pods = pods.list(&of_run).await.map_err(Error::observe("mover pods"))?.items;
+    let seen = |job: &Job| {
+        let claim = job.annotations().get(CLAIM).cloned().unwrap_or_default();
+        let of_job = |it: &&Pod| it.labels().get("job-name").is_some_and(|name| *name == job.name_any());
+        let mut own: Vec<&Pod> = pods.iter().filter(of_job).collect();
+        own.sort_by_key(|it| it.creation_timestamp().map(|it| it.0));
+        (claim, job_seen(job, &own))
+    };
+    Ok(jobs.iter().map(seen).collect())
+}
+
+fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
+    let conditions = job.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
+    let is = |type_: &str| conditions.iter().any(|it| it.type_ == type_ && it.status == "True");
+    let ends: Vec<_> = pods.iter().filter_map(|it| termination(it)).collect();
+    if is("Complete") || is("SuccessCriteriaMet") {
+        return match ends.iter().rev().find(|(code, _)| *code == 0).and_then(|(_, message)| Report::from_message(message)) {
+            Some(report) => JobSeen::Succeeded(Box::new(report)),
+            None => JobSeen::Failed { message: "the mover ended well, but its report is gone".into(), corrupt: false },
+        };
+    }
+    let last = ends.last();
+    let told = last.and_then(|(_, message)| Report::from_message(message)).and_then(|it| it.error);
+    if last.is_some_and(|(code, _)| *code == i32::from(CORRUPT)) {
+        return JobSeen::Failed { message: told.unwrap_or_else(|| "its data in the repository is damaged".into()), corrupt: true };
+    }
+    if is("Failed") {
+        let why = conditions.iter().find(|it| it.type_ == "Failed").and_then(|it| it.message.clone());
+        let message = told.or(why).unwrap_or_else(|| "the mover failed".into());
+        return JobSeen::Failed { message, corrupt: false };
+    }
+    JobSeen::Running(told.or_else(|| pods.last().and_then(|it| waiting(it))))
+}
+
+/// The exit code and the message of a pod's container that has ended.
+fn termination(pod: &Pod) -> Option<(i32, String)> {
+    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    let ended = container.state.as_ref()?.terminated.as_ref()?;
+    Some((ended.exit_code, ended.message.clone().unwrap_or_default()))
+}
+
+/// What a pod waits for.
+fn waiting(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let unscheduled = status.conditions.iter().flatten().find(|it| it.type_ == "PodScheduled" && it.status == "False");
+    if let Some(condition) = unscheduled {
+        return condition.message.clone();
+    }
+    let container = status.container_statuses.as_ref()?.first()?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.clone().unwrap_or_default();
+    (reason != "ContainerCreating").then(|| format!("{reason}: {}", waiting.message.clone().unwrap_or_default()))
+}
+
+/// A kind that k8s-openapi does not have. An empty list where the cluster does not know it.
+async fn snapshots_of(kind: &str, namespace: Option<&str>, labels: Option<&str>, context: &Context) -> Result<Vec<DynamicObject>, Error> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", kind));
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),
+        None => Api::all_with(context.client.clone(), &resource),
+    };
+    let mut params = ListParams::default().limit(500);
+    if let Some(labels) = labels {
+        params = params.labels(labels);
+    }
+    match api.list(&params).await {
+        Ok(list) => Ok(list.items),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(Error::observe(kind)(error)),
+    }
+}
+
+/// The requested size of a claim.
+fn requested(spec: Option<&k8s_openapi::api::core::v1::PersistentVolumeClaimSpec>) -> String {
+    let requests = spec.and_then(|it| it.resources.as_ref()).and_then(|it| it.requests.as_ref());
+    requests.and_then(|it| it.get("storage")).map_or_else(|| "1Gi".to_owned(), |Quantity(it)| it.clone())
+}
+
+fn count(it: usize) -> u32 {
+    u32::try_from(it).unwrap_or(u32::MAX)
+}

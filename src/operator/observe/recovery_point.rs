@@ -1,0 +1,186 @@
+//! What is looked at for a `RecoveryPoint`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use super::{movers, requested, snapshots_of};
+use crate::{
+    api::recovery_point::{RecoveryPoint, RecoveryPointStatus},
+    core::{
+        self,
+        app_key::AppKey,
+        child::{CLAIM, RUN, claim_key, content_key, job_key, key, snapshot_key},
+        condition,
+        effect::{Decision, ObjectKey},
+        recovery_point::{Mounting, Observed, SnapshotSeen, Source},
+    },
+    operator::{
+        context::Context,
+        shell::{Error, Reconciled},
+        stores,
+    },
+};
+
+impl Reconciled for RecoveryPoint {
+    type Observed = Observed;
+
+    async fn observe(&self, context: &Context) -> Result<Observed, Error> {
+        let namespace = self.namespace().unwrap_or_default();
+        let uid = self.uid().unwrap_or_default();
+        let application = stores::get(&context.stores.applications, Some(&namespace), &self.spec.application);
+        let app = AppKey { namespace: namespace.clone(), name: self.spec.application.clone() };
+        let vault = application.as_ref().and_then(|it| it.spec.backup.vaults.first());
+        let mut observed = Observed {
+            region: context.region.clone(),
+            movers: Some(context.movers.clone()),
+            vault: vault.and_then(|it| stores::get(&context.stores.vaults, None, it)),
+            claim: context.keeper.view(&app),
+            works: context.works.of(self),
+            application,
+            ..Observed::default()
+        };
+        let conditions = self.status.as_ref().map_or(&[][..], |it| &it.conditions);
+        if condition::ended(conditions) {
+            // Long ended ones stand in the cluster by the dozen: they cost no request at each start.
+            let ended = self.status.as_ref().and_then(|it| it.finished_at.as_ref());
+            let long_ago = ended.is_some_and(|it| it.0 + jiff::SignedDuration::from_mins(10) < Timestamp::now());
+            observed.made = if long_ago { Vec::new() } else { made(&namespace, &uid, context).await? };
+            return Ok(observed);
+        }
+        observed.sources = sources(&namespace, context).await?;
+        observed.snapshot_classes = snapshot_classes(context).await?;
+        if self.status.as_ref().is_some_and(|it| it.id.is_some()) {
+            observed.snapshots = snapshots(&namespace, &uid, context).await?;
+            observed.jobs = movers(&uid, context).await?;
+        }
+        Ok(observed)
+    }
+
+    fn decide(&self, observed: &Observed, now: Timestamp) -> Decision<RecoveryPointStatus> {
+        core::recovery_point::decide(self, observed, now)
+    }
+
+    fn written(&self, context: &Context) {
+        let namespace = self.namespace().unwrap_or_default();
+        context.wake_application(&AppKey { namespace, name: self.spec.application.clone() });
+    }
+}
+
+/// The bound claims of a namespace, with what is needed to read them.
+async fn sources(namespace: &str, context: &Context) -> Result<Vec<Source>, Error> {
+    let all = ListParams::default().limit(500);
+    let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
+    let claims = claims.list(&all).await.map_err(Error::observe("claims"))?.items;
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    let pods = pods.list(&all).await.map_err(Error::observe("pods"))?.items;
+    let mut sources = Vec::new();
+    for claim in claims {
+        let Some(spec) = claim.spec.as_ref().filter(|_| claim.metadata.deletion_timestamp.is_none()) else { continue };
+        let (Some(volume), true) = (spec.volume_name.clone(), bound(&claim)) else { continue };
+        let volumes = Api::<PersistentVolume>::all(context.client.clone());
+        let found = volumes.get_opt(&volume).await.map_err(Error::observe(format!("PersistentVolume {volume}")))?;
+        let kind = found.and_then(|it| it.spec);
+        sources.push(Source {
+            claim: claim.name_any(),
+            size: requested(Some(spec)),
+            storage_class: spec.storage_class_name.clone(),
+            access_modes: spec.access_modes.clone().unwrap_or_default(),
+            filesystem: spec.volume_mode.as_deref() != Some("Block"),
+            driver: kind.as_ref().and_then(|it| it.csi.as_ref()).map(|it| it.driver.clone()),
+            node_path: kind.as_ref().and_then(|it| {
+                it.host_path.as_ref().map(|it| it.path.clone()).or_else(|| it.local.as_ref().map(|it| it.path.clone()))
+            }),
+            mounted_by: pods.iter().find_map(|it| mounting(it, &claim.name_any())),
+            volume,
+        });
+    }
+    sources.sort_by(|one, other| one.claim.cmp(&other.claim));
+    Ok(sources)
+}
+
+fn bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound"))
+}
+
+fn mounting(pod: &Pod, claim: &str) -> Option<Mounting> {
+    let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
+    let mounts = spec.volumes.iter().flatten().any(|it| {
+        it.persistent_volume_claim.as_ref().is_some_and(|it| it.claim_name == claim)
+    });
+    let running = status.phase.as_deref() == Some("Running") && pod.metadata.deletion_timestamp.is_none();
+    (mounts && running).then_some(Mounting { pod_uid: pod.uid()?, node: spec.node_name.clone()? })
+}
+
+/// The snapshot class of each driver: the default one, or the first by name.
+async fn snapshot_classes(context: &Context) -> Result<BTreeMap<String, String>, Error> {
+    let mut classes = snapshots_of("VolumeSnapshotClass", None, None, context).await?;
+    let default = |it: &kube::core::DynamicObject| {
+        it.annotations().get("snapshot.storage.kubernetes.io/is-default-class").is_some_and(|it| it == "true")
+    };
+    classes.sort_by_key(|it| (!default(it), it.name_any()));
+    let mut by_driver = BTreeMap::new();
+    for class in classes {
+        if let Some(driver) = class.data["driver"].as_str() {
+            by_driver.entry(driver.to_owned()).or_insert_with(|| class.name_any());
+        }
+    }
+    Ok(by_driver)
+}
+
+/// The tenant's snapshots of a run, by claim.
+async fn snapshots(namespace: &str, uid: &str, context: &Context) -> Result<BTreeMap<String, SnapshotSeen>, Error> {
+    let labels = format!("{RUN}={uid}");
+    let mut seen = BTreeMap::new();
+    for snapshot in snapshots_of("VolumeSnapshot", Some(namespace), Some(&labels), context).await? {
+        let claim = snapshot.annotations().get(CLAIM).cloned().unwrap_or_default();
+        let status = &snapshot.data["status"];
+        let mut it = SnapshotSeen {
+            handle: None,
+            taken_at: status["creationTime"].as_str().and_then(|it| it.parse().ok()),
+            error: status["error"]["message"].as_str().map(ToOwned::to_owned),
+        };
+        if let (Some(true), Some(content)) = (status["readyToUse"].as_bool(), status["boundVolumeSnapshotContentName"].as_str()) {
+            let resource = kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
+                "snapshot.storage.k8s.io",
+                "v1",
+                "VolumeSnapshotContent",
+            ));
+            let contents: Api<kube::core::DynamicObject> = Api::all_with(context.client.clone(), &resource);
+            let found = contents.get_opt(content).await.map_err(Error::observe("VolumeSnapshotContent"))?;
+            it.handle = found.and_then(|it| it.data["status"]["snapshotHandle"].as_str().map(ToOwned::to_owned));
+        }
+        seen.insert(claim, it);
+    }
+    Ok(seen)
+}
+
+/// Everything that stands in the cluster for a run. What others depend on comes last.
+pub(super) async fn made(namespace: &str, uid: &str, context: &Context) -> Result<Vec<ObjectKey>, Error> {
+    let (home, labels) = (&context.movers.namespace, format!("{RUN}={uid}"));
+    let of_run = ListParams::default().labels(&labels).limit(500);
+    let mut keys = Vec::new();
+    let jobs = Api::<k8s_openapi::api::batch::v1::Job>::namespaced(context.client.clone(), home);
+    for it in jobs.list(&of_run).await.map_err(Error::observe("jobs"))?.items {
+        keys.push(job_key(home, &it.name_any()));
+    }
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    for it in pods.list(&of_run).await.map_err(Error::observe("pods"))?.items {
+        keys.push(key("v1", "Pod", Some(namespace), &it.name_any()));
+    }
+    let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), home);
+    for it in claims.list(&of_run).await.map_err(Error::observe("claims"))?.items {
+        keys.push(claim_key(home, &it.name_any()));
+    }
+    for space in [home.as_str(), namespace] {
+        for it in snapshots_of("VolumeSnapshot", Some(space), Some(&labels), context).await? {
+            keys.push(snapshot_key(space, &it.name_any()));
+        }
+    }
+    for it in snapshots_of("VolumeSnapshotContent", None, Some(&labels), context).await? {
+        keys.push(content_key(&it.name_any()));
+    }
+    Ok(keys)
+}

@@ -1,0 +1,316 @@
+//! The life of one operator process: settings, leadership, loops, and the way out.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::events::{Recorder, Reporter},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{broadcast, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    context::Context,
+    http,
+    journal::Journal,
+    keeper::Keeper,
+    lease::Election,
+    metrics::{Application, Metrics},
+    secrets::Secrets,
+    shell::{self, FIELD_MANAGER},
+    stores::{self, Stores},
+    sweep,
+    watch::Watch,
+    work::{Registry, Wake},
+};
+use crate::{
+    api::{
+        application::{ProtectedApplication, WorkloadKind},
+        dns_zone::DnsZone,
+        failover::Failover,
+        recovery_point::RecoveryPoint,
+        vault::Vault,
+    },
+    core::{app_key::AppKey, mover_job::MoverSettings},
+    probe::{
+        Vantage,
+        workload::{WorkloadReader, WorkloadView},
+    },
+    traffic::resolve::Resolve,
+};
+
+/// The leader Lease.
+const LEASE: &str = "reprise";
+/// The ConfigMap that keeps the minutes of service levels.
+const MINUTES: &str = "reprise-minutes";
+/// How long passes that go on may take to end when the process is asked to.
+const DRAIN: Duration = Duration::from_secs(20);
+/// Room for wakes: more only means that the loop looks by itself.
+const WAKES: usize = 4_096;
+/// Probes that may be asked at once.
+const PROBES: usize = 512;
+
+/// What the operator is started with.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// The region's name, unique among the regions.
+    pub region: String,
+    /// The pod's name.
+    pub pod: String,
+    /// What movers have in common, and the operator's namespace.
+    pub movers: MoverSettings,
+    /// Where metrics and health are served.
+    pub http: SocketAddr,
+}
+
+/// Runs until it is asked to stop, or loses the lease.
+///
+/// # Errors
+/// When it cannot begin, or lost the lease: the process ends then, and Kubernetes starts it anew.
+pub async fn run(configuration: Configuration) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    let ready = Arc::new(AtomicBool::new(false));
+    let serving = tokio::spawn(http::serve(configuration.http, Arc::clone(&metrics), Arc::clone(&ready)));
+    let client = Client::try_default().await?;
+    let home = configuration.movers.namespace.clone();
+    let leases = Api::<Lease>::namespaced(client.clone(), &home);
+    let mut election = Election::new(leases, LEASE, &configuration.pod);
+    let stopped = stop_signal()?;
+    ready.store(true, Ordering::Relaxed);
+    tracing::info!(region = configuration.region, pod = configuration.pod, "waiting for the leader lease");
+    tokio::select! {
+        () = election.acquire() => {}
+        () = stopped.cancelled() => return Ok(()),
+        ended = serving => anyhow::bail!("/metrics and /healthz are not served: {ended:?}"),
+    }
+    tracing::info!(region = configuration.region, "leading");
+    let operator = lead(client, configuration, metrics, stopped.clone());
+    let outcome = tokio::select! {
+        outcome = operator => outcome,
+        () = election.hold() => anyhow::bail!("the leader lease was lost"),
+    };
+    election.release().await;
+    outcome
+}
+
+/// Everything that only the leader does.
+async fn lead(client: Client, configuration: Configuration, metrics: Arc<Metrics>, stopped: CancellationToken) -> anyhow::Result<()> {
+    let home = configuration.movers.namespace.clone();
+    let (wake, wakes) = mpsc::channel::<AppKey>(WAKES);
+    let (ended, endings) = mpsc::channel::<Wake>(WAKES);
+    let applications = shell::prepare::<ProtectedApplication>(&client);
+    let points = shell::prepare::<RecoveryPoint>(&client);
+    let failovers = shell::prepare::<Failover>(&client);
+    let vaults = shell::prepare::<Vault>(&client);
+    let zones = shell::prepare::<DnsZone>(&client);
+    let stores = Stores {
+        deployments: stores::workloads(&client, wake.clone(), applications.store.clone()),
+        stateful_sets: stores::workloads(&client, wake.clone(), applications.store.clone()),
+        daemon_sets: stores::workloads(&client, wake.clone(), applications.store.clone()),
+        applications: applications.store.clone(),
+        points: points.store.clone(),
+        failovers: failovers.store.clone(),
+        vaults: vaults.store.clone(),
+        zones: zones.store.clone(),
+    };
+    let resolve = Resolve::system()?;
+    let vantage = Vantage::new(resolve.clone(), workload_reader(&stores))?;
+    let watch = Watch::new(vantage.clone(), Arc::new(Timestamp::now), PROBES);
+    restore_minutes(&client, &home, &watch).await?;
+    let journal = Journal::open(client.clone(), &home).await?;
+    let reporter = Reporter { controller: "reprise".to_owned(), instance: Some(configuration.pod.clone()) };
+    let context = Arc::new(Context {
+        region: configuration.region,
+        movers: configuration.movers,
+        recorder: Recorder::new(client.clone(), reporter),
+        secrets: Secrets::new(client.clone(), &home),
+        works: Arc::new(Registry::new(ended)),
+        keeper: Keeper::new(journal, wake.clone())?,
+        itself: OnceLock::new(),
+        claims: std::sync::Mutex::default(),
+        client,
+        stores,
+        watch,
+        vantage,
+        resolve,
+        metrics,
+        wake,
+    });
+    let _ = context.itself.set(Arc::downgrade(&context));
+
+    let (told, _) = broadcast::channel::<Wake>(WAKES);
+    let beside = [
+        tokio::spawn(tell(endings, told.clone())),
+        tokio::spawn(keep_minutes(Arc::clone(&context), home.clone())),
+        tokio::spawn(forget_the_gone(Arc::clone(&context))),
+        tokio::spawn(sweep::run(Arc::clone(&context))),
+    ];
+    let to_applications = futures::stream::select(
+        futures::stream::select(received(wakes), context.watch.changes().boxed())
+            .map(|it| (Some(it.namespace), it.name)),
+        of_kind("ProtectedApplication", &told),
+    );
+    let stop = || stopped.clone().cancelled_owned();
+    let loops = futures::future::join5(
+        shell::run(applications, Arc::clone(&context), to_applications, stop()),
+        shell::run(points, Arc::clone(&context), of_kind("RecoveryPoint", &told), stop()),
+        shell::run(failovers, Arc::clone(&context), of_kind("Failover", &told), stop()),
+        shell::run(vaults, Arc::clone(&context), of_kind("Vault", &told), stop()),
+        shell::run(zones, Arc::clone(&context), of_kind("DnsZone", &told), stop()),
+    );
+    tokio::select! {
+        _ = loops => {}
+        () = async { stopped.cancelled().await; sleep(DRAIN).await } => tracing::warn!("passes that went on were cut short"),
+    }
+    write_minutes(&context, &home, context.watch.minutes()).await;
+    for task in beside {
+        task.abort();
+    }
+    Ok(())
+}
+
+/// Cancelled at SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopped = CancellationToken::new();
+    let tell = stopped.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop: finishing what goes on");
+        tell.cancel();
+    });
+    Ok(stopped)
+}
+
+fn received<T: Send + 'static>(from: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    futures::stream::unfold(from, async |mut from| from.recv().await.map(|it| (it, from)))
+}
+
+/// Hands the endings of work to the loops of all kinds.
+async fn tell(mut endings: mpsc::Receiver<Wake>, told: broadcast::Sender<Wake>) {
+    while let Some(wake) = endings.recv().await {
+        // Without a loop there is nobody to tell.
+        let _ = told.send(wake);
+    }
+}
+
+/// The endings of work for objects of one kind.
+fn of_kind(kind: &'static str, told: &broadcast::Sender<Wake>) -> impl Stream<Item = (Option<String>, String)> + Send + 'static {
+    futures::stream::unfold(told.subscribe(), move |mut told| async move {
+        loop {
+            match told.recv().await {
+                Ok((of, namespace, name)) if of == kind => return Some(((namespace, name), told)),
+                // What was missed is looked at again by itself.
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    })
+}
+
+/// Reads workloads from what the watches tell.
+fn workload_reader(stores: &Stores) -> WorkloadReader {
+    let (deployments, stateful_sets, daemon_sets) =
+        (stores.deployments.clone(), stores.stateful_sets.clone(), stores.daemon_sets.clone());
+    Arc::new(move |namespace, kind, name| {
+        let view = match kind {
+            WorkloadKind::Deployment => {
+                deployments.get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace)).map(WorkloadView::Deployment)
+            }
+            WorkloadKind::StatefulSet => {
+                stateful_sets.get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace)).map(WorkloadView::StatefulSet)
+            }
+            WorkloadKind::DaemonSet => {
+                daemon_sets.get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace)).map(WorkloadView::DaemonSet)
+            }
+        };
+        Box::pin(std::future::ready(view.unwrap_or(WorkloadView::Absent)))
+    })
+}
+
+/// Forgets, in memory, applications and runs that are no longer there.
+async fn forget_the_gone(context: Arc<Context>) {
+    let mut known: HashSet<AppKey> = HashSet::new();
+    loop {
+        sleep(Duration::from_secs(30)).await;
+        let applications = stores::all(&context.stores.applications, |_| true);
+        let now: HashSet<AppKey> = applications
+            .iter()
+            .map(|it| AppKey { namespace: it.namespace().unwrap_or_default(), name: it.name_any() })
+            .collect();
+        for gone in known.difference(&now) {
+            context.watch.remove(gone);
+            if let Err(error) = context.keeper.forget(gone).await {
+                tracing::warn!(%error, application = %gone, "its claim stays in the journal");
+            }
+            context.metrics.forget(&Application { namespace: gone.namespace.clone(), application: gone.name.clone() });
+        }
+        known = now;
+        let uids: HashSet<String> = applications
+            .iter()
+            .filter_map(|it| it.uid())
+            .chain(stores::all(&context.stores.points, |_| true).iter().filter_map(|it| it.uid()))
+            .chain(stores::all(&context.stores.failovers, |_| true).iter().filter_map(|it| it.uid()))
+            .chain(stores::all(&context.stores.vaults, |_| true).iter().filter_map(|it| it.uid()))
+            .chain(stores::all(&context.stores.zones, |_| true).iter().filter_map(|it| it.uid()))
+            .collect();
+        context.works.retain(|uid| uids.contains(uid));
+    }
+}
+
+/// Keeps the minutes of service levels across restarts.
+async fn keep_minutes(context: Arc<Context>, home: String) {
+    loop {
+        let maps = context.watch.minutes_to_persist().await;
+        write_minutes(&context, &home, maps).await;
+    }
+}
+
+fn minutes_name(number: usize) -> String {
+    if number == 0 { MINUTES.to_owned() } else { format!("{MINUTES}-{number}") }
+}
+
+async fn write_minutes(context: &Context, home: &str, maps: Vec<BTreeMap<String, String>>) {
+    let api = Api::<ConfigMap>::namespaced(context.client.clone(), home);
+    for (number, data) in maps.into_iter().enumerate() {
+        let name = minutes_name(number);
+        let patch = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        match timeout(Duration::from_secs(10), api.patch(&name, &params, &Patch::Apply(&patch))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the minutes of service levels could not be kept"),
+            Err(_) => tracing::warn!("the minutes of service levels could not be kept in time"),
+        }
+    }
+}
+
+async fn restore_minutes(client: &Client, home: &str, watch: &Watch) -> anyhow::Result<()> {
+    let api = Api::<ConfigMap>::namespaced(client.clone(), home);
+    let mut maps = Vec::new();
+    while let Some(found) = api.get_opt(&minutes_name(maps.len())).await? {
+        maps.push(found.data.unwrap_or_default());
+    }
+    for key in watch.restore(maps) {
+        tracing::warn!(key, "its minutes could not be read, or are too old: they are left out");
+    }
+    Ok(())
+}

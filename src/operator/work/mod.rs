@@ -1,0 +1,195 @@
+//! Work that outlasts one pass: it is begun by an effect, goes on beside the loop, and wakes its object when it ends.
+//!
+//! It lives in memory only. After a restart it is begun again: each work is idempotent.
+
+mod point;
+mod restore;
+mod traffic;
+mod vault;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
+
+use super::context::Context;
+use crate::core::work::{Failure, Outcome, Progress, Work, Works};
+
+/// How much of it may go on at once.
+const CONCURRENT: usize = 64;
+
+/// An object's kind, namespace and name.
+pub type Wake = (&'static str, Option<String>, String);
+
+/// All work of this operator, by the uid of the object it was begun for.
+pub struct Registry {
+    objects: Mutex<HashMap<String, Owned>>,
+    permits: Semaphore,
+    wake: mpsc::Sender<Wake>,
+}
+
+#[derive(Default)]
+struct Owned {
+    generation: Option<i64>,
+    works: Works,
+    tasks: BTreeMap<&'static str, JoinHandle<()>>,
+    /// How many times in a row it failed.
+    failed: BTreeMap<&'static str, u32>,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        for task in self.tasks.values() {
+            task.abort();
+        }
+    }
+}
+
+impl Registry {
+    /// Nothing yet. `wake` is told whose work has ended.
+    #[must_use]
+    pub fn new(wake: mpsc::Sender<Wake>) -> Self {
+        Self { objects: Mutex::default(), permits: Semaphore::new(CONCURRENT), wake }
+    }
+
+    /// What is known of an object's work. An object that was edited starts with nothing.
+    #[must_use]
+    pub fn of<K: Resource<DynamicType = ()>>(&self, object: &K) -> Works {
+        let uid = object.uid().unwrap_or_default();
+        let generation = object.meta().generation;
+        let mut objects = self.objects();
+        match objects.get(&uid) {
+            Some(it) if it.generation == generation => it.works.clone(),
+            Some(_) => {
+                objects.remove(&uid);
+                Works::new()
+            }
+            None => Works::new(),
+        }
+    }
+
+    /// Forgets the work of objects that are no longer there.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.objects().retain(|uid, _| keep(uid));
+    }
+
+    fn objects(&self) -> MutexGuard<'_, HashMap<String, Owned>> {
+        self.objects.lock().expect("no holder of this lock panics")
+    }
+
+    fn end(&self, uid: &str, work: Work, result: Result<Outcome, Failure>) {
+        let mut objects = self.objects();
+        let Some(owned) = objects.get_mut(uid) else { return };
+        let at = Timestamp::now();
+        let name = work.name();
+        let progress = match result {
+            Ok(outcome) => Progress::Done { at, work: Box::new(work), outcome },
+            Err(failure) => {
+                let times = owned.failed.entry(name).or_default();
+                *times = times.saturating_add(1);
+                Progress::Failed { at, times: *times, failure }
+            }
+        };
+        if matches!(progress, Progress::Done { .. }) {
+            owned.failed.remove(name);
+        }
+        owned.works.insert(name, progress);
+        owned.tasks.remove(name);
+    }
+}
+
+/// Begins a piece of work for an object, unless one of its name goes on.
+pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Context) {
+    let (uid, name) = (object.uid().unwrap_or_default(), work.name());
+    let wake: Wake = (kind_of(object), object.namespace(), object.name_any());
+    let registry = Arc::clone(&context.works);
+    let Some(context) = context.itself.get().and_then(std::sync::Weak::upgrade) else { return };
+    let mut objects = registry.objects();
+    let owned = objects.entry(uid.clone()).or_default();
+    owned.generation = object.meta().generation;
+    if owned.tasks.contains_key(name) {
+        return;
+    }
+    owned.works.insert(name, Progress::Running);
+    let tasks = Arc::clone(&registry);
+    let task = tokio::spawn(async move {
+        let permit = tasks.permits.acquire().await;
+        let deadline = deadline(&work);
+        let result = match tokio::time::timeout(deadline, carry_out(&work, &context)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure {
+                reason: "Deadline",
+                message: format!("{} was not done within {} s", work.name(), deadline.as_secs()),
+                lasting: false,
+            }),
+        };
+        drop(permit);
+        if let Err(failure) = &result {
+            tracing::warn!(work = work.name(), namespace = wake.1, name = wake.2, reason = failure.reason, "{}", failure.message);
+        }
+        tasks.end(&uid, work, result);
+        // A full queue only delays: every object is looked at again by itself.
+        let _ = tasks.wake.try_send(wake);
+    });
+    owned.tasks.insert(name, task);
+}
+
+fn kind_of<K: Resource<DynamicType = ()>>(_: &K) -> &'static str {
+    match K::kind(&()).as_ref() {
+        "Vault" => "Vault",
+        "DnsZone" => "DnsZone",
+        "RecoveryPoint" => "RecoveryPoint",
+        "Failover" => "Failover",
+        _ => "ProtectedApplication",
+    }
+}
+
+fn deadline(work: &Work) -> Duration {
+    match work {
+        Work::TestVault { .. } => Duration::from_secs(120),
+        Work::ListRegions { .. } | Work::TestZone { .. } | Work::ReadHead { .. } | Work::SealCatalogue { .. } => Duration::from_secs(60),
+        Work::Publish { .. } | Work::CommitPoint { .. } => Duration::from_secs(60),
+        Work::SurveyPoints { .. } => Duration::from_mins(5),
+        Work::Ask { .. } => Duration::from_secs(60),
+        Work::Capture { .. } | Work::RestoreObjects { .. } => Duration::from_hours(2),
+    }
+}
+
+async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
+    match work {
+        Work::TestVault { vault } => vault::test(vault, context).await,
+        Work::ListRegions { vault } => vault::list_regions(vault, context).await,
+        Work::TestZone { zone } => traffic::test(zone, context).await,
+        Work::Capture { vault, application } => point::capture(vault, application, context).await,
+        Work::CommitPoint { vault, point } => point::commit(vault, point, context).await,
+        Work::ReadHead { vault, application } => point::read_head(vault, application, context).await,
+        Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
+        Work::SurveyPoints { vault, application, excluded } => restore::survey(vault, application, excluded, context).await,
+        Work::RestoreObjects { vault, application, manifest, epoch } => {
+            restore::objects(vault, application, manifest, *epoch, context).await
+        }
+        Work::Ask { probes, at } => traffic::ask(probes, at.as_ref(), context).await,
+        Work::Publish { publication, application, vault } => traffic::publish(publication, application, vault, context).await,
+    }
+}
+
+/// A failure that may pass.
+fn failure(reason: &'static str, message: impl ToString) -> Failure {
+    Failure { reason, message: message.to_string(), lasting: false }
+}
+
+/// The opened vault of that name.
+async fn open(name: &str, context: &Context) -> Result<crate::vault::Vault, Failure> {
+    let Some(object) = super::stores::get(&context.stores.vaults, None, name) else {
+        return Err(failure("NoVault", format!("there is no Vault '{name}' in this cluster")));
+    };
+    context.secrets.vault(&object).await
+}

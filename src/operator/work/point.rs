@@ -1,0 +1,71 @@
+//! Work on points: capturing objects, entering the catalogue, sealing it.
+
+use jiff::Timestamp;
+
+use super::{failure, open};
+use crate::{
+    capture::collect,
+    core::{
+        app_key::AppKey,
+        point::Point,
+        work::{Failure, Outcome},
+    },
+    operator::context::Context,
+    vault::catalogue::CatalogueError,
+};
+
+pub(super) async fn capture(name: &str, application: &AppKey, context: &Context) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    let at = Timestamp::now();
+    let captured = collect::capture(&context.client, &application.namespace, collect::Limits::default())
+        .await
+        .map_err(|error| failure("CaptureFailed", error))?;
+    let bytes = captured.bundle.bytes().map_err(|error| failure("CaptureFailed", error))?;
+    let objects = vault
+        .write_manifest(&application.namespace, &application.name, captured.count, &bytes)
+        .await
+        .map_err(|error| catalogue_failure(&error))?;
+    let left_out = captured.left_out.iter().map(|(what, count)| format!("{what}: {count}")).take(50).collect();
+    Ok(Outcome::Captured { objects, at, failed: captured.failed, left_out })
+}
+
+pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    vault.write_point(point).await.map_err(|error| catalogue_failure(&error))?;
+    // A partial point is kept for people; the head names only what counts.
+    if point.complete() || point.branch {
+        vault.enter_head(point, point.epoch, &point.region).await.map_err(|error| catalogue_failure(&error))?;
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) async fn read_head(name: &str, application: &AppKey, context: &Context) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    let head = vault.read_head(&application.namespace, &application.name).await.map_err(|error| catalogue_failure(&error))?;
+    Ok(Outcome::HeadRead(head.map(|(head, _)| head.epoch)))
+}
+
+pub(super) async fn seal(name: &str, application: &AppKey, epoch: u64, context: &Context) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    let head = vault
+        .seal_head(&application.namespace, &application.name, epoch, &context.region)
+        .await
+        .map_err(|error| catalogue_failure(&error))?;
+    Ok(Outcome::Sealed(head))
+}
+
+/// How the catalogue's error is told. That it is sealed by another does not pass.
+pub(super) fn catalogue_failure(error: &CatalogueError) -> Failure {
+    let (reason, lasting) = match error {
+        CatalogueError::Store(_) => ("StoreFailed", false),
+        CatalogueError::Sealed { .. } => ("Sealed", true),
+        CatalogueError::Unsealed => ("Unsealed", false),
+        CatalogueError::Absent { .. } => ("Absent", false),
+        CatalogueError::Corrupt { .. } => ("Corrupt", true),
+        CatalogueError::Format { .. } => ("FormatUnknown", true),
+        CatalogueError::Exists { .. } => ("Exists", true),
+        CatalogueError::Contended => ("Contended", false),
+        CatalogueError::TooLarge { .. } => ("TooLarge", true),
+    };
+    Failure { reason, message: error.to_string(), lasting }
+}
