@@ -25,7 +25,9 @@ pub enum MoverError {
     #[error("the volume: {0}")]
     Volume(String),
     /// What was restored is not what was stored.
-    #[error("after the restore {0} files or directories differ from the snapshot: something else writes into the volume")]
+    #[error(
+        "after the restore {0} files or directories differ from the snapshot: something else writes into the volume"
+    )]
     Different(u64),
     /// Nothing moved for a long time.
     #[error("nothing was transferred for {0} minutes")]

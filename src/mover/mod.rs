@@ -97,7 +97,8 @@ fn perform(witness: &Witness) -> Result<Report, MoverError> {
 fn carry_out(engine: &Engine, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
     match task {
         Task::Backup { namespace, application, source, host, label, tags, point, parent } => {
-            let own = [format!("namespace={namespace}"), format!("application={application}"), format!("point={point}")];
+            let own =
+                [format!("namespace={namespace}"), format!("application={application}"), format!("point={point}")];
             let backup = Backup {
                 source: Path::new(source),
                 host,
@@ -256,3 +257,6 @@ fn read_settings() -> Result<Settings, MoverError> {
     }
     Ok(Settings { location, key: SecretText::new(variable(VAULT_KEY)?) })
 }
+
+#[cfg(test)]
+mod tests;
