@@ -62,6 +62,15 @@ impl MoverError {
         Self::judge(health, &format!("{error:?}"), &plain(error))
     }
 
+    /// What a standstill of the engine comes from.
+    pub(super) fn from_stall(health: &Health, minutes: u64) -> Self {
+        match (health.corrupt(), health.failure()) {
+            (Some(what), _) => Self::Corrupt(what),
+            (None, Some(error)) => Self::Vault(error.into()),
+            (None, None) => Self::Stalled(minutes),
+        }
+    }
+
     /// What a panic of the engine comes from: it has no other way to say that a write or a read failed.
     pub(super) fn from_panic(health: &Health, message: &str) -> Self {
         Self::judge(health, message, &format!("the engine broke off: {}", first_line(message)))

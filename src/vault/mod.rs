@@ -13,6 +13,8 @@ pub mod directory;
 pub mod fake;
 pub mod identity;
 pub mod keys;
+#[cfg(test)]
+pub(crate) mod minio;
 pub mod repository;
 pub mod s3;
 mod s3_error;
