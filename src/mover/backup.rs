@@ -27,8 +27,7 @@ pub(super) fn back_up(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -
         return Err(MoverError::Task(format!("`source`: `{}` is not a directory", backup.source.display())));
     }
     engine.meter.phase("reading the index");
-    let repository =
-        engine.open_or_make()?.to_indexed_ids().map_err(|error| engine.error(&error))?;
+    let repository = engine.open_or_make()?.to_indexed_ids().map_err(|error| engine.error(&error))?;
     let losses = Losses::default();
     let snapshot = archive(engine, &repository, backup, &losses)?;
     drop(repository);

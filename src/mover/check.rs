@@ -169,7 +169,9 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
             return Ok(());
         }
         let packs = match self.inventory.missing_packs.first() {
-            Some(pack) => format!("{} packs are missing, as `data/{}/{pack}`", self.inventory.missing_packs.len(), &pack[..2]),
+            Some(pack) => {
+                format!("{} packs are missing, as `data/{}/{pack}`", self.inventory.missing_packs.len(), &pack[..2])
+            }
             None => "no index names it".to_owned(),
         };
         Err(MoverError::Corrupt(format!("data of `{of}` is missing: {packs}")))

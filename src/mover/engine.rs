@@ -11,8 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytesize::ByteSize;
 use rustic_core::repofile::{KeyId, MasterKey};
 use rustic_core::{
-    ConfigOptions, Credentials, KeyOptions, OpenStatus, Repository, RepositoryBackends, RepositoryOptions,
-    RusticResult,
+    ConfigOptions, Credentials, KeyOptions, OpenStatus, Repository, RepositoryBackends, RepositoryOptions, RusticResult,
 };
 use tokio::runtime::Handle;
 

@@ -25,7 +25,9 @@ pub enum MoverError {
     #[error("the volume: {0}")]
     Volume(String),
     /// What was restored is not what was stored.
-    #[error("after the restore {0} files or directories differ from the snapshot: something else writes into the volume")]
+    #[error(
+        "after the restore {0} files or directories differ from the snapshot: something else writes into the volume"
+    )]
     Different(u64),
     /// Nothing moved for a long time.
     #[error("nothing was transferred for {0} minutes")]
@@ -58,6 +60,15 @@ impl MoverError {
     /// What an engine's error comes from: the engine wraps what the backend said, or loses it.
     pub(super) fn from_engine(health: &Health, error: &RusticError) -> Self {
         Self::judge(health, &format!("{error:?}"), &plain(error))
+    }
+
+    /// What a standstill of the engine comes from.
+    pub(super) fn from_stall(health: &Health, minutes: u64) -> Self {
+        match (health.corrupt(), health.failure()) {
+            (Some(what), _) => Self::Corrupt(what),
+            (None, Some(error)) => Self::Vault(error.into()),
+            (None, None) => Self::Stalled(minutes),
+        }
     }
 
     /// What a panic of the engine comes from: it has no other way to say that a write or a read failed.

@@ -39,8 +39,10 @@ impl Witness {
 
     /// Takes note of one of the engine's warnings.
     pub(super) fn note(&self, message: &str) {
-        // A file system without extended attributes has none to lose.
-        if message.contains("xargs") && (message.contains("os error 95") || message.contains("Unsupported")) {
+        // A file system without extended attributes has none to lose; and what is surplus in a directory that is
+        // restored is known better in `restore`.
+        let unsupported = message.contains("os error 95") || message.contains("Unsupported");
+        if (message.contains("xargs") && unsupported) || message.starts_with("Note: additional entries") {
             return;
         }
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,7 +20,9 @@ struct Counts {
 impl Meter {
     /// Begins a phase of the work.
     pub(super) fn phase(&self, name: &str) {
-        *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner) = name.trim_end_matches('.').to_owned();
+        let mut phase = self.0.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        name.trim_end_matches('.').clone_into(&mut phase);
+        drop(phase);
         self.0.done.store(0, Ordering::Relaxed);
         self.0.total.store(0, Ordering::Relaxed);
         self.step();

@@ -40,6 +40,9 @@ use crate::vault::{Location, S3Credentials, SecretText, Settings, Vault};
 const PROGRESS: Duration = Duration::from_secs(5);
 /// How long nothing may move.
 const STALL_MINUTES: u64 = 15;
+/// How long nothing may move once a request has failed for good: the engine's threads may wait for each other for
+/// ever then.
+const STALL_AFTER_FAILURE: Duration = Duration::from_secs(20);
 /// The stack of the engine's thread.
 const STACK: usize = 16 * 1024 * 1024;
 /// Where the report goes when the environment does not say.
@@ -99,7 +102,8 @@ fn perform(witness: &Witness) -> Result<Report, MoverError> {
 fn carry_out(engine: &Engine, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
     match task {
         Task::Backup { namespace, application, source, host, label, tags, point, parent } => {
-            let own = [format!("namespace={namespace}"), format!("application={application}"), format!("point={point}")];
+            let own =
+                [format!("namespace={namespace}"), format!("application={application}"), format!("point={point}")];
             let backup = Backup {
                 source: Path::new(source),
                 host,
@@ -173,10 +177,12 @@ fn supervise(engine: &Engine, receiver: &Receiver<Result<Report, MoverError>>) -
             Err(RecvTimeoutError::Timeout) => engine.meter.log(begin.elapsed().as_secs()),
         }
         let now = (engine.meter.steps(), engine.health().requests());
+        let failed = engine.health().failure().is_some() || engine.health().corrupt().is_some();
+        let patience = if failed { STALL_AFTER_FAILURE } else { Duration::from_secs(STALL_MINUTES * 60) };
         if now != last {
             (last, moved) = (now, Instant::now());
-        } else if moved.elapsed() >= Duration::from_secs(STALL_MINUTES * 60) {
-            return Err(MoverError::Stalled(STALL_MINUTES));
+        } else if moved.elapsed() >= patience {
+            return Err(MoverError::from_stall(engine.health(), STALL_MINUTES));
         }
     }
 }
@@ -260,3 +266,6 @@ fn read_settings() -> Result<Settings, MoverError> {
     }
     Ok(Settings { location, key: SecretText::new(variable(VAULT_KEY)?) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witnes
     let fresh = is_fresh(target).map_err(|error| volume(&error, target))?;
     prepare(engine, &repository, tree, target)?;
     let transferred = transfer(engine, &repository, &root, target, fresh)?;
-    set_root(&root, target).map_err(|error| volume(&error, target))?;
+    set_root(&root, target, witness);
     flush(target).map_err(|error| volume(&error, target))?;
     engine.meter.phase("comparing");
     compare(engine, &repository, &root, target)?;
@@ -90,16 +90,14 @@ fn prepare<S: IndexedTree>(
 ) -> Result<(), MoverError> {
     let mut waiting: Vec<(TreeId, PathBuf)> = vec![(tree, target.to_owned())];
     while let Some((tree, folder)) = waiting.pop() {
-        let entries: Vec<fs::DirEntry> = fs::read_dir(&folder)
-            .and_then(Iterator::collect)
-            .map_err(|error| volume(&error, &folder))?;
+        let entries: Vec<fs::DirEntry> =
+            fs::read_dir(&folder).and_then(Iterator::collect).map_err(|error| volume(&error, &folder))?;
         if entries.is_empty() {
             continue;
         }
         engine.meter.step();
         let tree = repository.get_tree(&tree).map_err(|error| engine.error(&error))?;
-        let nodes: HashMap<OsString, &Node> =
-            tree.nodes.iter().map(|node| (node.name().into_owned(), node)).collect();
+        let nodes: HashMap<OsString, &Node> = tree.nodes.iter().map(|node| (node.name().into_owned(), node)).collect();
         for entry in entries {
             let path = entry.path();
             let name = entry.file_name();
@@ -154,18 +152,22 @@ fn destination(engine: &Engine, target: &Path) -> Result<LocalDestination, Mover
     LocalDestination::new(path, false, false).map_err(|error| engine.error(&error))
 }
 
-/// Gives the directory itself the owner, mode and time that it had.
-fn set_root(root: &Node, target: &Path) -> io::Result<()> {
+/// Gives the directory itself the owner, mode and time that it had, as far as this process may.
+fn set_root(root: &Node, target: &Path, witness: &Witness) {
     let meta = &root.meta;
-    std::os::unix::fs::chown(target, meta.uid, meta.gid)?;
+    let say = |what: &str, result: io::Result<()>| {
+        if let Err(error) = result {
+            witness.note(&format!("restore of the directory itself: setting its {what} failed: {}", error.kind()));
+        }
+    };
+    say("UID/GID", std::os::unix::fs::chown(target, meta.uid, meta.gid));
     if let Some(mode) = meta.mode {
-        fs::set_permissions(target, Permissions::from_mode(unix_mode(mode)))?;
+        say("mode", fs::set_permissions(target, Permissions::from_mode(unix_mode(mode))));
     }
     if let Some(time) = meta.mtime {
-        let time = time.into();
-        File::open(target)?.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time))?;
+        let times = fs::FileTimes::new().set_modified(time.into()).set_accessed(time.into());
+        say("time", File::open(target).and_then(|folder| folder.set_times(times)));
     }
-    Ok(())
 }
 
 /// Brings everything to the disk: an error that the file system kept back comes out here.
@@ -182,10 +184,13 @@ fn compare<S: IndexedFull>(
 ) -> Result<(), MoverError> {
     let error = |error: Box<rustic_core::RusticError>| engine.error(&error);
     let destination = destination(engine, target)?;
-    let listing = repository.ls(root, &LsOptions::default()).map_err(error)?;
+    // The engine counts links, fifos and the like as surplus, since it would make them anew.
+    let mut surplus = u64::from(target.join(LOST_AND_FOUND).is_dir());
+    let listing = repository.ls(root, &LsOptions::default()).map_err(error)?.inspect(|entry| {
+        surplus += u64::from(entry.as_ref().is_ok_and(|(_, node)| node.is_special()));
+    });
     let plan = repository.prepare_restore(&RestoreOptions::default(), listing, &destination, true).map_err(error)?;
-    let own = u64::from(target.join(LOST_AND_FOUND).is_dir());
-    let additional = (plan.stats.files.additional + plan.stats.dirs.additional).saturating_sub(own);
+    let additional = (plan.stats.files.additional + plan.stats.dirs.additional).saturating_sub(surplus);
     match plan.stats.files.restore + plan.stats.files.modify + plan.stats.dirs.restore + additional {
         0 => Ok(()),
         different => Err(MoverError::Different(different)),

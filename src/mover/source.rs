@@ -126,8 +126,7 @@ impl Iterator for Entries {
             match self.inner.next()? {
                 Ok(entry) if entry.path.starts_with(&self.lost_and_found) => {}
                 Ok(ReadSourceEntry { path, node, open }) => {
-                    let open =
-                        open.map(|inner| Watched { inner, path: path.clone(), losses: self.losses.clone() });
+                    let open = open.map(|inner| Watched { inner, path: path.clone(), losses: self.losses.clone() });
                     return Some(Ok(ReadSourceEntry { path, node, open }));
                 }
                 Err(error) => {

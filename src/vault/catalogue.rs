@@ -229,6 +229,9 @@ impl Vault {
     ///
     /// # Errors
     /// `Exists` when another point has its id, `Contended` when no outcome could be learnt, `Store`.
+    ///
+    /// # Panics
+    /// Never: a point is plain data.
     pub async fn write_point(&self, point: &Point) -> Result<(), CatalogueError> {
         let key = point_key(&point.namespace, &point.application, &point.id);
         let json = serde_json::to_string(point).expect("a point is plain data");

@@ -2,7 +2,7 @@
 //!
 //! Compare-and-swap is made of `flock` on one of 64 lock files (by the key's hash), a comparison with the SHA-256 of
 //! what is there, and a rename. It holds between processes of one machine, and between machines when the file system
-//! passes `flock` on (`NFSv4`, CephFS); the self-test in `conformance` finds out within one region only.
+//! passes `flock` on (`NFSv4`, `CephFS`); the self-test in `conformance` finds out within one region only.
 //!
 //! `.reprise/` directly in the directory holds the locks and the files that are being written.
 
@@ -149,7 +149,8 @@ impl Directory {
             check_root(root)?;
             let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
             let mut walk = Walk { prefix: &prefix, after: &after, limit, found: Vec::new() };
-            walk.folder(&root.join(folder), if folder.is_empty() { String::new() } else { format!("{folder}/") })?;
+            let base = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+            walk.folder(&root.join(folder), &base)?;
             Ok(walk.found)
         })
         .await
@@ -349,7 +350,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, folder: &Path, base: String) -> Result<(), Trouble> {
+    fn folder(&mut self, folder: &Path, base: &str) -> Result<(), Trouble> {
         let mut keys: Vec<(String, bool)> = children(folder)?
             .into_iter()
             .filter(|(name, _)| !(base.is_empty() && name == OWN))
@@ -368,7 +369,7 @@ impl Walk<'_> {
             let name = key.trim_end_matches('/').rsplit('/').next().expect("a key has a last part").to_owned();
             let path = folder.join(name);
             if is_folder {
-                self.folder(&path, key)?;
+                self.folder(&path, &key)?;
             } else {
                 self.file(&path, key)?;
             }

@@ -35,6 +35,9 @@ impl Vault {
     /// # Errors
     /// `OtherKey` when the key is not this vault's, `Format`, `Identity` and `Stray` when `reprise.json` can't be
     /// taken or made, `Store` when the store does not answer.
+    ///
+    /// # Panics
+    /// Never: an identity is plain data.
     pub async fn identify(&self) -> Result<String, VaultError> {
         let mut last = StoreError::Lost;
         for _ in 0..ATTEMPTS {

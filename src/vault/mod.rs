@@ -13,6 +13,8 @@ pub mod directory;
 pub mod fake;
 pub mod identity;
 pub mod keys;
+#[cfg(test)]
+pub(crate) mod minio;
 pub mod repository;
 pub mod s3;
 mod s3_error;
@@ -334,10 +336,12 @@ pub enum StoreError {
     #[error("the clock of this node differs from the server's by more than 15 minutes: correct it")]
     ClockSkew,
     /// No trust.
-    #[error("the certificate of {server} is not trusted: put its issuer into `spec.s3.caBundle`")]
+    #[error("the certificate of {server} is not trusted: {reason}")]
     Tls {
         /// The server.
         server: String,
+        /// What is wrong with it, and the remedy.
+        reason: &'static str,
     },
     /// The condition did not hold, or another writer was in the way: read back what is there.
     #[error("another writer was first")]

@@ -113,13 +113,7 @@ impl RepositoryBackend {
     /// The backend of an application's repository; requests run on `runtime`.
     #[must_use]
     pub fn new(store: Store, namespace: &str, application: &str, runtime: Handle) -> Self {
-        Self {
-            store,
-            prefix: prefix(namespace, application),
-            runtime,
-            health: Arc::default(),
-            cache: Arc::default(),
-        }
+        Self { store, prefix: prefix(namespace, application), runtime, health: Arc::default(), cache: Arc::default() }
     }
 
     /// What its requests showed; shared by its clones.
@@ -236,7 +230,11 @@ impl ReadBackend for RepositoryBackend {
         if kind == FileType::Config {
             let key = self.key(kind, &Id::default());
             let size = self.patiently(|| self.store.size(&key))?;
-            return Ok(size.and_then(|size| u32::try_from(size).ok()).map(|size| (Id::default(), size)).into_iter().collect());
+            return Ok(size
+                .and_then(|size| u32::try_from(size).ok())
+                .map(|size| (Id::default(), size))
+                .into_iter()
+                .collect());
         }
         let prefix = format!("{}/{}/", self.prefix, kind.dirname());
         let mut files = Vec::new();
@@ -265,14 +263,7 @@ impl ReadBackend for RepositoryBackend {
         }
     }
 
-    fn read_partial(
-        &self,
-        kind: FileType,
-        id: &Id,
-        cacheable: bool,
-        offset: u32,
-        length: u32,
-    ) -> RusticResult<Bytes> {
+    fn read_partial(&self, kind: FileType, id: &Id, cacheable: bool, offset: u32, length: u32) -> RusticResult<Bytes> {
         let key = self.key(kind, id);
         let (start, end) = (offset as usize, offset as usize + length as usize);
         // Trees are small and read one by one, many from one pack.

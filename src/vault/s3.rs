@@ -315,3 +315,7 @@ fn endpoint_url(endpoint: &str, location: &S3Location) -> Result<String, VaultEr
         .ok_or_else(|| VaultError::Settings("`spec.s3.endpoint` is not an http:// or https:// URL".to_owned()))?;
     if location.path_style { Ok(endpoint.to_owned()) } else { Ok(format!("{scheme}://{}.{host}", location.bucket)) }
 }
+
+#[cfg(test)]
+#[path = "s3_tests.rs"]
+mod tests;

@@ -105,8 +105,8 @@ fn classify_status(status: u16, code: Option<&str>, place: &Place) -> Failure {
 fn classify_transport(http: &HttpError, text: &str, place: &Place) -> Failure {
     let server = || place.server.clone();
     let lower = text.to_lowercase();
-    if lower.contains("certificate") || lower.contains("unknownissuer") || lower.contains("invalidcontenttype") {
-        return Failure::Refused(StoreError::Tls { server: server() });
+    if let Some(reason) = tls_reason(&lower) {
+        return Failure::Refused(StoreError::Tls { server: server(), reason });
     }
     if lower.contains("dns error") || lower.contains("failed to lookup address") {
         return Failure::Refused(StoreError::Unresolved { server: server() });
@@ -123,6 +123,25 @@ fn classify_transport(http: &HttpError, text: &str, place: &Place) -> Failure {
         HttpErrorKind::Timeout => Failure::Broken(StoreError::TimedOut { server: server() }),
         _ => Failure::Broken(StoreError::Unreachable { server: server() }),
     }
+}
+
+/// What is wrong with the server's certificate, if it is that. The words are those of `rustls`.
+fn tls_reason(lower: &str) -> Option<&'static str> {
+    if lower.contains("invalidcontenttype") {
+        return Some("the server does not speak TLS, begin `spec.s3.endpoint` with http://");
+    }
+    if !lower.contains("certificate") {
+        return None;
+    }
+    Some(if lower.contains("expired") || lower.contains("not valid yet") || lower.contains("notvalidyet") {
+        "it is expired or not valid yet"
+    } else if lower.contains("not valid for name") || lower.contains("notvalidforname") {
+        "it is for another name than that in `spec.s3.endpoint`"
+    } else if lower.contains("causedasendentity") {
+        "it is that of an authority (CA:TRUE), give the server one that is not"
+    } else {
+        "put its issuer into `spec.s3.caBundle`"
+    })
 }
 
 /// Whether it was the environment's identity that failed, before there was any request to the bucket.

@@ -1,0 +1,14 @@
+//! Tests of the mover as it runs in its pod: a process with a task in its environment, over a vault in a directory.
+
+mod bucket;
+mod damage;
+mod fidelity;
+mod lab;
+mod tasks;
+
+/// The body of the processes that the tests start.
+#[test]
+#[ignore = "it is what the other tests start"]
+fn as_a_process() {
+    std::process::exit(super::run_to_code().into());
+}

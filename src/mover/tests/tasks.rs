@@ -1,0 +1,179 @@
+//! What a mover makes of its tasks: what it reads, what it leaves out, what it refuses.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::lab::{KEY, Lab, as_nobody, noise, portrait};
+use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED, Report, Task, VAULT_KEY};
+use crate::mover::check;
+
+#[test]
+fn an_unchanged_file_is_not_read_again() {
+    let lab = Lab::new();
+    for number in 0..10 {
+        fs::write(lab.volume().join(format!("file {number}")), noise(number, 100_000)).unwrap();
+    }
+    let first = lab.back_up();
+    assert_eq!((first.files, first.bytes), (10, 1_000_000));
+    assert!(first.added_bytes > 1_000_000);
+    fs::write(lab.volume().join("file 3"), noise(77, 100_000)).unwrap();
+    // A mover of another region, as after a failover.
+    let Task::Backup { namespace, application, source, label, tags, .. } = lab.backup_task("2") else { panic!() };
+    let [host, point] = ["west", "2"].map(str::to_owned);
+    let task = Task::Backup { namespace, application, source, host, label, tags, point, parent: None };
+    let second = lab.run(&task, |_| ()).done();
+    assert_eq!((second.files, second.bytes), (10, 1_000_000));
+    assert!((100_000..200_000).contains(&second.added_bytes), "{} bytes", second.added_bytes);
+    let engine = lab.engine();
+    let snapshot = check::snapshot(&engine, &engine.open().unwrap(), second.snapshot.as_ref().unwrap()).unwrap();
+    let summary = snapshot.summary.unwrap();
+    assert_eq!((summary.files_unmodified, summary.files_changed, summary.files_new), (9, 1, 0));
+    assert_eq!(snapshot.hostname, "west");
+    assert!(snapshot.tags.contains("point=2") && snapshot.tags.contains("application=db"));
+}
+
+#[test]
+fn the_named_parent_is_compared_with_and_a_vanished_one_does_no_harm() {
+    let lab = Lab::new();
+    fs::write(lab.volume().join("file"), noise(1, 100_000)).unwrap();
+    let first = lab.back_up();
+    for (parent, unmodified) in [(first.snapshot.clone(), 1), (Some("ab".repeat(32)), 1)] {
+        let Task::Backup { namespace, application, source, host, label, tags, point, .. } = lab.backup_task("2") else {
+            panic!()
+        };
+        let task = Task::Backup { namespace, application, source, host, label, tags, point, parent };
+        let report = lab.run(&task, |_| ()).done();
+        let engine = lab.engine();
+        let snapshot = check::snapshot(&engine, &engine.open().unwrap(), report.snapshot.as_ref().unwrap()).unwrap();
+        assert_eq!(snapshot.summary.unwrap().files_unmodified, unmodified);
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_counted_and_named() {
+    let lab = Lab::new();
+    chown(lab.volume(), Some(65532), Some(65532)).unwrap();
+    for name in ["open", "shut"] {
+        fs::write(lab.volume().join(name), name).unwrap();
+    }
+    fs::create_dir(lab.volume().join("closed folder")).unwrap();
+    fs::write(lab.volume().join("closed folder/inside"), "x").unwrap();
+    for name in ["shut", "closed folder"] {
+        fs::set_permissions(lab.volume().join(name), fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let report = lab.run(&lab.backup_task("1"), as_nobody).done();
+    assert_eq!((report.files, report.unreadable), (1, 2), "{report:?}");
+    for name in ["shut", "closed folder"] {
+        assert!(
+            report.unreadable_files.iter().any(|text| text.contains(name) && text.contains("denied")),
+            "{report:?}"
+        );
+    }
+    fs::set_permissions(lab.volume().join("shut"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(lab.volume().join("closed folder"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(lab.run(&lab.backup_task("2"), as_nobody).done().unreadable, 0);
+}
+
+#[test]
+fn an_empty_volume_is_reported_as_such() {
+    let lab = Lab::new();
+    let report = lab.back_up();
+    assert_eq!((report.files, report.bytes, report.unreadable), (0, 0, 0));
+    lab.restore(&report);
+    assert_eq!(portrait(&lab.target()), portrait(&lab.volume()));
+}
+
+#[test]
+fn movers_that_make_one_repository_at_once_all_succeed() {
+    let lab = Lab::new();
+    fs::write(lab.volume().join("file"), noise(1, 2_000_000)).unwrap();
+    let reports: Vec<Report> = std::thread::scope(|scope| {
+        let movers: Vec<_> = (0..4)
+            .map(|number| {
+                let lab = &lab;
+                scope.spawn(move || lab.run(&lab.backup_task(&number.to_string()), |_| ()).done())
+            })
+            .collect();
+        movers.into_iter().map(|mover| mover.join().unwrap()).collect()
+    });
+    for report in &reports {
+        lab.restore(report);
+        assert_eq!(portrait(&lab.target()), portrait(&lab.volume()));
+    }
+    assert!(!lab.stored("keys").is_empty(), "restic finds a key");
+}
+
+#[test]
+fn another_key_is_refused_before_anything_is_written() {
+    let lab = Lab::new();
+    fs::write(lab.volume().join("file"), "x").unwrap();
+    lab.back_up();
+    let before = lab.stored("");
+    let end = lab.run(&lab.backup_task("2"), |command| {
+        command.env(VAULT_KEY, KEY.to_uppercase());
+    });
+    assert_eq!(end.code, Some(MISCONFIGURED.into()));
+    assert!(end.report.error.unwrap().contains("`spec.encryption.secret`"));
+    assert_eq!(lab.stored(""), before);
+}
+
+#[test]
+fn wrong_tasks_are_refused_with_the_field_s_name() {
+    let lab = Lab::new();
+    let restore = |snapshot: &str| lab.restore_task(snapshot);
+    let id = "ab".repeat(32);
+    let elsewhere = Task::Restore {
+        namespace: "shop".to_owned(),
+        application: "db".to_owned(),
+        snapshot: id.clone(),
+        target: lab.folder.path().join("not mounted").to_str().unwrap().to_owned(),
+    };
+    for (task, word) in [(restore("latest"), "`snapshot`"), (restore(&id[1..]), "`snapshot`"), (elsewhere, "`target`")]
+    {
+        let end = lab.run(&task, |_| ());
+        assert_eq!(end.code, Some(MISCONFIGURED.into()), "{end:?}");
+        assert!(end.report.error.as_ref().unwrap().contains(word), "{end:?}");
+    }
+    let end = lab.run(&restore(&id), |command| {
+        command.env("REPRISE_TASK", "{}");
+    });
+    assert_eq!(end.code, Some(MISCONFIGURED.into()));
+    fs::remove_dir(lab.volume()).unwrap();
+    assert!(lab.run(&lab.backup_task("1"), |_| ()).report.error.unwrap().contains("`source`"));
+}
+
+#[test]
+fn a_snapshot_that_is_not_there_is_lost_data() {
+    let lab = Lab::new();
+    fs::write(lab.volume().join("file"), "x").unwrap();
+    lab.back_up();
+    let end = lab.run(&lab.restore_task(&"ab".repeat(32)), |_| ());
+    assert_eq!((end.code, end.report.corrupt), (Some(CORRUPT.into()), true), "{:?}", end.report);
+}
+
+#[test]
+fn a_mover_that_is_told_to_stop_says_so() {
+    let lab = Lab::new();
+    fs::write(lab.volume().join("file"), noise(1, 300_000_000)).unwrap();
+    let report = lab.folder.path().join("report");
+    let mut child = lab.command(&lab.backup_task("1"), &report).spawn().unwrap();
+    let packs = lab.folder.path().join("vault/repos/shop.db/data");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !packs.exists() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    let told = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(FAILED.into()));
+    assert!(told.elapsed() < Duration::from_secs(5), "at once");
+    let report = Report::from_message(&fs::read_to_string(report).unwrap()).unwrap();
+    assert!(report.error.unwrap().contains("stopped"));
+    // What it stored is found by the next one.
+    let next = lab.back_up();
+    assert!(next.snapshot.is_some());
+    lab.restore(&next);
+    assert_eq!(portrait(&lab.target()), portrait(&lab.volume()));
+}
