@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, stream::FuturesUnordered};
 use kube::{
     Client,
     api::{GetParams, Patch, PatchParams, PostParams},
@@ -125,7 +125,8 @@ pub async fn restore(
 ) -> Result<Restored, RestoreError> {
     // Read to its end before the first write: half a restore from a damaged bundle is worse than none.
     let whole = bundle.clone();
-    let index = blocking(move || whole.visit(|_| true, |_| ControlFlow::Continue(())).and_then(|()| whole.index())).await?;
+    let index =
+        blocking(move || whole.visit(|_| true, |_| ControlFlow::Continue(())).and_then(|()| whole.index())).await?;
     let served = discover::discover(client).await.map_err(RestoreError::Discover)?;
     make_namespace(client, namespace, &index).await?;
     let target = Target { client, namespace, from: &index.namespace.name, served: &served };
@@ -190,7 +191,7 @@ enum Outcome {
 impl Target<'_> {
     /// Puts back the objects of one rank.
     async fn put_back(&self, bundle: &Bundle, rank: Rank, tally: &mut Tally) -> Result<(), RestoreError> {
-        let (send, receive) = mpsc::channel(WAITING);
+        let (send, mut receive) = mpsc::channel(WAITING);
         let bundle = bundle.clone();
         let reading = tokio::task::spawn_blocking(move || {
             bundle.visit(
@@ -202,10 +203,17 @@ impl Target<'_> {
                 },
             )
         });
-        let objects = stream::unfold(receive, |mut it| async { it.recv().await.map(|object| (object, it)) });
-        let mut outcomes = std::pin::pin!(objects.map(|it| self.one(it)).buffer_unordered(IN_FLIGHT));
-        while let Some((name, note, outcome)) = outcomes.next().await {
-            tally.count(name, note, outcome, self.namespace)?;
+        let (mut flying, mut more) = (FuturesUnordered::new(), true);
+        while more || !flying.is_empty() {
+            tokio::select! {
+                Some((name, note, outcome)) = flying.next(), if !flying.is_empty() => {
+                    tally.count(name, note, outcome, self.namespace)?;
+                }
+                object = receive.recv(), if more && flying.len() < IN_FLIGHT => match object {
+                    Some(object) => flying.push(self.one(object)),
+                    None => more = false,
+                },
+            }
         }
         reading.await.expect("reading does not panic, and nobody cancels it")?;
         Ok(())
@@ -402,7 +410,9 @@ mod tests {
         let live = json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}], "type": "ClusterIP"},
             "metadata": {"labels": {"a": "b", "x": "y"}, "uid": "1"}});
         assert!(covers(&wanted, &live));
-        for other in [json!({"spec": {"ports": [{"port": 81}]}}), json!({"spec": {"ports": []}}), json!({"data": {"k": "v"}})] {
+        for other in
+            [json!({"spec": {"ports": [{"port": 81}]}}), json!({"spec": {"ports": []}}), json!({"data": {"k": "v"}})]
+        {
             assert!(!covers(&other, &live), "{other}");
         }
     }

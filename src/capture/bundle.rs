@@ -57,7 +57,9 @@ pub enum BundleError {
     #[error("the bundle does not begin with index.json")]
     NoIndex,
     /// It was written by another version.
-    #[error("the bundle has format {0}, and this version of Reprise reads format {FORMAT}: use the version that wrote it")]
+    #[error(
+        "the bundle has format {0}, and this version of Reprise reads format {FORMAT}: use the version that wrote it"
+    )]
     UnknownFormat(u32),
     /// A file in it has a name that no object has.
     #[error("the bundle has a file with a name that it may not have: {0:?}")]
@@ -340,7 +342,9 @@ fn complete(index: &Index, seen: &BTreeMap<(String, String), u64>) -> Result<(),
         return Ok(());
     }
     let (found, count) = (seen.values().sum::<u64>(), index.count);
-    Err(BundleError::Contradiction(format!("its index tells of {count} objects, and {found} were found, or of other kinds")))
+    Err(BundleError::Contradiction(format!(
+        "its index tells of {count} objects, and {found} were found, or of other kinds"
+    )))
 }
 
 /// Goes through the files of an archive. A file's path and size are checked, its content is for the visitor.
@@ -414,7 +418,8 @@ fn read_index(path: &str, size: u64, content: &mut dyn Read) -> Result<Index, Bu
 
 fn read_object(path: &str, size: u64, content: &mut dyn Read, id: Id, index: &Index) -> Result<Object, BundleError> {
     let text = content_of(path, size, LARGEST_OBJECT, content)?;
-    let json: Value = serde_json::from_slice(&text).map_err(|source| BundleError::Json { path: path.into(), source })?;
+    let json: Value =
+        serde_json::from_slice(&text).map_err(|source| BundleError::Json { path: path.into(), source })?;
     let wrong = |what: &str| BundleError::Contradiction(format!("{path} holds an object with another {what}"));
     let told = index.kinds.iter().find(|it| it.group == id.group && it.kind == id.kind);
     let version = told.ok_or_else(|| wrong("kind than the index tells of"))?.version.clone();
@@ -443,7 +448,9 @@ fn parse(path: &str, namespace: &str) -> Result<Id, BundleError> {
 
 /// Whether it can be one part of a path.
 fn part(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && name.len() <= 253 && !name.contains(|it: char| matches!(it, '/' | '\\') || it.is_control())
+    !matches!(name, "" | "." | "..")
+        && name.len() <= 253
+        && !name.contains(|it: char| matches!(it, '/' | '\\') || it.is_control())
 }
 
 fn hex(digest: &[u8]) -> String {

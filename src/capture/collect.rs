@@ -94,7 +94,8 @@ pub enum CaptureError {
     /// There is more than a bundle may hold.
     #[error(
         "the objects of namespace {namespace} have more than {limit} bytes: exclude what another system can make again \
-         with the label {}: \"true\"", rules::EXCLUDE
+         with the label {}: \"true\"",
+        rules::EXCLUDE
     )]
     TooLarge {
         /// The namespace.
@@ -133,12 +134,10 @@ pub async fn capture(client: &Client, namespace: &str, limits: Limits) -> Result
         .cloned()
         .collect();
     let total = kinds.len();
-    let work = Arc::new(Work { namespace: about.name.clone(), limits, spool: Mutex::new(Spool::new(limits.memory_bytes)) });
-    let lists: Vec<Listed> = stream::iter(kinds)
-        .map(|kind| list(client, kind, Arc::clone(&work)))
-        .buffer_unordered(LISTS)
-        .try_collect()
-        .await?;
+    let work =
+        Arc::new(Work { namespace: about.name.clone(), limits, spool: Mutex::new(Spool::new(limits.memory_bytes)) });
+    let lists: Vec<_> = kinds.into_iter().map(|kind| list(client, kind, Arc::clone(&work))).collect();
+    let lists: Vec<Listed> = stream::iter(lists).buffer_unordered(LISTS).try_collect().await?;
     let unlisted = lists.iter().filter(|it| it.unlisted).count();
     if unlisted == total {
         let reason = lists.into_iter().flat_map(|it| it.failed).min().unwrap_or_default();
@@ -185,7 +184,8 @@ impl Listed {
 
 async fn describe(client: &Client, namespace: &str) -> Result<Namespace, CaptureError> {
     let failed = |source| CaptureError::Namespace { namespace: namespace.to_owned(), source };
-    let answer = call::object(client, || Request::new("/api/v1/namespaces").get(namespace, &kube::api::GetParams::default()));
+    let answer =
+        call::object(client, || Request::new("/api/v1/namespaces").get(namespace, &kube::api::GetParams::default()));
     let live: LiveNamespace = match answer.await {
         Ok(body) => serde_json::from_slice(&body).map_err(|it| failed(kube::Error::SerdeError(it).into()))?,
         Err(error) if error.code() == Some(404) => return Err(CaptureError::NoNamespace(namespace.to_owned())),
@@ -336,12 +336,9 @@ fn assemble(
     for (Entry { id, .. }, version) in &entries {
         match kinds.last_mut() {
             Some(last) if last.group == id.group && last.kind == id.kind => last.count += 1,
-            Some(_) | None => kinds.push(Count {
-                group: id.group.clone(),
-                kind: id.kind.clone(),
-                version: version.clone(),
-                count: 1,
-            }),
+            Some(_) | None => {
+                kinds.push(Count { group: id.group.clone(), kind: id.kind.clone(), version: version.clone(), count: 1 })
+            }
         }
     }
     let count = entries.len() as u64;
@@ -403,7 +400,8 @@ mod tests {
     #[test]
     fn an_unchanged_namespace_makes_an_identical_bundle() {
         let events = |count: usize| {
-            let pod = json!({"metadata": {"name": "p", "namespace": "shop", "ownerReferences": [{"controller": true}]}});
+            let pod =
+                json!({"metadata": {"name": "p", "namespace": "shop", "ownerReferences": [{"controller": true}]}});
             (Resource::new("", "v1", "Pod", "pods"), Value::from(vec![pod; count]))
         };
         let first = captured(&[(config_maps(), json!([config("a", 1), config("b", 1)])), events(1)]);

@@ -191,7 +191,8 @@ impl Hands<'_> {
     /// Carries out all changes; how many were made, and how many have to wait.
     async fn carry_out(&self, changes: Vec<Change>) -> Result<(u32, u32), FenceError> {
         let (mut changed, mut waiting, mut failed) = (0, 0, Vec::new());
-        let mut results = stream::iter(changes).map(|it| self.carry(it)).buffer_unordered(IN_FLIGHT);
+        let changes: Vec<_> = changes.into_iter().map(|it| self.carry(it)).collect();
+        let mut results = stream::iter(changes).buffer_unordered(IN_FLIGHT);
         while let Some((what, result)) = results.next().await {
             match result {
                 Ok(Done::Changed) => changed += 1,

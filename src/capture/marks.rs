@@ -4,7 +4,7 @@
 //! itself and is written in one patch with what it remembers, so that no crash can separate the two.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{discover::Resource, rules};
@@ -147,7 +147,8 @@ pub fn stop(kind: Kind, object: &Value) -> Option<Value> {
     match kind.means {
         Means::Replicas => {
             let replicas = replicas(object);
-            let change = json!({"metadata": {"annotations": {REPLICAS: replicas.to_string()}}, "spec": {"replicas": 0}});
+            let change =
+                json!({"metadata": {"annotations": {REPLICAS: replicas.to_string()}}, "spec": {"replicas": 0}});
             (replicas != 0).then(|| decided_on(object, change))
         }
         Means::Nodes => {
@@ -191,7 +192,9 @@ pub fn unmark(kind: Kind, object: &Value) -> Option<Value> {
     let change = match kind.means {
         Means::Replicas => annotation(object, REPLICAS).map(|_| json!({"metadata": {"annotations": {REPLICAS: null}}})),
         Means::Suspend => annotation(object, SUSPEND).map(|_| json!({"metadata": {"annotations": {SUSPEND: null}}})),
-        Means::Nodes => nowhere(object).then(|| json!({"spec": {"template": {"spec": {"nodeSelector": {NODE: null}}}}})),
+        Means::Nodes => {
+            nowhere(object).then(|| json!({"spec": {"template": {"spec": {"nodeSelector": {NODE: null}}}}}))
+        }
     };
     change.map(|it| decided_on(object, it))
 }
@@ -355,6 +358,29 @@ pub fn empty(value: &Value) -> bool {
     }
 }
 
+/// Drops annotations by their name, or by the prefix of it that ends in a slash.
+pub fn drop_annotations(object: &mut Value, names: &[&str]) {
+    if let Some(Value::Object(annotations)) = object.pointer_mut("/metadata/annotations") {
+        annotations
+            .retain(|key, _| !names.iter().any(|it| if it.ends_with('/') { key.starts_with(it) } else { key == it }));
+    }
+}
+
+/// The maps of a list.
+pub fn maps(list: Option<&mut Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
+    list.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
+/// Keeps some items of a list, and drops the list when none is left.
+pub fn retain(of: &mut Map<String, Value>, list: &str, keep: impl FnMut(&Value) -> bool) {
+    if let Some(Value::Array(items)) = of.get_mut(list) {
+        items.retain(keep);
+        if items.is_empty() {
+            of.remove(list);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -431,7 +457,8 @@ mod tests {
     #[test]
     fn a_change_holds_only_for_the_version_it_was_decided_on() {
         let changes = plan_stop(&one("Deployment", workload("Deployment")));
-        let body = json!({"metadata": {"resourceVersion": "7", "annotations": {REPLICAS: "3"}}, "spec": {"replicas": 0}});
+        let body =
+            json!({"metadata": {"resourceVersion": "7", "annotations": {REPLICAS: "3"}}, "spec": {"replicas": 0}});
         assert_eq!(changes, [Change::Patch { kind: kind("Deployment"), name: "it".into(), body }]);
     }
 
@@ -461,10 +488,12 @@ mod tests {
 
     #[test]
     fn the_replica_sets_of_deployments_and_finished_jobs_are_let_be() {
-        let owned = json!({"metadata": {"name": "web-1", "ownerReferences": [{"controller": true}]}, "spec": {"replicas": 3}});
+        let owned =
+            json!({"metadata": {"name": "web-1", "ownerReferences": [{"controller": true}]}, "spec": {"replicas": 3}});
         assert_eq!(plan_stop(&one("ReplicaSet", owned.clone())), []);
         assert_eq!(plan_stop(&one("Job", owned)).len(), 1, "a Job that a CronJob started runs, and is suspended");
-        let done = json!({"metadata": {"name": "once"}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}});
+        let done =
+            json!({"metadata": {"name": "once"}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}});
         assert_eq!(plan_stop(&one("Job", done)), []);
     }
 
