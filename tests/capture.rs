@@ -45,8 +45,10 @@ async fn in_namespaces<const N: usize>(test: &str, run: impl AsyncFnOnce(Client,
     let id = ulid::Ulid::generate().to_string().to_lowercase();
     let names: [String; N] = std::array::from_fn(|it| format!("capture-{test}-{it}-{id}"));
     let result = AssertUnwindSafe(run(client.clone(), names.clone())).catch_unwind().await;
-    let namespaces = Api::<Namespace>::all(client);
+    let namespaces = Api::<Namespace>::all(client.clone());
     for name in &names {
+        let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        let _ = api(&client, name, INGRESS).patch("web", &PatchParams::default(), &release).await;
         let _ = namespaces.delete(name, &DeleteParams::default()).await;
     }
     result.unwrap_or_else(|panic| resume_unwind(panic));
@@ -81,6 +83,7 @@ fn api(client: &Client, namespace: &str, of: (&str, &str, &str)) -> Api<DynamicO
 
 const DEPLOYMENT: (&str, &str, &str) = ("apps", "v1", "Deployment");
 const POD: (&str, &str, &str) = ("", "v1", "Pod");
+const INGRESS: (&str, &str, &str) = ("networking.k8s.io", "v1", "Ingress");
 const CONFIG: (&str, &str, &str) = ("", "v1", "ConfigMap");
 
 /// Applies YAML documents as a GitOps tool would.
@@ -458,6 +461,30 @@ async fn bare_list(client: &Client, namespace: &str) -> Duration {
         at = page["metadata"]["continue"].as_str().map(str::to_owned).filter(|it| !it.is_empty());
     }
     start.elapsed()
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster for tests"]
+async fn large_objects_come_in_small_pages_and_lie_in_a_file() {
+    in_namespaces("large", async |client, [namespace]| {
+        make(&client, &namespace, json!({})).await;
+        let configs = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
+        for it in 0..40 {
+            let data = format!("{it}").repeat(450_000);
+            let object = json!({"metadata": {"name": format!("large-{it}")}, "data": {"key": data}});
+            configs.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+        }
+        let in_memory = captured(&client, &namespace).await;
+        let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
+        let in_file = collect::capture(&client, &namespace, limits).await.unwrap();
+        assert_eq!((in_memory.count, in_file.count), (40, 40));
+        assert_same(&in_memory, &in_file);
+
+        let limits = Limits { total_bytes: 10 << 20, ..Limits::default() };
+        let refused = collect::capture(&client, &namespace, limits).await;
+        assert!(matches!(refused, Err(collect::CaptureError::TooLarge { .. })), "{refused:?}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
