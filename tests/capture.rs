@@ -86,7 +86,7 @@ const POD: (&str, &str, &str) = ("", "v1", "Pod");
 const INGRESS: (&str, &str, &str) = ("networking.k8s.io", "v1", "Ingress");
 const CONFIG: (&str, &str, &str) = ("", "v1", "ConfigMap");
 
-/// Applies YAML documents as a GitOps tool would.
+/// Applies YAML documents as a `GitOps` tool would.
 async fn gitops(client: &Client, namespace: &str, yaml: &str) {
     let documents: Vec<_> =
         serde_yaml::Deserializer::from_str(yaml).map(|it| DynamicObject::deserialize(it).unwrap()).collect();
@@ -431,7 +431,7 @@ async fn custom_resources_come_back_and_kinds_that_are_not_served_are_named() {
     .await;
 }
 
-/// Makes `count` ConfigMaps of 1 KiB.
+/// Makes `count` `ConfigMap`s of 1 KiB.
 async fn fill(client: &Client, namespace: &str, count: usize) {
     let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     let data = "x".repeat(1024);
@@ -461,6 +461,12 @@ async fn bare_list(client: &Client, namespace: &str) -> Duration {
         at = page["metadata"]["continue"].as_str().map(str::to_owned).filter(|it| !it.is_empty());
     }
     start.elapsed()
+}
+
+/// The most memory that this process ever had, as the kernel tells it.
+fn most_memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find(|it| it.starts_with("VmHWM")).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test]
@@ -497,17 +503,17 @@ async fn ten_thousand_objects_cost_little_more_than_listing_them() {
         for _ in 0..5 {
             lists.push(bare_list(&client, &from).await);
             let start = Instant::now();
-            let captured = captured(&client, &from).await;
+            let point = captured(&client, &from).await;
             captures.push(start.elapsed());
-            assert_eq!(captured.count, 10_000);
+            assert_eq!(point.count, 10_000);
         }
         lists.sort();
         captures.sort();
-        eprintln!("bare paged list {:?}, capture {:?}", lists[2], captures[2]);
+        eprintln!("bare paged list {:?}, capture {:?}, {}", lists[2], captures[2], most_memory());
         let point = captured(&client, &from).await;
         let start = Instant::now();
         assert_eq!(restored(&client, &to, &point.bundle, Phase::Everything).await.created, 10_000);
-        eprintln!("restore {:?}, bundle {} bytes", start.elapsed(), point.bundle.len());
+        eprintln!("restore {:?}, bundle {} bytes, {}", start.elapsed(), point.bundle.len(), most_memory());
         let start = Instant::now();
         assert_eq!(restored(&client, &to, &point.bundle, Phase::Everything).await.unchanged, 10_000);
         eprintln!("restore again {:?}", start.elapsed());

@@ -17,10 +17,13 @@ use reprise::capture::{
 };
 use serde_json::{Value, json};
 
+/// A status and a body.
+type Answer = (u16, Value);
+
 /// What is answered to a path, first to last; the last answer is repeated. Paths that are not there are not found.
 #[derive(Clone, Default)]
 struct Script {
-    answers: Arc<Mutex<BTreeMap<String, Vec<(u16, Value)>>>>,
+    answers: Arc<Mutex<BTreeMap<String, Vec<Answer>>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -28,7 +31,7 @@ const CONFIG: &str = "/api/v1/namespaces/shop/configmaps";
 const SECRETS: &str = "/api/v1/namespaces/shop/secrets";
 
 impl Script {
-    /// An API server with ConfigMaps and Secrets, and nothing in them.
+    /// An API server with `ConfigMap`s and `Secret`s, and nothing in them.
     fn new() -> Self {
         let resource = |plural: &str, kind: &str| json!({"resource": plural, "scope": "Namespaced", "verbs": ["list", "create"], "responseKind": {"kind": kind}});
         Self::default()

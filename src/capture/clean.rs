@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::marks::{self, annotation, drop_annotations, maps, retain};
+use super::object::{annotation, drop_annotations, maps, name, retain};
 
 /// Annotation of a Service with the value `"true"`: its node ports are part of what it promises, and are asked for
 /// again.
@@ -70,7 +70,7 @@ fn service(object: &mut Value, _: Move) {
 }
 
 fn account(object: &mut Value, _: Move) {
-    let tokens = format!("{}-token-", marks::name(object));
+    let tokens = format!("{}-token-", name(object));
     if let Some(account) = object.as_object_mut() {
         retain(account, "secrets", |it| !it["name"].as_str().is_some_and(|name| name.starts_with(&tokens)));
     }

@@ -4,10 +4,15 @@
 //! itself and is written in one patch with what it remembers, so that no crash can separate the two.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{discover::Resource, rules};
+use super::{
+    bundle::hex,
+    discover::Resource,
+    object::{annotation, deleting, name},
+    rules,
+};
 
 /// Annotation of a workload at zero: how many replicas it had.
 pub const REPLICAS: &str = "reprise.dev/fenced-replicas";
@@ -275,7 +280,7 @@ fn remember(pod: &Value) -> Value {
     let mut pod = pod.clone();
     rules::record(&Resource::new("", "v1", "Pod", "pods"), &mut pod);
     let digest = Sha256::digest(name(&pod));
-    let short: String = digest.iter().take(8).map(|it| format!("{it:02x}")).collect();
+    let short = hex(&digest[..8]);
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -321,64 +326,9 @@ fn decided_on(object: &Value, mut change: Value) -> Value {
     change
 }
 
-fn deleting(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null())
-}
-
 fn controlled(object: &Value) -> bool {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     owners.into_iter().flatten().any(|it| it["controller"] == true)
-}
-
-/// The name of an object; empty when it has none.
-#[must_use]
-pub fn name(object: &Value) -> &str {
-    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The value of an annotation.
-#[must_use]
-pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    object.pointer("/metadata/annotations")?.get(key)?.as_str()
-}
-
-/// The value of a label.
-#[must_use]
-pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    object.pointer("/metadata/labels")?.get(key)?.as_str()
-}
-
-/// Whether there is nothing in a list or map.
-#[must_use]
-pub fn empty(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.is_empty(),
-        Value::Object(entries) => entries.is_empty(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-/// Drops annotations by their name, or by the prefix of it that ends in a slash.
-pub fn drop_annotations(object: &mut Value, names: &[&str]) {
-    if let Some(Value::Object(annotations)) = object.pointer_mut("/metadata/annotations") {
-        annotations
-            .retain(|key, _| !names.iter().any(|it| if it.ends_with('/') { key.starts_with(it) } else { key == it }));
-    }
-}
-
-/// The maps of a list.
-pub fn maps(list: Option<&mut Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
-    list.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
-}
-
-/// Keeps some items of a list, and drops the list when none is left.
-pub fn retain(of: &mut Map<String, Value>, list: &str, keep: impl FnMut(&Value) -> bool) {
-    if let Some(Value::Array(items)) = of.get_mut(list) {
-        items.retain(keep);
-        if items.is_empty() {
-            of.remove(list);
-        }
-    }
 }
 
 #[cfg(test)]

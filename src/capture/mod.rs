@@ -16,8 +16,10 @@ pub mod collect;
 pub mod discover;
 pub mod fence;
 pub mod marks;
+pub mod object;
 pub mod order;
 pub mod page;
+pub mod read;
 pub mod rules;
 pub mod spool;
 

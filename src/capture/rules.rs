@@ -9,7 +9,8 @@ use serde_json::Value;
 use self::Kinds::{Any, AnyBut, Only};
 use super::{
     discover::Resource,
-    marks::{self, annotation, drop_annotations, label, maps, retain},
+    marks,
+    object::{annotation, deleting, drop_annotations, empty, label, maps, name, retain},
 };
 use crate::api;
 
@@ -193,7 +194,7 @@ pub fn record(of: &Resource, object: &mut Value) {
         owners.iter_mut().filter_map(Value::as_object_mut).for_each(|it| drop(it.remove("uid")));
     }
     for field in ["annotations", "labels", "ownerReferences", "finalizers"] {
-        if metadata.get(field).is_some_and(|it| marks::empty(it) || it.is_null()) {
+        if metadata.get(field).is_some_and(|it| empty(it) || it.is_null()) {
             metadata.remove(field);
         }
     }
@@ -220,10 +221,6 @@ fn pod(object: &mut Value) {
     }
 }
 
-fn deleting(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null())
-}
-
 fn excluded(object: &Value) -> bool {
     label(object, EXCLUDE) == Some("true") || annotation(object, EXCLUDE) == Some("true")
 }
@@ -233,13 +230,13 @@ fn mirrored(pod: &Value) -> bool {
 }
 
 fn cluster_certificate(map: &Value) -> bool {
-    matches!(marks::name(map), "kube-root-ca.crt" | "openshift-service-ca.crt" | "istio-ca-root-cert")
+    matches!(name(map), "kube-root-ca.crt" | "openshift-service-ca.crt" | "istio-ca-root-cert")
 }
 
 /// The account that every namespace gets, as it was made. References to its own tokens do not count.
 fn plain_default(account: &Value) -> bool {
-    let bare = |field: &str| account.pointer(field).is_none_or(|it| it.is_null() || marks::empty(it));
-    marks::name(account) == "default"
+    let bare = |field: &str| account.pointer(field).is_none_or(|it| it.is_null() || empty(it));
+    name(account) == "default"
         && bare("/metadata/labels")
         && bare("/metadata/annotations")
         && bare("/imagePullSecrets")
@@ -252,7 +249,7 @@ const TOKEN: &str = "kubernetes.io/service-account-token";
 /// that does not expire, are kept, and filled anew where they are restored.
 fn automatic_token(secret: &Value) -> bool {
     let account = annotation(secret, "kubernetes.io/service-account.name").unwrap_or_default();
-    let suffix = marks::name(secret).strip_prefix(account).and_then(|it| it.strip_prefix("-token-"));
+    let suffix = name(secret).strip_prefix(account).and_then(|it| it.strip_prefix("-token-"));
     secret["type"] == TOKEN && suffix.is_some_and(|it| it.len() == 5)
 }
 
@@ -274,7 +271,7 @@ fn computed_endpoints(endpoints: &Value) -> bool {
     label(endpoints, "endpoints.kubernetes.io/managed-by").is_some()
         || label(endpoints, "service.kubernetes.io/headless").is_some()
         || annotation(endpoints, "endpoints.kubernetes.io/last-change-trigger-time").is_some()
-        || endpoints.get("subsets").is_none_or(|it| it.is_null() || marks::empty(it))
+        || endpoints.get("subsets").is_none_or(|it| it.is_null() || empty(it))
 }
 
 fn computed_slice(slice: &Value) -> bool {
