@@ -1,12 +1,12 @@
 //! Puts the objects of a bundle back: rank by rank, many at once within a rank.
 //!
-//! What is not there is made; what is there, since a GitOps tool or an earlier attempt put it there, is made to say
+//! What is not there is made; what is there, since a `GitOps` tool or an earlier attempt put it there, is made to say
 //! what the bundle says; what says so already is not written. Running it again after a kill therefore ends at the same
 //! place. Nothing is deleted. An object that cannot be put back is named with the reason, and does not stop the others.
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, stream::FuturesUnordered};
 use kube::{
     Client,
     api::{GetParams, Patch, PatchParams, PostParams},
@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 
 use super::{
     FIELD_MANAGER,
-    bundle::{Bundle, BundleError, Index, Object},
+    bundle::{Bundle, BundleError, Index, Object, hex},
     call::{self, CallError},
     clean::{self, Move},
     discover::{self, Discovered, Resource},
-    marks,
+    marks, object,
     order::{self, Rank, Way},
 };
 
@@ -125,7 +125,8 @@ pub async fn restore(
 ) -> Result<Restored, RestoreError> {
     // Read to its end before the first write: half a restore from a damaged bundle is worse than none.
     let whole = bundle.clone();
-    let index = blocking(move || whole.visit(|_| true, |_| ControlFlow::Continue(())).and_then(|()| whole.index())).await?;
+    let index =
+        blocking(move || whole.visit(|_| true, |_| ControlFlow::Continue(())).and_then(|()| whole.index())).await?;
     let served = discover::discover(client).await.map_err(RestoreError::Discover)?;
     make_namespace(client, namespace, &index).await?;
     let target = Target { client, namespace, from: &index.namespace.name, served: &served };
@@ -176,6 +177,15 @@ struct Target<'a> {
     served: &'a Discovered,
 }
 
+/// An object that was tried.
+struct Attempt {
+    /// Its kind and name.
+    name: String,
+    /// What people may want to know about it.
+    note: Option<&'static str>,
+    outcome: Outcome,
+}
+
 /// What became of an object.
 enum Outcome {
     Created,
@@ -190,7 +200,7 @@ enum Outcome {
 impl Target<'_> {
     /// Puts back the objects of one rank.
     async fn put_back(&self, bundle: &Bundle, rank: Rank, tally: &mut Tally) -> Result<(), RestoreError> {
-        let (send, receive) = mpsc::channel(WAITING);
+        let (send, mut receive) = mpsc::channel(WAITING);
         let bundle = bundle.clone();
         let reading = tokio::task::spawn_blocking(move || {
             bundle.visit(
@@ -202,23 +212,28 @@ impl Target<'_> {
                 },
             )
         });
-        let objects = stream::unfold(receive, |mut it| async { it.recv().await.map(|object| (object, it)) });
-        let mut outcomes = std::pin::pin!(objects.map(|it| self.one(it)).buffer_unordered(IN_FLIGHT));
-        while let Some((name, note, outcome)) = outcomes.next().await {
-            tally.count(name, note, outcome, self.namespace)?;
+        let (mut flying, mut more) = (FuturesUnordered::new(), true);
+        while more || !flying.is_empty() {
+            tokio::select! {
+                Some(attempt) = flying.next(), if !flying.is_empty() => tally.count(attempt, self.namespace)?,
+                object = receive.recv(), if more && flying.len() < IN_FLIGHT => match object {
+                    Some(object) => flying.push(self.one(object)),
+                    None => more = false,
+                },
+            }
         }
         reading.await.expect("reading does not panic, and nobody cancels it")?;
         Ok(())
     }
 
     /// Puts back one object.
-    async fn one(&self, mut object: Object) -> (String, Option<&'static str>, Outcome) {
+    async fn one(&self, mut object: Object) -> Attempt {
         let id = &object.id;
         let name = format!("{} {}", id.kind, id.name);
         let Some(resource) = self.served.find(&id.group, &object.version, &id.kind) else {
             let served = Resource::new(&id.group, &object.version, &id.kind, "");
             let why = format!("{name}: {} is not served here: install its definition first", served.api_version());
-            return (name, None, Outcome::Not(why, false));
+            return Attempt { name, note: None, outcome: Outcome::Not(why, false) };
         };
         let between = Move { from: self.from, to: self.namespace };
         let note = clean::clean(&id.group, &id.kind, &mut object.json, between);
@@ -228,7 +243,7 @@ impl Target<'_> {
             Err(CallError::Refused(status)) if terminating(&status) => Outcome::Terminating,
             Err(error) => Outcome::Not(format!("{name}: {error}{}", remedy(&object, &error)), error.temporary()),
         };
-        (name, note, outcome)
+        Attempt { name, note, outcome }
     }
 
     /// Makes the object, or makes the one that is there say the same.
@@ -301,13 +316,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(
-        &mut self,
-        name: String,
-        note: Option<&'static str>,
-        outcome: Outcome,
-        namespace: &str,
-    ) -> Result<(), RestoreError> {
+    fn count(&mut self, attempt: Attempt, namespace: &str) -> Result<(), RestoreError> {
+        let Attempt { name, note, outcome } = attempt;
         let silent = matches!(outcome, Outcome::Not(_, true));
         self.silence = if silent { self.silence + 1 } else { 0 };
         match outcome {
@@ -351,7 +361,7 @@ fn covers(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| match live.get(key) {
             Some(there) => covers(value, there),
-            None => value.is_null() || marks::empty(value),
+            None => value.is_null() || object::empty(value),
         }),
         (Value::Array(wanted), Value::Array(live)) => {
             wanted.len() == live.len() && wanted.iter().zip(live).all(|(wanted, live)| covers(wanted, live))
@@ -377,14 +387,15 @@ fn terminating(status: &Status) -> bool {
 
 /// A name as part of an address: roles may be called nearly anything.
 fn segment(name: &str) -> String {
-    name.bytes().fold(String::with_capacity(name.len()), |mut done, byte| {
+    let mut done = String::with_capacity(name.len());
+    for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
             done.push(char::from(byte));
         } else {
-            done.push_str(&format!("%{byte:02X}"));
+            done.extend(['%'].into_iter().chain(hex(&[byte]).to_uppercase().chars()));
         }
-        done
-    })
+    }
+    done
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -402,7 +413,9 @@ mod tests {
         let live = json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}], "type": "ClusterIP"},
             "metadata": {"labels": {"a": "b", "x": "y"}, "uid": "1"}});
         assert!(covers(&wanted, &live));
-        for other in [json!({"spec": {"ports": [{"port": 81}]}}), json!({"spec": {"ports": []}}), json!({"data": {"k": "v"}})] {
+        for other in
+            [json!({"spec": {"ports": [{"port": 81}]}}), json!({"spec": {"ports": []}}), json!({"data": {"k": "v"}})]
+        {
             assert!(!covers(&other, &live), "{other}");
         }
     }
@@ -416,6 +429,10 @@ mod tests {
         assert!(Phase::Workloads.has(Rank::Workloads));
     }
 
+    fn attempt(outcome: Outcome) -> Attempt {
+        Attempt { name: "Secret a".into(), note: None, outcome }
+    }
+
     fn not(silent: bool) -> Outcome {
         Outcome::Not("Secret a: no".into(), silent)
     }
@@ -424,20 +441,20 @@ mod tests {
     fn an_api_server_that_is_away_ends_the_restore_and_single_failures_do_not() {
         let mut tally = Tally::default();
         for _ in 0..SILENCE - 1 {
-            tally.count(String::new(), None, not(true), "shop").expect("it may come back");
+            tally.count(attempt(not(true)), "shop").expect("it may come back");
         }
-        tally.count(String::new(), None, Outcome::Created, "shop").expect("it did");
+        tally.count(attempt(Outcome::Created), "shop").expect("it did");
         for _ in 0..SILENCE - 1 {
-            tally.count(String::new(), None, not(true), "shop").expect("it may come back");
+            tally.count(attempt(not(true)), "shop").expect("it may come back");
         }
-        assert!(matches!(tally.count(String::new(), None, not(true), "shop"), Err(RestoreError::Silent(_))));
+        assert!(matches!(tally.count(attempt(not(true)), "shop"), Err(RestoreError::Silent(_))));
     }
 
     #[test]
     fn a_hundred_reasons_are_told_and_all_are_counted() {
         let mut tally = Tally::default();
         for _ in 0..250 {
-            tally.count(String::new(), None, not(false), "shop").expect("refusals end nothing");
+            tally.count(attempt(not(false)), "shop").expect("refusals end nothing");
         }
         assert_eq!((tally.restored.not_restored_count, tally.restored.not_restored.len()), (250, 100));
     }

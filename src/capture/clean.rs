@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::marks::{self, annotation};
+use super::object::{annotation, drop_annotations, maps, name, retain};
 
 /// Annotation of a Service with the value `"true"`: its node ports are part of what it promises, and are asked for
 /// again.
@@ -24,9 +24,7 @@ pub struct Move<'a> {
 type Clean = fn(&mut Value, Move);
 
 /// Which kinds need it, by group and kind.
-const KINDS: [(&str, &str, Clean); 8] = [
-    // Its place on a node, and what admission puts into it, are of one cluster.
-    ("", "Pod", pod),
+const KINDS: [(&str, &str, Clean); 7] = [
     // Addresses and ports are given out by the cluster.
     ("", "Service", service),
     // Tokens are of one cluster.
@@ -71,27 +69,8 @@ fn service(object: &mut Value, _: Move) {
     }
 }
 
-fn pod(object: &mut Value, _: Move) {
-    drop_annotations(object, &["cni.projectcalico.org/", "k8s.v1.cni.cncf.io/network-status", "k8s.ovn.org/"]);
-    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    for field in ["nodeName", "priority", "preemptionPolicy", "ephemeralContainers"] {
-        spec.remove(field);
-    }
-    if spec.contains_key("runtimeClassName") {
-        spec.remove("overhead");
-    }
-    // The account's token, as admission mounts it into every pod: it does so again.
-    let injected = |name: &Value| name.as_str().is_some_and(|it| it.starts_with("kube-api-access-"));
-    retain(spec, "volumes", |it| !injected(&it["name"]));
-    for containers in ["containers", "initContainers"] {
-        for container in maps(spec.get_mut(containers)) {
-            retain(container, "volumeMounts", |it| !injected(&it["name"]));
-        }
-    }
-}
-
 fn account(object: &mut Value, _: Move) {
-    let tokens = format!("{}-token-", marks::name(object));
+    let tokens = format!("{}-token-", name(object));
     if let Some(account) = object.as_object_mut() {
         retain(account, "secrets", |it| !it["name"].as_str().is_some_and(|name| name.starts_with(&tokens)));
     }
@@ -166,28 +145,6 @@ fn address(endpoint: &mut Map<String, Value>, between: Move) {
     }
 }
 
-/// Drops annotations by their name, or by the prefix of it that ends in a slash.
-fn drop_annotations(object: &mut Value, names: &[&str]) {
-    if let Some(Value::Object(annotations)) = object.pointer_mut("/metadata/annotations") {
-        annotations.retain(|key, _| {
-            !names.iter().any(|it| if it.ends_with('/') { key.starts_with(it) } else { key == it })
-        });
-    }
-}
-
-fn maps(list: Option<&mut Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
-    list.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
-}
-
-fn retain(of: &mut Map<String, Value>, list: &str, keep: impl FnMut(&Value) -> bool) {
-    if let Some(Value::Array(items)) = of.get_mut(list) {
-        items.retain(keep);
-        if items.is_empty() {
-            of.remove(list);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,23 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_loses_its_node_and_the_token_that_admission_mounted() {
-        let pod = json!({"metadata": {"annotations": {"cni.projectcalico.org/podIP": "10.1.1.1", "team": "shop"}},
-            "spec": {"nodeName": "n1", "priority": 0, "volumes": [{"name": "kube-api-access-x7k2p"}, {"name": "data"}],
-            "containers": [{"name": "c", "volumeMounts": [{"name": "kube-api-access-x7k2p"}]}]}});
-        let cleaned = cleaned("", "Pod", pod);
-        assert_eq!(cleaned["spec"], json!({"volumes": [{"name": "data"}], "containers": [{"name": "c"}]}));
-        assert_eq!(cleaned["metadata"]["annotations"], json!({"team": "shop"}));
-    }
-
-    #[test]
     fn a_job_loses_the_identity_it_had_unless_its_selector_is_its_own() {
         let job = json!({"metadata": {}, "spec": {"selector": {"matchLabels": {"controller-uid": "1"}}, "template":
             {"metadata": {"labels": {"controller-uid": "1", "batch.kubernetes.io/controller-uid": "1", "app": "a"}}}}});
-        assert_eq!(
-            cleaned("batch", "Job", job)["spec"],
-            json!({"template": {"metadata": {"labels": {"app": "a"}}}})
-        );
+        assert_eq!(cleaned("batch", "Job", job)["spec"], json!({"template": {"metadata": {"labels": {"app": "a"}}}}));
         let own = json!({"manualSelector": true, "selector": {"matchLabels": {"app": "a"}}});
         assert_eq!(cleaned("batch", "Job", json!({"metadata": {}, "spec": own}))["spec"], own);
     }
@@ -252,7 +196,8 @@ mod tests {
 
     #[test]
     fn finalizers_and_owners_stay_behind_and_lost_owners_are_told() {
-        let mut object = json!({"metadata": {"name": "a", "finalizers": ["x/y"], "ownerReferences": [{"kind": "App"}]}});
+        let mut object =
+            json!({"metadata": {"name": "a", "finalizers": ["x/y"], "ownerReferences": [{"kind": "App"}]}});
         assert!(clean("", "ConfigMap", &mut object, STAY).is_some());
         assert_eq!(object["metadata"], json!({"name": "a", "namespace": "shop"}));
         assert_eq!(clean("", "ConfigMap", &mut object, STAY), None);

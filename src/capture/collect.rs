@@ -7,7 +7,8 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -19,7 +20,7 @@ use super::{
     bundle::{self, Bundle, BundleError, Count, Entry, FORMAT, Id, Index, LARGEST_OBJECT, LARGEST_TOTAL, Namespace},
     call::{self, CallError},
     discover::{self, Resource},
-    marks,
+    marks, object,
     page::{self, PageError, Place},
     rules::{self, LeftOut},
     spool::Spool,
@@ -94,7 +95,8 @@ pub enum CaptureError {
     /// There is more than a bundle may hold.
     #[error(
         "the objects of namespace {namespace} have more than {limit} bytes: exclude what another system can make again \
-         with the label {}: \"true\"", rules::EXCLUDE
+         with the label {}: \"true\"",
+        rules::EXCLUDE
     )]
     TooLarge {
         /// The namespace.
@@ -133,19 +135,16 @@ pub async fn capture(client: &Client, namespace: &str, limits: Limits) -> Result
         .cloned()
         .collect();
     let total = kinds.len();
-    let work = Arc::new(Work { namespace: about.name.clone(), limits, spool: Mutex::new(Spool::new(limits.memory_bytes)) });
-    let lists: Vec<Listed> = stream::iter(kinds)
-        .map(|kind| list(client, kind, Arc::clone(&work)))
-        .buffer_unordered(LISTS)
-        .try_collect()
-        .await?;
+    let work =
+        Arc::new(Work { namespace: about.name.clone(), limits, spool: Mutex::new(Spool::new(limits.memory_bytes)) });
+    let lists: Vec<_> = kinds.into_iter().map(|kind| list(client, kind, Arc::clone(&work))).collect();
+    let lists: Vec<Listed> = stream::iter(lists).buffer_unordered(LISTS).try_collect().await?;
     let unlisted = lists.iter().filter(|it| it.unlisted).count();
     if unlisted == total {
         let reason = lists.into_iter().flat_map(|it| it.failed).min().unwrap_or_default();
         return Err(CaptureError::Nothing { namespace: namespace.to_owned(), reason });
     }
-    let work = Arc::into_inner(work).expect("every list is done");
-    blocking(move || assemble(about, lists, failed, work)).await
+    blocking(move || assemble(about, lists, failed, &work)).await
 }
 
 /// What is shared by the lists of one capture.
@@ -153,6 +152,12 @@ struct Work {
     namespace: String,
     limits: Limits,
     spool: Mutex<Spool>,
+}
+
+impl Work {
+    fn spool(&self) -> MutexGuard<'_, Spool> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What was read of one kind.
@@ -185,7 +190,8 @@ impl Listed {
 
 async fn describe(client: &Client, namespace: &str) -> Result<Namespace, CaptureError> {
     let failed = |source| CaptureError::Namespace { namespace: namespace.to_owned(), source };
-    let answer = call::object(client, || Request::new("/api/v1/namespaces").get(namespace, &kube::api::GetParams::default()));
+    let answer =
+        call::object(client, || Request::new("/api/v1/namespaces").get(namespace, &kube::api::GetParams::default()));
     let live: LiveNamespace = match answer.await {
         Ok(body) => serde_json::from_slice(&body).map_err(|it| failed(kube::Error::SerdeError(it).into()))?,
         Err(error) if error.code() == Some(404) => return Err(CaptureError::NoNamespace(namespace.to_owned())),
@@ -218,7 +224,8 @@ async fn list(client: &Client, of: Resource, work: Arc<Work>) -> Result<Listed, 
     }
 }
 
-/// Reads the pages: while one is digested, the next one is on its way.
+/// Reads the pages: while one is digested, the next one is on its way. The outer error ends the whole capture, the
+/// inner one this kind's.
 async fn pages(
     client: &Client,
     of: &Arc<Resource>,
@@ -253,7 +260,7 @@ async fn pages(
     Ok(Ok(()))
 }
 
-/// Cleans the objects of a page and writes them away.
+/// Cleans the objects of a page and writes them away. Errors as in `pages`.
 fn digest(body: &[u8], of: &Resource, work: &Work) -> Result<Result<Listed, PageError>, CaptureError> {
     let (mut page, mut text) = (Listed::default(), Vec::with_capacity(body.len() / 2));
     let read = page::each(body, |mut object| {
@@ -263,18 +270,18 @@ fn digest(body: &[u8], of: &Resource, work: &Work) -> Result<Result<Listed, Page
             let of = Resource::new("", "v1", "Pod", "pods");
             match rules::left_out(&of, &pod) {
                 Some(reason) => page.leave_out(&of.kind, reason),
-                None => take(pod, &of, work, &mut text, &mut page, true),
+                None => take(&pod, &of, work, &mut text, &mut page, true),
             }
         } else {
             rules::record(of, &mut object);
-            take(object, of, work, &mut text, &mut page, false);
+            take(&object, of, work, &mut text, &mut page, false);
         }
     });
     if let Err(error) = read {
         return Ok(Err(PageError::Content(error)));
     }
     let offset = {
-        let mut spool = work.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spool = work.spool();
         let offset = spool.len();
         if offset + text.len() as u64 > work.limits.total_bytes {
             let namespace = work.namespace.clone();
@@ -288,8 +295,8 @@ fn digest(body: &[u8], of: &Resource, work: &Work) -> Result<Result<Listed, Page
 }
 
 /// Appends one cleaned object to the text of its page.
-fn take(object: Value, of: &Resource, work: &Work, text: &mut Vec<u8>, page: &mut Listed, remembered: bool) {
-    let id = Id { group: of.group.clone(), kind: of.kind.clone(), name: marks::name(&object).to_owned() };
+fn take(object: &Value, of: &Resource, work: &Work, text: &mut Vec<u8>, page: &mut Listed, remembered: bool) {
+    let id = Id { group: of.group.clone(), kind: of.kind.clone(), name: object::name(object).to_owned() };
     let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
     if !id.valid() || namespace != Some(&work.namespace) {
         page.failed.push(format!("{} {:?}: not a name in this namespace", of.name(), id.name));
@@ -297,7 +304,7 @@ fn take(object: Value, of: &Resource, work: &Work, text: &mut Vec<u8>, page: &mu
     }
     let start = text.len();
     // `Value` keeps its keys sorted: this is canonical, and the one time that an object is written.
-    if serde_json::to_writer(&mut *text, &object).is_err() {
+    if serde_json::to_writer(&mut *text, object).is_err() {
         text.truncate(start);
         page.failed.push(format!("{} {}: not JSON", of.name(), id.name));
         return;
@@ -317,10 +324,12 @@ fn assemble(
     namespace: Namespace,
     lists: Vec<Listed>,
     failed: Vec<String>,
-    work: Work,
+    work: &Work,
 ) -> Result<Captured, CaptureError> {
     let mut all = Listed { failed, ..Listed::default() };
-    lists.into_iter().for_each(|it| all.add(it));
+    for listed in lists {
+        all.add(listed);
+    }
     all.failed.sort();
     let mut entries = all.entries;
     entries.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
@@ -336,12 +345,14 @@ fn assemble(
     for (Entry { id, .. }, version) in &entries {
         match kinds.last_mut() {
             Some(last) if last.group == id.group && last.kind == id.kind => last.count += 1,
-            Some(_) | None => kinds.push(Count {
-                group: id.group.clone(),
-                kind: id.kind.clone(),
-                version: version.clone(),
-                count: 1,
-            }),
+            Some(_) | None => {
+                kinds.push(Count {
+                    group: id.group.clone(),
+                    kind: id.kind.clone(),
+                    version: version.clone(),
+                    count: 1,
+                });
+            }
         }
     }
     let count = entries.len() as u64;
@@ -354,7 +365,7 @@ fn assemble(
         failed: all.failed.clone(),
         left_out: lasting.map(|(reason, (count, _))| (reason.clone(), *count)).collect(),
     };
-    let spool = work.spool.into_inner().unwrap_or_else(PoisonError::into_inner).freeze();
+    let spool = mem::replace(&mut *work.spool(), Spool::new(0)).freeze();
     let bundle = bundle::write(&index, &spool, entries.into_iter().map(|(it, _)| it).collect())?;
     let left_out = all.left_out.into_iter().map(|(reason, (count, _))| (reason, count)).collect();
     Ok(Captured { bundle, count, left_out, failed: all.failed })
@@ -397,13 +408,14 @@ mod tests {
             })
             .collect();
         let namespace = Namespace { name: "shop".into(), ..Namespace::default() };
-        assemble(namespace, lists, vec![], work).expect("a bundle")
+        assemble(namespace, lists, vec![], &work).expect("a bundle")
     }
 
     #[test]
     fn an_unchanged_namespace_makes_an_identical_bundle() {
         let events = |count: usize| {
-            let pod = json!({"metadata": {"name": "p", "namespace": "shop", "ownerReferences": [{"controller": true}]}});
+            let pod =
+                json!({"metadata": {"name": "p", "namespace": "shop", "ownerReferences": [{"controller": true}]}});
             (Resource::new("", "v1", "Pod", "pods"), Value::from(vec![pod; count]))
         };
         let first = captured(&[(config_maps(), json!([config("a", 1), config("b", 1)])), events(1)]);

@@ -149,12 +149,7 @@ async fn group_by_group(client: &Client) -> Result<Discovered, CallError> {
     Ok(discovered)
 }
 
-fn unaggregated(
-    group: &str,
-    version: &str,
-    list: Result<APIResourceList, CallError>,
-    discovered: &mut Discovered,
-) {
+fn unaggregated(group: &str, version: &str, list: Result<APIResourceList, CallError>, discovered: &mut Discovered) {
     match list {
         Err(error) => discovered.fail(group, version, &error.reason()),
         Ok(list) => discovered.resources.extend(

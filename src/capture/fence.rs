@@ -21,6 +21,7 @@ use super::{
     clean::{self, Move},
     discover::Resource,
     marks::{self, Change, Kind, Workloads},
+    object,
     page::{self, PageError},
 };
 
@@ -115,11 +116,11 @@ pub async fn stop(client: &Client, namespace: &str) -> Result<Stopped, FenceErro
     if let Some(error) = unlisted {
         return Err(error);
     }
-    let pods = all.pods.iter().filter(|it| marks::running(it)).map(|it| format!("Pod {}", marks::name(it)));
+    let pods = all.pods.iter().filter(|it| marks::running(it)).map(|it| format!("Pod {}", object::name(it)));
     let mut left: Vec<_> = pods.collect();
     let pods_left = count(left.len());
     let unsettled = all.workloads.iter().filter(|(kind, it)| marks::unsettled(*kind, it));
-    left.extend(unsettled.map(|(kind, it)| format!("{} {}", kind.kind, marks::name(it))));
+    left.extend(unsettled.map(|(kind, it)| format!("{} {}", kind.kind, object::name(it))));
     let unsettled = count(left.len()) - pods_left;
     left.sort();
     left.truncate(TOLD);
@@ -190,11 +191,12 @@ enum Done {
 impl Hands<'_> {
     /// Carries out all changes; how many were made, and how many have to wait.
     async fn carry_out(&self, changes: Vec<Change>) -> Result<(u32, u32), FenceError> {
-        let (mut changed, mut waiting, mut failed) = (0, 0, Vec::new());
-        let mut results = stream::iter(changes).map(|it| self.carry(it)).buffer_unordered(IN_FLIGHT);
+        let (mut done, mut waiting, mut failed) = (0, 0, Vec::new());
+        let work: Vec<_> = changes.into_iter().map(|it| self.carry(it)).collect();
+        let mut results = stream::iter(work).buffer_unordered(IN_FLIGHT);
         while let Some((what, result)) = results.next().await {
             match result {
-                Ok(Done::Changed) => changed += 1,
+                Ok(Done::Changed) => done += 1,
                 Ok(Done::Waiting) => waiting += 1,
                 Ok(Done::Needless) => {}
                 Err(source) => failed.push((what, source)),
@@ -202,7 +204,7 @@ impl Hands<'_> {
         }
         let others = failed.len().saturating_sub(1);
         match failed.into_iter().next() {
-            None => Ok((changed, waiting)),
+            None => Ok((done, waiting)),
             Some((what, source)) => {
                 Err(FenceError::Change { what, namespace: self.namespace.to_owned(), others, source })
             }
@@ -219,7 +221,7 @@ impl Hands<'_> {
                 (format!("remember and delete Pod {pod}"), result)
             }
             Change::Return { pod, secret } => {
-                (format!("make Pod {} again", marks::name(&pod)), self.bring_back(pod, &secret).await)
+                (format!("make Pod {} again", object::name(&pod)), self.bring_back(pod, &secret).await)
             }
         }
     }
@@ -252,7 +254,7 @@ impl Hands<'_> {
         let force = PatchParams::apply(FIELD_MANAGER).force();
         let apply = Patch::Apply(secret);
         let secrets = self.secrets();
-        call::object(self.client, || secrets.patch(marks::name(secret), &force, &apply).map(call::briefly)).await?;
+        call::object(self.client, || secrets.patch(object::name(secret), &force, &apply).map(call::briefly)).await?;
         let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
         let this_one = DeleteParams { preconditions, ..DeleteParams::default() };
         match call::object(self.client, || self.pods().delete(pod, &this_one)).await {
@@ -271,7 +273,7 @@ impl Hands<'_> {
         match made {
             Ok(_) => {}
             Err(error) if error.code() == Some(409) => {
-                let name = marks::name(&pod);
+                let name = object::name(&pod);
                 let live = call::object(self.client, || self.pods().get(name, &GetParams::default())).await;
                 match live {
                     Ok(body) => {

@@ -7,7 +7,12 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{discover::Resource, rules};
+use super::{
+    bundle::hex,
+    discover::Resource,
+    object::{annotation, deleting, name},
+    rules,
+};
 
 /// Annotation of a workload at zero: how many replicas it had.
 pub const REPLICAS: &str = "reprise.dev/fenced-replicas";
@@ -147,7 +152,8 @@ pub fn stop(kind: Kind, object: &Value) -> Option<Value> {
     match kind.means {
         Means::Replicas => {
             let replicas = replicas(object);
-            let change = json!({"metadata": {"annotations": {REPLICAS: replicas.to_string()}}, "spec": {"replicas": 0}});
+            let change =
+                json!({"metadata": {"annotations": {REPLICAS: replicas.to_string()}}, "spec": {"replicas": 0}});
             (replicas != 0).then(|| decided_on(object, change))
         }
         Means::Nodes => {
@@ -191,7 +197,9 @@ pub fn unmark(kind: Kind, object: &Value) -> Option<Value> {
     let change = match kind.means {
         Means::Replicas => annotation(object, REPLICAS).map(|_| json!({"metadata": {"annotations": {REPLICAS: null}}})),
         Means::Suspend => annotation(object, SUSPEND).map(|_| json!({"metadata": {"annotations": {SUSPEND: null}}})),
-        Means::Nodes => nowhere(object).then(|| json!({"spec": {"template": {"spec": {"nodeSelector": {NODE: null}}}}})),
+        Means::Nodes => {
+            nowhere(object).then(|| json!({"spec": {"template": {"spec": {"nodeSelector": {NODE: null}}}}}))
+        }
     };
     change.map(|it| decided_on(object, it))
 }
@@ -272,7 +280,7 @@ fn remember(pod: &Value) -> Value {
     let mut pod = pod.clone();
     rules::record(&Resource::new("", "v1", "Pod", "pods"), &mut pod);
     let digest = Sha256::digest(name(&pod));
-    let short: String = digest.iter().take(8).map(|it| format!("{it:02x}")).collect();
+    let short = hex(&digest[..8]);
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -318,41 +326,9 @@ fn decided_on(object: &Value, mut change: Value) -> Value {
     change
 }
 
-fn deleting(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null())
-}
-
 fn controlled(object: &Value) -> bool {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     owners.into_iter().flatten().any(|it| it["controller"] == true)
-}
-
-/// The name of an object; empty when it has none.
-#[must_use]
-pub fn name(object: &Value) -> &str {
-    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The value of an annotation.
-#[must_use]
-pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    object.pointer("/metadata/annotations")?.get(key)?.as_str()
-}
-
-/// The value of a label.
-#[must_use]
-pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    object.pointer("/metadata/labels")?.get(key)?.as_str()
-}
-
-/// Whether there is nothing in a list or map.
-#[must_use]
-pub fn empty(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.is_empty(),
-        Value::Object(entries) => entries.is_empty(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
 }
 
 #[cfg(test)]
@@ -431,7 +407,8 @@ mod tests {
     #[test]
     fn a_change_holds_only_for_the_version_it_was_decided_on() {
         let changes = plan_stop(&one("Deployment", workload("Deployment")));
-        let body = json!({"metadata": {"resourceVersion": "7", "annotations": {REPLICAS: "3"}}, "spec": {"replicas": 0}});
+        let body =
+            json!({"metadata": {"resourceVersion": "7", "annotations": {REPLICAS: "3"}}, "spec": {"replicas": 0}});
         assert_eq!(changes, [Change::Patch { kind: kind("Deployment"), name: "it".into(), body }]);
     }
 
@@ -461,10 +438,12 @@ mod tests {
 
     #[test]
     fn the_replica_sets_of_deployments_and_finished_jobs_are_let_be() {
-        let owned = json!({"metadata": {"name": "web-1", "ownerReferences": [{"controller": true}]}, "spec": {"replicas": 3}});
+        let owned =
+            json!({"metadata": {"name": "web-1", "ownerReferences": [{"controller": true}]}, "spec": {"replicas": 3}});
         assert_eq!(plan_stop(&one("ReplicaSet", owned.clone())), []);
         assert_eq!(plan_stop(&one("Job", owned)).len(), 1, "a Job that a CronJob started runs, and is suspended");
-        let done = json!({"metadata": {"name": "once"}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}});
+        let done =
+            json!({"metadata": {"name": "once"}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}});
         assert_eq!(plan_stop(&one("Job", done)), []);
     }
 

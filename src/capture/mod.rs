@@ -16,10 +16,36 @@ pub mod collect;
 pub mod discover;
 pub mod fence;
 pub mod marks;
+pub mod object;
 pub mod order;
 pub mod page;
+pub mod read;
 pub mod rules;
 pub mod spool;
 
 /// The field manager of everything written here.
 pub const FIELD_MANAGER: &str = "reprise";
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        apply::{Phase, restore},
+        bundle::Bundle,
+        collect::{Limits, capture},
+        fence::{start, stop},
+    };
+    use kube::Client;
+
+    fn task(_: impl Future + Send) {}
+
+    #[test]
+    fn all_of_it_can_run_in_a_task_of_its_own() {
+        // For the compiler: nothing is run.
+        let _ = |client: &Client, bundle: &Bundle| {
+            task(capture(client, "shop", Limits::default()));
+            task(restore(client, "shop", bundle, Phase::Everything));
+            task(stop(client, "shop"));
+            task(start(client, "shop"));
+        };
+    }
+}

@@ -150,7 +150,9 @@ mod tests {
     #[test]
     fn nothing_that_may_start_a_pod_goes_back_before_the_data() {
         let kinds = marks::KINDS.iter().map(|it| (it.group, it.kind));
-        for (group, kind) in kinds.chain([("", "Pod"), ("postgresql.cnpg.io", "Cluster"), ("gateway.networking.k8s.io", "Gateway")]) {
+        for (group, kind) in
+            kinds.chain([("", "Pod"), ("postgresql.cnpg.io", "Cluster"), ("gateway.networking.k8s.io", "Gateway")])
+        {
             assert!(matches!(way(group, kind), Way::Make(rank) if rank.needs_data()), "{kind}");
         }
         assert!(matches!(way("", "ConfigMap"), Way::Make(rank) if !rank.needs_data()));

@@ -93,11 +93,7 @@ pub async fn fetch(
     }
 }
 
-fn request(
-    path: &str,
-    filter: Option<&str>,
-    at: &Place,
-) -> Result<Request<Vec<u8>>, kube::core::request::Error> {
+fn request(path: &str, filter: Option<&str>, at: &Place) -> Result<Request<Vec<u8>>, kube::core::request::Error> {
     let mut list = ListParams::default().limit(at.limit);
     list.continue_token.clone_from(&at.token);
     list.field_selector = filter.map(str::to_owned);

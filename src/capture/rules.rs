@@ -9,7 +9,8 @@ use serde_json::Value;
 use self::Kinds::{Any, AnyBut, Only};
 use super::{
     discover::Resource,
-    marks::{self, annotation, label},
+    marks,
+    object::{annotation, deleting, drop_annotations, empty, label, maps, name, retain},
 };
 use crate::api;
 
@@ -74,7 +75,12 @@ const OBJECTS: [Row; 12] = [
         lasting: true,
     },
     Row { of: Only("", "Endpoints"), when: computed_endpoints, why: "computed from pods", lasting: false },
-    Row { of: Only("discovery.k8s.io", "EndpointSlice"), when: computed_slice, why: "computed from pods", lasting: false },
+    Row {
+        of: Only("discovery.k8s.io", "EndpointSlice"),
+        when: computed_slice,
+        why: "computed from pods",
+        lasting: false,
+    },
     Row { of: Any, when: leader_lock, why: "a lock: who leads here says nothing elsewhere", lasting: true },
     // What an owner generated may be what nobody can generate again: the password that the data was made with.
     Row {
@@ -142,8 +148,7 @@ pub fn group_left_out(group: &str) -> Option<&'static str> {
 /// Why a kind is left out whole.
 #[must_use]
 pub fn kind_left_out(group: &str, kind: &str) -> Option<&'static str> {
-    group_left_out(group)
-        .or_else(|| KINDS.iter().find(|row| (row.0, row.1) == (group, kind)).map(|(_, _, why)| *why))
+    group_left_out(group).or_else(|| KINDS.iter().find(|row| (row.0, row.1) == (group, kind)).map(|(_, _, why)| *why))
 }
 
 /// Why an object is left out.
@@ -169,8 +174,10 @@ pub fn left_out(of: &Resource, object: &Value) -> Option<LeftOut> {
 /// was stopped. What it says is otherwise untouched; references to owners lose their identity in this cluster.
 pub fn record(of: &Resource, object: &mut Value) {
     marks::unfence(&of.group, &of.kind, object);
-    if (of.group.as_str(), of.kind.as_str()) == ("", "Secret") {
-        blank_token(object);
+    match (of.group.as_str(), of.kind.as_str()) {
+        ("", "Secret") => blank_token(object),
+        ("", "Pod") => pod(object),
+        _ => {}
     }
     let Some(map) = object.as_object_mut() else { return };
     map.remove("status");
@@ -187,14 +194,31 @@ pub fn record(of: &Resource, object: &mut Value) {
         owners.iter_mut().filter_map(Value::as_object_mut).for_each(|it| drop(it.remove("uid")));
     }
     for field in ["annotations", "labels", "ownerReferences", "finalizers"] {
-        if metadata.get(field).is_some_and(|it| marks::empty(it) || it.is_null()) {
+        if metadata.get(field).is_some_and(|it| empty(it) || it.is_null()) {
             metadata.remove(field);
         }
     }
 }
 
-fn deleting(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null())
+/// Takes out of a pod what its cluster put in: its place on a node, its network's notes, its account's token. All of
+/// it is put in anew, and differently, whenever the pod is made.
+fn pod(object: &mut Value) {
+    drop_annotations(object, &["cni.projectcalico.org/", "k8s.v1.cni.cncf.io/network-status", "k8s.ovn.org/"]);
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for field in ["nodeName", "priority", "preemptionPolicy", "ephemeralContainers"] {
+        spec.remove(field);
+    }
+    if spec.contains_key("runtimeClassName") {
+        spec.remove("overhead");
+    }
+    // The account's token, as admission mounts it into every pod: it does so again.
+    let injected = |name: &Value| name.as_str().is_some_and(|it| it.starts_with("kube-api-access-"));
+    retain(spec, "volumes", |it| !injected(&it["name"]));
+    for containers in ["containers", "initContainers"] {
+        for container in maps(spec.get_mut(containers)) {
+            retain(container, "volumeMounts", |it| !injected(&it["name"]));
+        }
+    }
 }
 
 fn excluded(object: &Value) -> bool {
@@ -206,13 +230,13 @@ fn mirrored(pod: &Value) -> bool {
 }
 
 fn cluster_certificate(map: &Value) -> bool {
-    matches!(marks::name(map), "kube-root-ca.crt" | "openshift-service-ca.crt" | "istio-ca-root-cert")
+    matches!(name(map), "kube-root-ca.crt" | "openshift-service-ca.crt" | "istio-ca-root-cert")
 }
 
 /// The account that every namespace gets, as it was made. References to its own tokens do not count.
 fn plain_default(account: &Value) -> bool {
-    let bare = |field: &str| account.pointer(field).is_none_or(|it| it.is_null() || marks::empty(it));
-    marks::name(account) == "default"
+    let bare = |field: &str| account.pointer(field).is_none_or(|it| it.is_null() || empty(it));
+    name(account) == "default"
         && bare("/metadata/labels")
         && bare("/metadata/annotations")
         && bare("/imagePullSecrets")
@@ -225,7 +249,7 @@ const TOKEN: &str = "kubernetes.io/service-account-token";
 /// that does not expire, are kept, and filled anew where they are restored.
 fn automatic_token(secret: &Value) -> bool {
     let account = annotation(secret, "kubernetes.io/service-account.name").unwrap_or_default();
-    let suffix = marks::name(secret).strip_prefix(account).and_then(|it| it.strip_prefix("-token-"));
+    let suffix = name(secret).strip_prefix(account).and_then(|it| it.strip_prefix("-token-"));
     secret["type"] == TOKEN && suffix.is_some_and(|it| it.len() == 5)
 }
 
@@ -247,7 +271,7 @@ fn computed_endpoints(endpoints: &Value) -> bool {
     label(endpoints, "endpoints.kubernetes.io/managed-by").is_some()
         || label(endpoints, "service.kubernetes.io/headless").is_some()
         || annotation(endpoints, "endpoints.kubernetes.io/last-change-trigger-time").is_some()
-        || endpoints.get("subsets").is_none_or(|it| it.is_null() || marks::empty(it))
+        || endpoints.get("subsets").is_none_or(|it| it.is_null() || empty(it))
 }
 
 fn computed_slice(slice: &Value) -> bool {
@@ -388,6 +412,16 @@ mod tests {
                     "ownerReferences": [{"kind": "App", "name": "shop"}]},
                 "spec": {"replicas": 2}})
         );
+    }
+
+    #[test]
+    fn where_a_pod_ran_and_the_token_it_was_given_are_not_recorded() {
+        let mut pod = json!({"metadata": {"annotations": {"cni.projectcalico.org/podIP": "10.1.1.1", "team": "shop"}},
+            "spec": {"nodeName": "n1", "priority": 0, "volumes": [{"name": "kube-api-access-x7k2p"}, {"name": "data"}],
+            "containers": [{"name": "c", "volumeMounts": [{"name": "kube-api-access-x7k2p"}]}]}});
+        record(&resource("", "Pod"), &mut pod);
+        assert_eq!(pod["spec"], json!({"volumes": [{"name": "data"}], "containers": [{"name": "c"}]}));
+        assert_eq!(pod["metadata"]["annotations"], json!({"team": "shop"}));
     }
 
     #[test]

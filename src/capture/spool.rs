@@ -127,7 +127,8 @@ impl Read for Reader {
         let into = &mut into[..most];
         let read = match &self.from {
             Frozen::Memory(bytes) => {
-                let start = usize::try_from(self.offset).map_err(io::Error::other)?;
+                // A part may begin after the end: there is nothing of it to read.
+                let start = usize::try_from(self.offset).map_err(io::Error::other)?.min(bytes.len());
                 into.copy_from_slice(&bytes[start..start + into.len()]);
                 into.len()
             }

@@ -1,0 +1,60 @@
+//! Objects as plain JSON: what is asked of all of them, and how parts are taken out.
+
+use serde_json::{Map, Value};
+
+/// Whether it is being deleted.
+#[must_use]
+pub fn deleting(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some_and(|it| !it.is_null())
+}
+
+/// The name of an object; empty when it has none.
+#[must_use]
+pub fn name(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The value of an annotation.
+#[must_use]
+pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.pointer("/metadata/annotations")?.get(key)?.as_str()
+}
+
+/// The value of a label.
+#[must_use]
+pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.pointer("/metadata/labels")?.get(key)?.as_str()
+}
+
+/// Whether there is nothing in a list or map.
+#[must_use]
+pub fn empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// Drops annotations by their name, or by the prefix of it that ends in a slash.
+pub fn drop_annotations(object: &mut Value, names: &[&str]) {
+    if let Some(Value::Object(annotations)) = object.pointer_mut("/metadata/annotations") {
+        annotations
+            .retain(|key, _| !names.iter().any(|it| if it.ends_with('/') { key.starts_with(it) } else { key == it }));
+    }
+}
+
+/// The maps of a list.
+pub fn maps(list: Option<&mut Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
+    list.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
+/// Keeps some items of a list, and drops the list when none is left.
+pub fn retain(of: &mut Map<String, Value>, list: &str, keep: impl FnMut(&Value) -> bool) {
+    if let Some(Value::Array(items)) = of.get_mut(list) {
+        items.retain(keep);
+        if items.is_empty() {
+            of.remove(list);
+        }
+    }
+}
