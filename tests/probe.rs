@@ -1,5 +1,7 @@
 //! A probe is good when the application answers as it shall, and says why in the same words each time when it is not.
 
+#![allow(clippy::unwrap_used, reason = "a test ends by it")]
+
 use std::{
     net::SocketAddr,
     process::{Command, Stdio},
@@ -77,7 +79,7 @@ async fn server() -> SocketAddr {
     let app = Router::new()
         .route("/ok", get(|| async { "all is well" }))
         .route("/bad", get(|| async { StatusCode::SERVICE_UNAVAILABLE }))
-        .route("/late", get(|| async { tokio::time::sleep(Duration::from_secs(60)).await }))
+        .route("/late", get(|| async { tokio::time::sleep(Duration::from_mins(1)).await }))
         .route("/long", get(|| async { long }))
         .route("/split", get(|| async { split }))
         .route("/here", get(|| async { Redirect::temporary("/ok") }))
@@ -212,7 +214,14 @@ async fn a_certificate_that_nobody_vouches_for_is_told() {
     let files = ["key.pem", "cert.pem"].map(|it| directory.path().join(it));
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=shop.example.com", "-addext", "subjectAltName=DNS:shop.example.com"])
+        .args([
+            "-subj",
+            "/CN=shop.example.com",
+            "-addext",
+            "subjectAltName=DNS:shop.example.com",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ])
         .arg("-keyout")
         .arg(&files[0])
         .arg("-out")

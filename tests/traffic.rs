@@ -1,5 +1,7 @@
 //! A public name leads where its owner says, and only the owner with the highest epoch can say so: against real BIND 9.
 
+#![allow(clippy::unwrap_used, reason = "a test ends by it")]
+
 mod bind;
 
 use std::{

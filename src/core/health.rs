@@ -42,18 +42,17 @@ impl Window {
             self.answers.pop_front();
         }
         self.answers.push_back(Answered { at, bad: bad.map(str::to_owned) });
-        let mut failed = self.answers.iter().filter_map(|it| it.bad.as_ref().map(|reason| (it.at, reason)));
-        if failed.clone().count() < self.failures {
+        let failed: Vec<_> = self.answers.iter().filter_map(|it| Some((it.at, it.bad.as_ref()?))).collect();
+        let Some((first_at, first_reason)) = failed.first().filter(|_| failed.len() >= self.failures).copied() else {
             self.failing_since = None;
             return;
-        }
-        let (first_at, first_reason) = failed.next().expect("failures is at least 1");
+        };
         // A reason that changes with every answer would change the status with every answer: a new one is taken
         // when it stands in every bad answer that is looked at.
         if self.failing_since.is_none() {
             bad.unwrap_or(first_reason).clone_into(&mut self.reason);
-        } else if failed.all(|(_, it)| it == first_reason) && self.reason != *first_reason {
-            self.reason = first_reason.clone();
+        } else if failed.iter().all(|(_, it)| *it == first_reason) {
+            self.reason.clone_from(first_reason);
         }
         // The disruption began with the first of the bad answers that made it fail, not when they were enough.
         self.failing_since.get_or_insert(first_at);
@@ -77,8 +76,8 @@ impl Window {
         self.failing_since
     }
 
-    fn last_at(&self) -> Option<Timestamp> {
-        self.answers.back().map(|it| it.at)
+    fn was_good_until(&self, oldest: Timestamp) -> bool {
+        self.answers.back().is_some_and(|it| it.at < oldest && it.bad.is_none())
     }
 
     fn clear(&mut self) {
@@ -140,11 +139,11 @@ impl Monitor {
         self.judge(at)
     }
 
-    /// Forgets the answers of a probe whose last one is from before `oldest`: an answer that no longer comes is not
-    /// a good one.
+    /// Forgets the answers of a probe whose last one was good and is from before `oldest`: an answer that no longer
+    /// comes is not a good one. Bad ones are kept: when everything fails at once, answers are late.
     pub fn expire(&mut self, probe: &str, oldest: Timestamp, now: Timestamp) -> bool {
         match self.probes.get_mut(probe) {
-            Some(window) if window.last_at().is_some_and(|at| at < oldest) => window.clear(),
+            Some(window) if window.was_good_until(oldest) => window.clear(),
             Some(_) | None => return false,
         }
         self.judge(now)
@@ -383,6 +382,10 @@ mod tests {
         assert!(!it.expire("web", at(30), at(60)));
         assert!(it.expire("web", at(31), at(60)));
         assert_eq!(it.health().verdict, Verdict::Unknown);
+        let mut late = fed(3, 3, ".xx");
+        assert!(!late.expire("web", at(1_000), at(1_000)));
+        assert!(late.record("web", at(1_000), Some("x")));
+        assert_eq!(late.health().verdict, Verdict::Unhealthy, "late answers count");
     }
 
     fn seen(verdict: Verdict) -> Health {
@@ -455,7 +458,7 @@ mod tests {
                 for holder in [None, Some(HolderView { healthy: false, fresh: true })] {
                     for vantages in [0, 1, 2] {
                         let own = seen(verdict);
-                        let it = Evidence { holder_silent, holder, vantages, ..evidence(&own) };
+                        let it = Evidence { holder, holder_silent, vantages, ..evidence(&own) };
                         assert!(!matches!(suspicion(&it), Suspicion::Suspected { .. }), "{it:?}");
                     }
                 }

@@ -3,7 +3,10 @@
 //! Minutes are counted in UTC from the epoch, so that no daylight saving and no restart shifts them. A minute that
 //! nobody judged is unknown: it neither burns budget nor counts as available. Nothing here is measured or stored.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 /// The longest window, in minutes: 90 days.
 pub const LONGEST_WINDOW: u32 = 90 * 24 * 60;
@@ -211,7 +214,10 @@ fn length(minutes: i64) -> u32 {
 /// `1:<first minute>/<count>:<packed>`, four minutes to the character. The window is not in it. At most 33 kB for 90 days.
 impl fmt::Display for Minutes {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let runs: String = self.runs.iter().map(|(kind, count)| format!("{}{count}", letter(*kind))).collect();
+        let mut runs = String::new();
+        for (kind, count) in &self.runs {
+            write!(runs, "{}{count}", letter(*kind))?;
+        }
         let count = self.end() - self.start;
         if i64::try_from(runs.len()).is_ok_and(|it| it > count / 4 + 8) {
             write!(out, "1:{}/{count}:{}", self.start, self.packed())

@@ -120,8 +120,10 @@ impl Drop for Owned {
 }
 
 impl Watch {
-    /// Watches nothing yet, and never asks more than `concurrent` questions at once. That many have room to fail: of
-    /// probes every 10 s that all end at a timeout of 3 s, 256 are enough for 850. To be called within the runtime.
+    /// Watches nothing yet, and never asks more than `concurrent` questions at once. To be called within the runtime.
+    ///
+    /// Give it room for the day on which everything fails at once: probes * timeout / interval, so 3 000 for 10 000
+    /// probes of 3 s every 10 s. With less, they are believed to fail late: with 256, after five minutes.
     #[must_use]
     pub fn new(vantage: Vantage, clock: Clock, concurrent: usize) -> Self {
         let minute = minute_of(clock());
@@ -141,7 +143,7 @@ impl Watch {
 
     /// Watches an application with these probes, and counts its minutes when there is an objective. A probe that stays
     /// as it was goes on undisturbed, with the answers it has. Of probes with one name, the last one counts. Without an
-    /// objective, the minutes are forgotten.
+    /// objective, the minutes are forgotten. A change of health by this is not told: who sets, asks for it next.
     pub fn set(&self, app: &AppKey, probes: Vec<Probe>, objective: Option<Objective>) {
         let shared = &self.0.shared;
         let now = (shared.clock)();
@@ -150,25 +152,21 @@ impl Watch {
         let entry = state.apps.entry(app.clone()).or_insert_with(|| App::new(now));
         let probes: BTreeMap<_, _> = probes.into_iter().map(|it| (it.name.clone(), it)).collect();
         let gone: Vec<_> = entry.probes.keys().filter(|it| !probes.contains_key(*it)).cloned().collect();
-        let mut changed = false;
         for name in gone {
             entry.probes.remove(&name);
-            changed |= entry.monitor.remove(&name, now);
+            entry.monitor.remove(&name, now);
         }
         for (name, probe) in probes {
             if entry.probes.get(&name).is_some_and(|it| it.probe == probe) {
                 continue;
             }
-            changed |= entry.monitor.add(&name, Window::new(probe.failures, probe.of), now);
+            entry.monitor.add(&name, Window::new(probe.failures, probe.of), now);
             let generation = shared.generations.fetch_add(1, Ordering::Relaxed);
             let task = tokio::spawn(keep_asking(shared.clone(), app.clone(), probe.clone(), generation)).abort_handle();
             entry.probes.insert(name, Running { probe, generation, task });
         }
         entry.set_objective(objective, restored.as_deref(), app);
         entry.settle(now);
-        if changed {
-            shared.tell(&mut state, app);
-        }
     }
 
     /// Watches an application no more, and forgets its minutes.
@@ -230,12 +228,16 @@ impl Watch {
         for (app, text) in told.chain(restored) {
             let key = format!("{}.{}", app.namespace, app.name);
             let size = key.len() + text.len();
-            if size > room {
-                maps.push(BTreeMap::new());
-                room = MAP_BYTES;
+            match maps.last_mut() {
+                Some(last) if size <= room => {
+                    room -= size;
+                    last.insert(key, text);
+                }
+                Some(_) | None => {
+                    room = MAP_BYTES.saturating_sub(size);
+                    maps.push(BTreeMap::from([(key, text)]));
+                }
             }
-            room = room.saturating_sub(size);
-            maps.last_mut().expect("one was just made").insert(key, text);
         }
         maps
     }
@@ -361,10 +363,15 @@ impl App {
         service.minutes.mark(minute_of(since), minute_of(now) - 1, Minute::Bad)
     }
 
-    /// Forgets answers that are too old to tell anything: the probe has not been asked for long.
+    /// Forgets good answers that are too old to tell anything, and all of a probe that is asked no more: its task ended
+    /// by a defect, since nothing else ends it.
     fn expire(&mut self, now: Timestamp) -> bool {
         let mut changed = false;
-        for (name, Running { probe, .. }) in &self.probes {
+        for (name, Running { probe, task, .. }) in &self.probes {
+            if task.is_finished() {
+                changed |= self.monitor.add(name, Window::new(probe.failures, probe.of), now);
+                continue;
+            }
             let lifetime = probe.interval * 3 + probe.timeout;
             changed |= now.checked_sub(lifetime).is_ok_and(|oldest| self.monitor.expire(name, oldest, now));
         }
@@ -484,15 +491,15 @@ mod tests {
         Probe {
             name: name.into(),
             interval: Duration::from_millis(interval_ms),
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             failures: 2,
             of: 2,
             question: Question::Workload(workload),
         }
     }
 
-    fn objective() -> Option<Objective> {
-        Some(Objective { target: "99%".parse().unwrap(), window: 1440 })
+    fn objective() -> Objective {
+        Objective { target: "99%".parse().unwrap(), window: 1440 }
     }
 
     async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -545,7 +552,7 @@ mod tests {
         told(&watch).await;
         let asked = world.asked();
         for _ in 0..50 {
-            watch.set(&key(0), vec![probe("web", 200)], objective());
+            watch.set(&key(0), vec![probe("web", 200)], Some(objective()));
             assert_eq!(watch.health(&key(0)).unwrap().verdict, Verdict::Healthy);
             sleep(Duration::from_millis(10)).await;
         }
@@ -596,7 +603,7 @@ mod tests {
     async fn what_is_no_longer_watched_is_no_longer_asked() {
         let world = World::default();
         let watch = world.watch(8);
-        watch.set(&key(0), vec![probe("web", 10)], objective());
+        watch.set(&key(0), vec![probe("web", 10)], Some(objective()));
         until_verdict(&watch, Verdict::Healthy).await;
         watch.remove(&key(0));
         assert_eq!((watch.health(&key(0)), watch.service_level(&key(0))), (None, None));
@@ -619,16 +626,16 @@ mod tests {
         let watch = world.watch(8);
         let level = || watch.service_level(&key(0)).unwrap();
         world.slow_ms.store(1_000_000, Ordering::SeqCst);
-        watch.set(&key(0), vec![probe("web", 10)], objective());
+        watch.set(&key(0), vec![probe("web", 10)], Some(objective()));
         world.go_to(&watch, 60);
         assert_eq!((level().good, level().bad, level().unknown), (0, 0, 1), "not answered yet");
         world.slow_ms.store(0, Ordering::SeqCst);
-        watch.set(&key(0), vec![], objective());
-        watch.set(&key(0), vec![probe("web", 10)], objective());
+        watch.set(&key(0), vec![], Some(objective()));
+        watch.set(&key(0), vec![probe("web", 10)], Some(objective()));
         until_verdict(&watch, Verdict::Healthy).await;
         world.go_to(&watch, 61);
         // From here it is asked by hand, so that answers have the times that they shall have.
-        watch.set(&key(0), vec![Probe { interval: Duration::from_secs(50), ..probe("web", 0) }], objective());
+        watch.set(&key(0), vec![Probe { interval: Duration::from_secs(50), ..probe("web", 0) }], Some(objective()));
         let generation = watch.0.shared.lock().apps[&key(0)].probes["web"].generation;
         let answer = |second, bad| {
             world.go_to(&watch, second);
@@ -656,7 +663,7 @@ mod tests {
     async fn minutes_outlive_a_restart_and_the_gap_is_unknown() {
         let world = World::default();
         let watch = world.watch(8);
-        watch.set(&key(0), vec![probe("web", 10)], objective());
+        watch.set(&key(0), vec![probe("web", 10)], Some(objective()));
         until_verdict(&watch, Verdict::Healthy).await;
         for second in [60, 120, 180] {
             sleep(Duration::from_millis(50)).await;
@@ -673,7 +680,7 @@ mod tests {
         kept[0].insert("nodot".into(), "1:28333333:G3".into());
         assert_eq!(watch.restore(kept.clone()), ["nodot", "shop.old", "shop.torn"]);
         assert_eq!(watch.minutes()[0].keys().collect::<Vec<_>>(), ["shop.web-0"], "kept also before it is set");
-        watch.set(&key(0), vec![probe("web", 10)], objective());
+        watch.set(&key(0), vec![probe("web", 10)], Some(objective()));
         until_verdict(&watch, Verdict::Healthy).await;
         world.go_to(&watch, 540);
         let level = watch.service_level(&key(0)).unwrap();
@@ -694,7 +701,7 @@ mod tests {
         };
         world.go_to(&watch, 600);
         assert!(!is_due().await, "there are none");
-        watch.set(&key(0), vec![probe("web", 5)], objective());
+        watch.set(&key(0), vec![probe("web", 5)], Some(objective()));
         until_verdict(&watch, Verdict::Healthy).await;
         let mut seen = Vec::new();
         for minute in 11..22 {

@@ -138,14 +138,14 @@ fn explained(error: &reqwest::Error, host: &str) -> String {
         if let Some(it) = it.downcast_ref::<rustls::Error>() {
             return untrusted(it, host);
         }
+        cause = it.source();
         if let Some(it) = it.downcast_ref::<io::Error>() {
-            // A failure of TLS comes wrapped in one of these.
-            match it.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(inner) => return untrusted(inner, host),
+            // One of these may hold another one, or what TLS says; its own `source` would pass over that.
+            match it.get_ref() {
+                Some(inner) => cause = Some(inner),
                 None => last = it.kind().to_string(),
             }
         }
-        cause = it.source();
     }
     match last {
         last if !last.is_empty() => last,

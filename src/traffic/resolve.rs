@@ -80,8 +80,9 @@ impl Resolve {
     fn build(mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, ResolveError> {
         let options = builder.options_mut();
         options.cache_size = 0;
-        options.timeout = Duration::from_secs(2);
-        options.attempts = 2;
+        // Less than the timeout of a probe by default: silent name servers shall be told as such.
+        options.timeout = Duration::from_secs(1);
+        options.attempts = 1;
         // Kubernetes says 5, so that a public name is first asked for below every search domain: four times the
         // questions, for each probe. A name with a dot is asked for as it is first.
         options.ndots = 1;

@@ -86,6 +86,7 @@ impl Rfc2136 {
     ///
     /// # Errors
     /// When a setting cannot be understood.
+    #[expect(clippy::missing_panics_doc, reason = "the algorithms of the API are all supported")]
     pub fn new(settings: &Settings, resolve: Resolve, clock: Clock) -> Result<Self, TrafficError> {
         let zone = domain(&settings.zone).ok_or_else(|| TrafficError::Zone(settings.zone.clone()))?;
         let server = settings.server.clone();

@@ -98,8 +98,8 @@ impl<'a> Session<'a> {
         if let Some(error) = answer.signature().and_then(|it| it.data.error) {
             return Err(refused(error, &answer, (self.clock)()));
         }
-        let verified = verifier.as_mut().is_some_and(|it| it.verify(&bytes).is_ok());
-        if verified { Ok(answer) } else { Err(WireError::Unsigned) }
+        let signed = verifier.as_mut().is_some_and(|it| it.verify(&bytes).is_ok());
+        if signed { Ok(answer) } else { Err(WireError::Unsigned) }
     }
 
     /// Each message is preceded by its length in two bytes.
