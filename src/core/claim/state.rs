@@ -120,6 +120,8 @@ pub struct Own {
     pub deadlines: Deadlines,
     /// Whether this instance itself had a renewal of it confirmed.
     pub confirmed_here: bool,
+    /// An earlier process asked for this epoch, and may have got it and served: it says when to fence, no more.
+    pub supposed: bool,
 }
 
 /// A version that was sent, or was about to be, and whose outcome is not known.
@@ -233,13 +235,15 @@ impl State {
         // The version before it did exist, or it would not have been sent.
         let before = if purpose == Purpose::Seize { epoch.saturating_sub(1) } else { epoch };
         self.known = Known { epoch: before, seq: seq.saturating_sub(1), nonce: None };
-        self.own = match purpose {
+        let proven = match purpose {
             Purpose::Renew => Some(confirmed.map_or(Since::Unknown, since)),
+            Purpose::Seize => Some(since(confirmed.unwrap_or(sent))),
             // It may have landed at any time since: nothing is valid until a renewal has come after it.
             Purpose::Release => Some(Since::Unknown),
-            Purpose::Seize | Purpose::Request => None,
-        }
-        .map(|since| Own { epoch, since, deadlines, confirmed_here: false });
+            Purpose::Request => None,
+        };
+        let supposed = purpose == Purpose::Seize;
+        self.own = proven.map(|since| Own { epoch, since, deadlines, confirmed_here: false, supposed });
         self.outstanding.push(Sent { nonce, epoch, purpose, since: since(sent), deadlines });
     }
 
@@ -318,7 +322,7 @@ impl State {
             Since::Proven(sent) => elapsed_for_holder(sent, now) < self.hold(own),
             Since::Wall(_) | Since::Unknown => false,
         };
-        stands && self.conflict.is_none() && !self.is_fenced(settings)
+        stands && !own.supposed && self.conflict.is_none() && !self.is_fenced(settings)
     }
 
     /// How long the vault may be silent before it counts as away: one read may fail.

@@ -262,14 +262,18 @@ impl State {
             Some(Sent { purpose: Purpose::Renew | Purpose::Seize, since, deadlines, epoch, nonce }) => {
                 let here = nonce.contains(&format!(".{}.", self.instance));
                 let confirmed_here = here || before.is_some_and(|own| own.confirmed_here);
-                Own { epoch, since, deadlines, confirmed_here }
+                Own { epoch, since, deadlines, confirmed_here, supposed: false }
             }
             // Another version than the newest one sent from here: it proves that the claim is mine, not since when.
             Some(Sent { purpose: Purpose::Release | Purpose::Request, .. }) | None => match before {
-                Some(own) => own.clone(),
-                None => {
-                    Own { epoch: claim.epoch, since: Since::Unknown, deadlines: claim.deadlines, confirmed_here: false }
-                }
+                Some(own) => Own { supposed: false, ..own.clone() },
+                None => Own {
+                    epoch: claim.epoch,
+                    since: Since::Unknown,
+                    deadlines: claim.deadlines,
+                    confirmed_here: false,
+                    supposed: false,
+                },
             },
         }
     }
