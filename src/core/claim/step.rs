@@ -283,12 +283,16 @@ impl State {
         if self.flight != Flight::Idle {
             return None;
         }
+        let read_due = now.boot >= self.read_due(settings);
+        // After a failure a look comes first: a holder whose writes all fail before they reach the vault must still
+        // see that the claim went elsewhere.
         if let Some(purpose) = self.wanted(settings, now)
             && now.boot >= self.write_due(settings, purpose)
+            && !(read_due && self.last_error.is_some())
         {
             return Some(self.write(settings, purpose, now));
         }
-        if now.boot < self.read_due(settings) {
+        if !read_due {
             return None;
         }
         let (floor, source) = self.floor(settings);

@@ -246,6 +246,16 @@ fn what_the_journal_refused_was_never_sent() {
 }
 
 #[test]
+fn a_holder_that_cannot_write_still_sees_that_the_claim_went_elsewhere() {
+    let (mut east, _) = holder(settings("east"));
+    let (renewal, ..) = written(&east.tick(at(10)));
+    let unsent = Observation::WriteUnsent { nonce: renewal.nonce, why: "no API server".to_owned() };
+    assert_eq!(east.observe(unsent, at(15)), [Act::Read], "although a write is due, too");
+    east.answer(Some(claim("west", 2, 2)), at(15));
+    assert!(!east.view(at(15)).mine);
+}
+
+#[test]
 fn open_outcomes_are_bounded() {
     let (mut east, first) = holder(settings("east"));
     for round in 0..40 {
