@@ -6,8 +6,12 @@
 //!
 //! It does not search exhaustively, and what it calls an application only knows whether it may be running.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "claim_model/lead.rs"]
 mod lead;
+#[path = "claim_model/plan.rs"]
+mod plan;
 #[path = "claim_model/promises.rs"]
 mod promises;
 #[path = "claim_model/world.rs"]
@@ -18,8 +22,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use plan::{Faults, Plan, Summary};
 use reprise::{api::application::Fencing, core::claim::record::Deadlines};
-use world::{Faults, Plan, Summary, World};
+use world::World;
 
 const DEFAULTS: Deadlines = Deadlines { renew: 10, hold: 30, fence: 30, wait: 75 };
 /// Not a second longer than the law asks for.

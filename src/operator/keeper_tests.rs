@@ -1,5 +1,7 @@
 //! Keepers of two regions with real clocks, a journal on a loopback address, and a vault in memory.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -97,9 +99,8 @@ impl Operator {
                 self.wakes.recv().await.unwrap();
             }
         };
-        if timeout(Duration::from_secs(20), waiting).await.is_err() {
-            panic!("waited for: {what}; {:?}", self.view());
-        }
+        let waited = timeout(Duration::from_secs(20), waiting).await;
+        assert!(waited.is_ok(), "waited for: {what}; {:?}", self.view());
         self.view()
     }
 }

@@ -53,7 +53,7 @@ fn off(world: &mut World, at: usize, view: &View) {
         world.say(|| format!("{at} serves with epoch {}", view.epoch));
         return want(world, at, Wish::Hold);
     }
-    if view.seizable && view.epoch + 1 > 1 || (view.seizable && at == 0) {
+    if view.seizable && (view.epoch > 0 || at == 0) {
         return want(world, at, Wish::Seize { epoch: view.epoch + 1, reason: "silence".to_owned() });
     }
     if view.mine && !view.fenced {

@@ -1,12 +1,14 @@
 //! What must hold, judged by what really happened and when, which no region knows.
 
-use reprise::core::claim::{
-    record::{Claim, Entry, Intent, Purpose},
-    view::View,
+use reprise::{
+    api::application::Fencing,
+    core::claim::{
+        record::{Claim, Entry, Intent, Purpose},
+        view::View,
+    },
 };
 
 use crate::world::{App, World};
-use reprise::api::application::Fencing;
 
 fn broke(world: &mut World, what: String) {
     world.say(|| what.clone());

@@ -19,7 +19,7 @@ impl State {
             Wish::Watch => None,
             Wish::Hold => self.renewable(settings).or_else(|| {
                 let absent = matches!(self.seen, Some(Seen::Absent));
-                (absent && self.first(settings) && self.seizable(settings, now)).then_some(Purpose::Seize)
+                (absent && settings.first() && self.seizable(settings, now)).then_some(Purpose::Seize)
             }),
             Wish::Seize { epoch, .. } if self.own.as_ref().is_some_and(|own| own.epoch == *epoch) => {
                 self.renewable(settings)

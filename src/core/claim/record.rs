@@ -224,6 +224,9 @@ impl Claim {
     }
 
     /// The claim as it is put into a vault.
+    ///
+    /// # Panics
+    /// Never: all of it has a form in JSON.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a claim has string keys and no failing serializer")

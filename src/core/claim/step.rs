@@ -10,6 +10,7 @@ use super::{
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, moved once")]
 pub enum Observation {
     /// Time passed.
     Tick,
@@ -61,6 +62,7 @@ pub struct Stored {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, moved once")]
 pub enum Act {
     /// Read the claim; answer with `ReadDone` or `ReadFailed`.
     Read,
@@ -162,14 +164,9 @@ impl State {
     }
 
     fn read_done(&mut self, settings: &Settings, stored: Option<Stored>, now: Now) {
-        let (floor, source) = match std::mem::replace(&mut self.flight, Flight::Idle) {
-            Flight::Reading { floor, source } => (floor, source),
-            other => {
-                // The answer to a read that was given up. What it says may be old.
-                self.flight = other;
-                return;
-            }
-        };
+        // The answer to a read that was given up may be old.
+        let Flight::Reading { floor, source } = self.flight.clone() else { return };
+        self.flight = Flight::Idle;
         self.contact = Some(now);
         self.last_error = None;
         self.conflict = self.contradiction(settings, stored.as_ref(), &floor, source);
@@ -179,13 +176,12 @@ impl State {
             return;
         }
         self.unresolved = false;
-        match stored {
-            Some(Stored { claim, tag }) => self.accept(settings, claim, tag, now),
-            None => {
-                self.see(settings, None, now);
-                self.own = None;
-                self.seen = Some(Seen::Absent);
-            }
+        if let Some(Stored { claim, tag }) = stored {
+            self.accept(settings, claim, tag, now);
+        } else {
+            self.see(settings, None, now);
+            self.own = None;
+            self.seen = Some(Seen::Absent);
         }
     }
 

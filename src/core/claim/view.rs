@@ -12,6 +12,7 @@ use super::{
 
 /// One claim, seen from this region at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 pub struct View {
     /// The claim as last read or written. Absent while it was never read, and when there is none.
     pub claim: Option<Claim>,
