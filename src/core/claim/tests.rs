@@ -224,6 +224,7 @@ fn a_write_that_landed_after_all_is_recognised_by_its_nonce_and_counts_from_when
     assert!(east.view(at(39)).valid);
     assert!(!east.view(at(40)).valid, "counted from second 10, not 15");
     assert_eq!(east.view(at(18)).conflict, None);
+    assert!(east.state.outstanding.is_empty(), "what waited for the older version can land no more");
 }
 
 #[test]
@@ -565,9 +566,12 @@ fn a_wall_clock_that_is_set_forward_shortens_no_wait() {
     let silent = claim("east", 1, 5);
     let mut west = Region::new(settings("west"));
     west.watch(&silent, (0..=20).step_by(10));
-    west.tick(at(30));
-    west.answer(Some(silent), Now { boot: at(30).boot, wall: at(3_000).wall });
-    assert!(!west.view(Now { boot: at(31).boot, wall: at(3_001).wall }).seizable);
+    for (wall, counted) in [(42, 30), (3_000, 0)] {
+        let mut west = Region { settings: west.settings.clone(), state: west.state.clone() };
+        west.tick(at(30));
+        west.answer(Some(silent.clone()), Now { boot: at(30).boot, wall: at(wall).wall });
+        assert_eq!(west.state.sight.map(|it| it.silent.as_secs()), Some(counted), "set to {wall}");
+    }
 }
 
 #[test]
