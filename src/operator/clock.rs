@@ -20,6 +20,9 @@ pub enum ClockError {
 }
 
 /// This moment.
+///
+/// # Panics
+/// Never: the kernel counts the time since boot upwards from zero.
 #[must_use]
 pub fn now() -> Now {
     let boot = clock_gettime(ClockId::Boottime);

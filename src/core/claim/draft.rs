@@ -4,7 +4,7 @@
 
 use super::{
     record::{Claim, Entry, FORMAT, Handover, Intent, Purpose},
-    state::{Flight, MAX_OUTSTANDING, Own, Seen, Sent, Settings, State, Wish},
+    state::{Flight, MAX_OUTSTANDING, Seen, Sent, Settings, State, Wish},
     step::{Act, Expected},
     time::{Now, Since},
 };
@@ -19,7 +19,7 @@ impl State {
             Wish::Watch => None,
             Wish::Hold => self.renewable(settings).or_else(|| {
                 let absent = matches!(self.seen, Some(Seen::Absent));
-                (absent && self.first(settings) && self.seizable(settings, now)).then_some(Purpose::Seize)
+                (absent && settings.first() && self.seizable(settings, now)).then_some(Purpose::Seize)
             }),
             Wish::Seize { epoch, .. } if self.own.as_ref().is_some_and(|own| own.epoch == *epoch) => {
                 self.renewable(settings)
@@ -50,10 +50,7 @@ impl State {
             Some(Seen::Present { tag, .. }) => Expected::Unchanged(tag.clone()),
             Some(Seen::Absent) | None => Expected::Absent,
         };
-        let confirmed = match (&self.own, purpose) {
-            (Some(Own { since: Since::Proven(sent), .. }), Purpose::Renew) => Some(*sent),
-            (Some(_) | None, _) => None,
-        };
+        let confirmed = self.confirmed(purpose, claim.epoch);
         let entry = (purpose != Purpose::Request).then(|| Entry {
             boot_id: self.boot_id.clone(),
             purpose,
@@ -85,6 +82,23 @@ impl State {
         self.wrote_at = Some(now.boot);
         self.flight = Flight::Writing(Box::new(claim.clone()));
         Act::Write { expected, claim, entry }
+    }
+
+    /// Since when the claim may count, if the version that is about to be sent never lands.
+    fn confirmed(&self, purpose: Purpose, epoch: u64) -> Option<Now> {
+        let proven = |since: Since| match since {
+            Since::Proven(at) => Some(at),
+            Since::Wall(_) | Since::Unknown => None,
+        };
+        match purpose {
+            Purpose::Renew => self.own.as_ref().and_then(|own| proven(own.since)),
+            // An earlier attempt at the same epoch may land late, and then counts from when it was sent.
+            Purpose::Seize => {
+                let attempts = self.outstanding.iter().filter(|it| it.purpose == purpose && it.epoch == epoch);
+                attempts.filter_map(|it| proven(it.since)).min_by_key(|it| it.boot)
+            }
+            Purpose::Release | Purpose::Request => None,
+        }
     }
 
     fn draft(&self, settings: &Settings, purpose: Purpose, now: Now) -> Claim {

@@ -6,8 +6,8 @@
 //! a simulation or an exhaustive search can drive exactly the code that runs.
 //!
 //! Reading order: `record` (what is stored), `time` (whose clock counts how), `state` (what a region remembers, and
-//! what follows from it), `step` (what it learns from an observation), `draft` (what it writes), `view` (what the
-//! rest of the operator may know).
+//! what follows from it), `step` (what it learns from an observation), `draft` (what it writes), `due` (when), and
+//! `view` (what the rest of the operator may know).
 //!
 //! The rules that hold here:
 //! - Expiry is judged on one's own clocks: the holder takes the larger of boot and wall time, a standby the smaller.
@@ -18,6 +18,7 @@
 //! - Between two requests of one claim there is never a third: at most one is in flight.
 
 pub mod draft;
+pub mod due;
 pub mod record;
 pub mod state;
 pub mod step;

@@ -195,6 +195,9 @@ impl Claim {
     }
 
     /// The claim as it is put into a vault.
+    ///
+    /// # Panics
+    /// Never: all of it has a form in JSON.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a claim has string keys and no failing serializer")
@@ -233,6 +236,7 @@ pub struct Entry {
     pub deadlines: Deadlines,
     /// When it was about to be sent.
     pub sent: Now,
-    /// When the newest renewal of the same epoch was sent that was then known to have landed, in the same boot.
+    /// `Renew`: when the newest renewal of the epoch was sent that was then known to have landed. `Seize`: when the
+    /// first attempt at the epoch was sent, if there was one before whose outcome was not known. In the same boot.
     pub confirmed: Option<Now>,
 }

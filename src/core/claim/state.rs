@@ -30,6 +30,14 @@ pub struct Settings {
     pub evidence: Option<Evidence>,
 }
 
+impl Settings {
+    /// Whether this region is the one that makes a claim where there never was one.
+    #[must_use]
+    pub fn first(&self) -> bool {
+        self.candidates.first() == Some(&self.region)
+    }
+}
+
 /// What is known of a claim from elsewhere than the claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Evidence {
@@ -75,6 +83,7 @@ pub enum Wish {
 
 /// What the vault last answered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, once per claim")]
 pub enum Seen {
     /// There is no claim.
     Absent,
@@ -120,6 +129,8 @@ pub struct Own {
     pub deadlines: Deadlines,
     /// Whether this instance itself had a renewal of it confirmed.
     pub confirmed_here: bool,
+    /// An earlier process asked for this epoch, and may have got it and served: it says when to fence, no more.
+    pub supposed: bool,
 }
 
 /// A version that was sent, or was about to be, and whose outcome is not known.
@@ -233,13 +244,15 @@ impl State {
         // The version before it did exist, or it would not have been sent.
         let before = if purpose == Purpose::Seize { epoch.saturating_sub(1) } else { epoch };
         self.known = Known { epoch: before, seq: seq.saturating_sub(1), nonce: None };
-        self.own = match purpose {
+        let proven = match purpose {
             Purpose::Renew => Some(confirmed.map_or(Since::Unknown, since)),
+            Purpose::Seize => Some(since(confirmed.unwrap_or(sent))),
             // It may have landed at any time since: nothing is valid until a renewal has come after it.
             Purpose::Release => Some(Since::Unknown),
-            Purpose::Seize | Purpose::Request => None,
-        }
-        .map(|since| Own { epoch, since, deadlines, confirmed_here: false });
+            Purpose::Request => None,
+        };
+        let supposed = purpose == Purpose::Seize;
+        self.own = proven.map(|since| Own { epoch, since, deadlines, confirmed_here: false, supposed });
         self.outstanding.push(Sent { nonce, epoch, purpose, since: since(sent), deadlines });
     }
 
@@ -286,7 +299,7 @@ impl State {
     ///
     /// At `hold`. A restarted operator has until the last moment that is still safe, so that an operator that was
     /// away for a little longer than `hold` may renew instead of stopping an application that nobody else took.
-    fn fence_after(&self, own: &Own) -> Duration {
+    pub(super) fn fence_after(&self, own: &Own) -> Duration {
         if own.confirmed_here {
             return self.hold(own);
         }
@@ -318,7 +331,7 @@ impl State {
             Since::Proven(sent) => elapsed_for_holder(sent, now) < self.hold(own),
             Since::Wall(_) | Since::Unknown => false,
         };
-        stands && self.conflict.is_none() && !self.is_fenced(settings)
+        stands && !own.supposed && self.conflict.is_none() && !self.is_fenced(settings)
     }
 
     /// How long the vault may be silent before it counts as away: one read may fail.
@@ -370,7 +383,7 @@ impl State {
         }
         match &self.seen {
             None => false,
-            Some(Seen::Absent) => self.never_was(settings) && (self.first(settings) || self.waited_out(settings)),
+            Some(Seen::Absent) => self.never_was(settings) && (settings.first() || self.waited_out(settings)),
             Some(Seen::Present { claim, .. }) => match (&claim.holder, &claim.intent) {
                 (None, Intent::Released { to, .. }) if to.as_ref().is_none_or(|it| *it == settings.region) => true,
                 // Nobody else can hold it, and the application is stopped: the next epoch is free to take.
@@ -383,72 +396,5 @@ impl State {
     /// Whether all evidence was looked up, and none says that there ever was a claim.
     pub(super) fn never_was(&self, settings: &Settings) -> bool {
         settings.evidence.is_some() && self.floor(settings).0.epoch == 0
-    }
-
-    /// Whether this region is the one that makes a claim where there never was one.
-    pub(super) fn first(&self, settings: &Settings) -> bool {
-        settings.candidates.first() == Some(&settings.region)
-    }
-
-    /// When the next read is due, by the boot clock.
-    #[must_use]
-    pub fn read_due(&self, settings: &Settings) -> Duration {
-        let Some(read_at) = self.read_at else { return Duration::ZERO };
-        let renew = settings.deadlines.renew();
-        if self.unresolved && self.wrote_at > Some(read_at) {
-            return Duration::ZERO;
-        }
-        if self.unresolved || self.last_error.is_some() {
-            return read_at + renew / 2;
-        }
-        let regular = self.contact.map_or(read_at, |it| it.boot.max(read_at)) + renew;
-        match &self.sight {
-            // The read that completes the wait comes when it completes it, and not up to `renew` later.
-            Some(sight) if self.own.is_none() && sight.silent < self.wait(settings) => {
-                let complete = sight.last.boot + (self.wait(settings) - sight.silent);
-                regular.min(complete.max(read_at + renew / 4))
-            }
-            Some(_) | None => regular,
-        }
-    }
-
-    /// When the next write may be sent, by the boot clock: a renewal that follows a good one at the next multiple of
-    /// `renew`, so that all claims of a region are renewed together and the journal is written once for all;
-    /// anything else at once, but not oftener than twice per `renew`.
-    #[must_use]
-    pub fn write_due(&self, settings: &Settings, purpose: Purpose) -> Duration {
-        let Some(wrote_at) = self.wrote_at else { return Duration::ZERO };
-        let renew = settings.deadlines.renew();
-        let good = self.own.as_ref().is_some_and(|own| match own.since {
-            Since::Proven(sent) => sent.boot >= wrote_at,
-            Since::Wall(_) | Since::Unknown => false,
-        });
-        if purpose == Purpose::Renew && good {
-            let slot = wrote_at.as_secs() / renew.as_secs() + 1;
-            return Duration::from_secs(slot * renew.as_secs());
-        }
-        wrote_at + renew / 2
-    }
-
-    /// The next moment, by the boot clock, at which time alone changes something.
-    #[must_use]
-    pub fn due(&self, settings: &Settings, now: Now) -> Duration {
-        let mut next = now.boot + settings.deadlines.renew();
-        if self.flight == Flight::Idle {
-            next = next.min(self.read_due(settings));
-            if let Some(purpose) = self.wanted(settings, now) {
-                next = next.min(self.write_due(settings, purpose));
-            }
-        }
-        if let Some(Own { since: Since::Proven(sent), .. }) = &self.own {
-            let own = self.own.as_ref().expect("it was just matched");
-            for end in [sent.boot + self.hold(own), sent.boot + self.fence_after(own)] {
-                if end > now.boot {
-                    next = next.min(end);
-                }
-            }
-        }
-        let lapse = self.contact.map(|it| it.boot + Self::gap(settings)).filter(|it| *it > now.boot);
-        lapse.map_or(next, |it| next.min(it))
     }
 }

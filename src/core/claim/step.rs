@@ -10,6 +10,7 @@ use super::{
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, moved once")]
 pub enum Observation {
     /// Time passed.
     Tick,
@@ -61,6 +62,7 @@ pub struct Stored {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, moved once")]
 pub enum Act {
     /// Read the claim; answer with `ReadDone` or `ReadFailed`.
     Read,
@@ -162,14 +164,9 @@ impl State {
     }
 
     fn read_done(&mut self, settings: &Settings, stored: Option<Stored>, now: Now) {
-        let (floor, source) = match std::mem::replace(&mut self.flight, Flight::Idle) {
-            Flight::Reading { floor, source } => (floor, source),
-            other => {
-                // The answer to a read that was given up. What it says may be old.
-                self.flight = other;
-                return;
-            }
-        };
+        // The answer to a read that was given up may be old.
+        let Flight::Reading { floor, source } = self.flight.clone() else { return };
+        self.flight = Flight::Idle;
         self.contact = Some(now);
         self.last_error = None;
         self.conflict = self.contradiction(settings, stored.as_ref(), &floor, source);
@@ -179,13 +176,12 @@ impl State {
             return;
         }
         self.unresolved = false;
-        match stored {
-            Some(Stored { claim, tag }) => self.accept(settings, claim, tag, now),
-            None => {
-                self.see(settings, None, now);
-                self.own = None;
-                self.seen = Some(Seen::Absent);
-            }
+        if let Some(Stored { claim, tag }) = stored {
+            self.accept(settings, claim, tag, now);
+        } else {
+            self.see(settings, None, now);
+            self.own = None;
+            self.seen = Some(Seen::Absent);
         }
     }
 
@@ -262,14 +258,18 @@ impl State {
             Some(Sent { purpose: Purpose::Renew | Purpose::Seize, since, deadlines, epoch, nonce }) => {
                 let here = nonce.contains(&format!(".{}.", self.instance));
                 let confirmed_here = here || before.is_some_and(|own| own.confirmed_here);
-                Own { epoch, since, deadlines, confirmed_here }
+                Own { epoch, since, deadlines, confirmed_here, supposed: false }
             }
             // Another version than the newest one sent from here: it proves that the claim is mine, not since when.
             Some(Sent { purpose: Purpose::Release | Purpose::Request, .. }) | None => match before {
-                Some(own) => own.clone(),
-                None => {
-                    Own { epoch: claim.epoch, since: Since::Unknown, deadlines: claim.deadlines, confirmed_here: false }
-                }
+                Some(own) => Own { supposed: false, ..own.clone() },
+                None => Own {
+                    epoch: claim.epoch,
+                    since: Since::Unknown,
+                    deadlines: claim.deadlines,
+                    confirmed_here: false,
+                    supposed: false,
+                },
             },
         }
     }
@@ -279,12 +279,16 @@ impl State {
         if self.flight != Flight::Idle {
             return None;
         }
+        let read_due = now.boot >= self.read_due(settings);
+        // After a failure a look comes first: a holder whose writes all fail before they reach the vault must still
+        // see that the claim went elsewhere.
         if let Some(purpose) = self.wanted(settings, now)
             && now.boot >= self.write_due(settings, purpose)
+            && !(read_due && self.last_error.is_some())
         {
             return Some(self.write(settings, purpose, now));
         }
-        if now.boot < self.read_due(settings) {
+        if !read_due {
             return None;
         }
         let (floor, source) = self.floor(settings);

@@ -12,6 +12,7 @@ use super::{
 
 /// One claim, seen from this region at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 pub struct View {
     /// The claim as last read or written. Absent while it was never read, and when there is none.
     pub claim: Option<Claim>,
@@ -124,11 +125,12 @@ impl State {
     #[must_use]
     pub fn view(&self, settings: &Settings, now: Now) -> View {
         let claim = self.claim();
-        let lease = self.own.as_ref().and_then(|own| match own.since {
+        let own = self.own.as_ref().filter(|own| !own.supposed);
+        let lease = own.and_then(|own| match own.since {
             Since::Proven(sent) => Some(Lease { epoch: own.epoch, sent, hold: self.hold(own) }),
             Since::Wall(_) | Since::Unknown => None,
         });
-        let mine = self.own.is_some();
+        let mine = own.is_some();
         let holder = match claim {
             Some(claim) => claim.holder.clone(),
             None if mine => Some(settings.region.clone()),
