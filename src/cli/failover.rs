@@ -2,7 +2,7 @@
 //!
 //! It makes a `Failover` and, if told so, follows its steps. It decides nothing about claim, points or traffic.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -206,12 +206,12 @@ fn outcome(name: &str, status: &FailoverStatus) -> String {
     for (what, reached, objective) in figures {
         if let (Some(reached), Some(objective)) = (reached, objective) {
             let verdict = if reached <= objective { "met" } else { "missed" };
-            out.push_str(&format!("  {what} {} of {}: {verdict}\n", short(reached), short(objective)));
+            let _ = writeln!(out, "  {what} {} of {}: {verdict}", short(reached), short(objective));
         }
     }
     for (what, lines) in [("passed over", &status.passed_over), ("not restored", &status.not_restored)] {
         for line in lines {
-            out.push_str(&format!("  {what}: {line}\n"));
+            let _ = writeln!(out, "  {what}: {line}");
         }
     }
     out
