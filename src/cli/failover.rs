@@ -120,8 +120,9 @@ pub fn refusal(application: &ProtectedApplication, failovers: &[Failover], to: &
     }
     let running = failovers.iter().find(|it| it.spec.application == name && active(it))?;
     Some(format!(
-        "a failover of {name} is already running: {0}. Follow it with: kubectl get failover {0} -w",
-        running.name_any()
+        "a failover of {name} is already running: {0}. Follow it with: kubectl get failover -n {1} {0} -w",
+        running.name_any(),
+        application.namespace().unwrap_or_default(),
     ))
 }
 
