@@ -2,6 +2,8 @@
 //!
 //! It makes a `RecoveryPoint` and, if told so, waits for its end. The data is read by the operator's movers.
 
+use std::fmt::Write;
+
 use clap::Args;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt, api::PostParams};
@@ -95,13 +97,13 @@ fn outcome(name: &str, status: &RecoveryPointStatus) -> String {
     let ended = status.conditions.iter().find(|it| it.type_ == SUCCEEDED);
     let mut out = format!("recovery point {name}: {}\n", ended.map_or("unknown", |it| it.reason.as_str()));
     if let Some(id) = &status.id {
-        out.push_str(&format!("  in the vault: {id}\n"));
+        let _ = writeln!(out, "  in the vault: {id}");
     }
     if let Some(at) = &status.consistent_at {
-        out.push_str(&format!("  its data is of {}\n", at.0));
+        let _ = writeln!(out, "  its data is of {}", at.0);
     }
     if let (Some(bytes), Some(seconds)) = (status.bytes, status.duration_seconds) {
-        out.push_str(&format!("  {} read in {}\n", bytesize::ByteSize::b(bytes).display().iec(), short(seconds)));
+        let _ = writeln!(out, "  {} read in {}", bytesize::ByteSize::b(bytes).display().iec(), short(seconds));
     }
     out
 }

@@ -2,7 +2,7 @@
 //!
 //! It makes a `Failover` and, if told so, follows its steps. It decides nothing about claim, points or traffic.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -120,8 +120,9 @@ pub fn refusal(application: &ProtectedApplication, failovers: &[Failover], to: &
     }
     let running = failovers.iter().find(|it| it.spec.application == name && active(it))?;
     Some(format!(
-        "a failover of {name} is already running: {0}. Follow it with: kubectl get failover {0} -w",
-        running.name_any()
+        "a failover of {name} is already running: {0}. Follow it with: kubectl get failover -n {1} {0} -w",
+        running.name_any(),
+        application.namespace().unwrap_or_default(),
     ))
 }
 
@@ -206,12 +207,12 @@ fn outcome(name: &str, status: &FailoverStatus) -> String {
     for (what, reached, objective) in figures {
         if let (Some(reached), Some(objective)) = (reached, objective) {
             let verdict = if reached <= objective { "met" } else { "missed" };
-            out.push_str(&format!("  {what} {} of {}: {verdict}\n", short(reached), short(objective)));
+            let _ = writeln!(out, "  {what} {} of {}: {verdict}", short(reached), short(objective));
         }
     }
     for (what, lines) in [("passed over", &status.passed_over), ("not restored", &status.not_restored)] {
         for line in lines {
-            out.push_str(&format!("  {what}: {line}\n"));
+            let _ = writeln!(out, "  {what}: {line}");
         }
     }
     out

@@ -2,6 +2,8 @@
 //!
 //! It computes nothing that the operator has not measured, but for ages, which run on.
 
+use std::fmt::Write;
+
 use clap::Args;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -157,9 +159,10 @@ fn reached(application: &str, namespace: &str, failovers: &[Failover]) -> Option
 
 fn text(rows: &[Row], with_namespace: bool, namespace: &str, colour: bool) -> String {
     if rows.is_empty() {
-        return match with_namespace {
-            true => "No protected application in this cluster.\n".to_owned(),
-            false => format!("No protected application in namespace {namespace}.\n"),
+        return if with_namespace {
+            "No protected application in this cluster.\n".to_owned()
+        } else {
+            format!("No protected application in namespace {namespace}.\n")
         };
     }
     let mut headings = vec!["APPLICATION", "ROLE", "ACTIVE", "HEALTH", "RPO", "RTO", "SLO", "LAST POINT"];
@@ -171,7 +174,7 @@ fn text(rows: &[Row], with_namespace: bool, namespace: &str, colour: bool) -> St
     for row in rows {
         if let Some(it) = &row.failover {
             let step = it.step.map_or_else(|| "has not begun".to_owned(), |step| format!("is at {step:?}"));
-            out.push_str(&format!("\n{}: failover {} to {} {step}.\n", row.application, it.name, it.to));
+            let _ = writeln!(out, "\n{}: failover {} to {} {step}.", row.application, it.name, it.to);
         }
     }
     out
@@ -231,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    fn application(status: serde_json::Value) -> ProtectedApplication {
+    fn application(status: &serde_json::Value) -> ProtectedApplication {
         serde_json::from_value(json!({
             "apiVersion": "reprise.dev/v1alpha1", "kind": "ProtectedApplication",
             "metadata": {"name": "shop", "namespace": "shop"},
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_was_never_measured_is_unproven_and_not_good() {
-        let row = row(&application(json!(null)), &[], at("2026-11-22T12:00:00Z"));
+        let row = row(&application(&json!(null)), &[], at("2026-11-22T12:00:00Z"));
         let shown = cells(&row, false);
         assert_eq!(shown[5], Cell::toned("unproven / 5m", Tone::Doubtful));
         assert_eq!(shown[4], Cell::toned("no point / 1m", Tone::Doubtful));
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_point_older_than_the_objective_is_bad() {
-        let it = application(json!({
+        let it = application(&json!({
             "region": "eu-west", "role": "Active", "activeRegion": "eu-west",
             "lastPoint": {"id": "0000000001-X", "consistentAt": "2026-11-22T11:58:50Z"},
             "conditions": [],
@@ -287,7 +290,7 @@ mod tests {
         };
         let ended = failover("old", json!({"rtoSeconds": 130, "conditions": condition("True")}));
         let going = failover("new", json!({"step": "RestoreVolumes", "conditions": condition("Unknown")}));
-        let rows = [row(&application(json!(null)), &[ended, going], at("2026-11-22T12:00:00Z"))];
+        let rows = [row(&application(&json!(null)), &[ended, going], at("2026-11-22T12:00:00Z"))];
         let shown = text(&rows, true, "shop", false);
         assert!(shown.starts_with("NAMESPACE  APPLICATION"), "{shown}");
         assert!(shown.contains("2m10s / 5m"), "{shown}");

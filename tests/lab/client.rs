@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn judged(attempts: &[Attempt], returned: &[u64]) -> Account {
-        judge(attempts, returned, Some(Disruption { began: at(100), done: at(102) }), Duration::from_secs(60))
+        judge(attempts, returned, Some(Disruption { began: at(100), done: at(102) }), Duration::from_mins(1))
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
     fn nothing_excuses_the_loss_of_a_record_after_the_disruption() {
         let account = judged(&[attempt(102, None), attempt(103, None)], &[]);
         assert_eq!((account.lost, account.lost_afterwards, account.lost_older_than_rpo), (2, 1, 0));
-        let without = judge(&[attempt(1, None)], &[], None, Duration::from_secs(60));
+        let without = judge(&[attempt(1, None)], &[], None, Duration::from_mins(1));
         assert_eq!(without.lost_afterwards, 1);
     }
 

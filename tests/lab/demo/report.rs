@@ -64,7 +64,7 @@ impl Report {
     ///
     /// # Errors
     /// When the failover's record lacks one of them.
-    pub fn new(at: Disruption, failover: &Failover, first_write: Attempt, account: Account) -> Result<Self> {
+    pub fn new(at: Disruption, failover: &Failover, first_write: &Attempt, account: Account) -> Result<Self> {
         let status = failover.status.as_ref().context("the failover has no status")?;
         let step = |name: StepName| {
             status.steps.iter().find(|it| it.name == name).with_context(|| format!("the failover has no step {name:?}"))
@@ -110,10 +110,8 @@ impl Report {
 
     /// One sentence.
     pub fn verdict(&self, promises: &Promises) -> String {
-        match self.held(promises) {
-            true => "every promise was kept".to_owned(),
-            false => "a promise was BROKEN: see above".to_owned(),
-        }
+        let said = if self.held(promises) { "every promise was kept" } else { "a promise was BROKEN: see above" };
+        said.to_owned()
     }
 
     /// Whether every promise was kept.
@@ -147,7 +145,7 @@ mod tests {
 
     #[test]
     fn one_broken_promise_breaks_the_whole() {
-        let promises = Promises { rto: Duration::from_secs(300), rpo: Duration::from_secs(60) };
+        let promises = Promises { rto: Duration::from_mins(5), rpo: Duration::from_mins(1) };
         let good = || Report {
             rto_seconds: 120.0,
             rpo_seconds: 40.0,

@@ -58,7 +58,7 @@ pub fn show<S: AsRef<OsStr>>(within: Duration, command: &[S]) -> Result<()> {
 fn tail(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(20)..].iter().map(|line| format!("  {line}\n")).collect()
+    lines[lines.len().saturating_sub(20)..].iter().flat_map(|line| ["  ", line, "\n"]).collect()
 }
 
 #[cfg(test)]

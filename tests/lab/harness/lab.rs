@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,11 +17,11 @@ use super::{
 };
 
 /// A command of the lab that changes something small.
-const SHORT: Duration = Duration::from_secs(120);
+const SHORT: Duration = Duration::from_mins(2);
 /// `fault power-on` waits for a whole cluster.
-const FAULT: Duration = Duration::from_secs(300);
+const FAULT: Duration = Duration::from_mins(5);
 /// `up`, with everything to be built: on two cores.
-const BUILD: Duration = Duration::from_secs(70 * 60);
+const BUILD: Duration = Duration::from_mins(70);
 /// One request of kubectl.
 const REQUEST: Duration = Duration::from_secs(20);
 
@@ -47,6 +48,7 @@ pub struct Region {
     pub helm: String,
 }
 
+#[expect(clippy::unused_self, reason = "faults and archives need a lab that is up, and having one proves it")]
 impl Lab {
     /// Bring a fresh one up, building what is missing, and use it. One that this clone had up goes down first.
     ///
@@ -75,7 +77,7 @@ impl Lab {
     /// # Errors
     /// When something of it remains.
     pub fn down(&self) -> Result<()> {
-        self.verb(SHORT, &["down"]).map(|_| ())
+        verb(SHORT, &["down"]).map(|_| ())
     }
 
     /// A value of `lab env`.
@@ -107,7 +109,7 @@ impl Lab {
     /// # Errors
     /// When it could not be caused or ended.
     pub fn fault(&self, words: &[&str]) -> Result<String> {
-        self.verb(FAULT, &[&["fault"], words].concat())
+        verb(FAULT, &[&["fault"], words].concat())
     }
 
     /// Give an image archive to every region.
@@ -116,20 +118,20 @@ impl Lab {
     /// When a region does not take it.
     pub fn load(&self, archive: &Path) -> Result<()> {
         let archive = archive.to_str().context("the archive's path is no text")?;
-        self.verb(SHORT, &["load", archive]).map(|_| ())
+        verb(SHORT, &["load", archive]).map(|_| ())
     }
+}
 
-    /// The command that runs another one in the network of a region or of the hub.
-    pub fn inside(&self, node: &str) -> Vec<String> {
-        vec![script().to_string_lossy().into_owned(), "in".to_owned(), node.to_owned()]
-    }
+/// The command that runs another one in the network of a region or of the hub.
+pub fn inside(node: &str) -> Vec<String> {
+    vec![script().to_string_lossy().into_owned(), "in".to_owned(), node.to_owned()]
+}
 
-    fn verb(&self, within: Duration, words: &[&str]) -> Result<String> {
-        let script = script();
-        let mut command = vec![script.to_str().context("the project's path is no text")?];
-        command.extend(words);
-        run(within, &command, None)
-    }
+fn verb(within: Duration, words: &[&str]) -> Result<String> {
+    let script = script();
+    let mut command = vec![script.to_str().context("the project's path is no text")?];
+    command.extend(words);
+    run(within, &command, None)
 }
 
 fn script() -> PathBuf {
@@ -164,7 +166,7 @@ impl Region {
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
     {
-        let answer = self.kubectl(&read::<K>(namespace, &["get", &kind::<K>(), name, "--ignore-not-found"]), None)?;
+        let answer = self.kubectl(&read(namespace, &["get", &kind::<K>(), name, "--ignore-not-found"]), None)?;
         if answer.trim().is_empty() {
             return Ok(None);
         }
@@ -179,7 +181,7 @@ impl Region {
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
     {
-        let answer = self.kubectl(&read::<K>(namespace, &["get", &kind::<K>()]), None)?;
+        let answer = self.kubectl(&read(namespace, &["get", &kind::<K>()]), None)?;
         let mut list: serde_json::Value = serde_json::from_str(&answer)?;
         serde_json::from_value(list["items"].take()).with_context(|| format!("list {} of {}", kind::<K>(), self.name))
     }
@@ -195,7 +197,7 @@ impl Region {
         ];
         for look in looks {
             let seen = self.kubectl(look, None).unwrap_or_else(|error| format!("{error:#}"));
-            out.push_str(&format!("--- {}: kubectl {}\n{seen}\n", self.name, look.join(" ")));
+            let _ = writeln!(out, "--- {}: kubectl {}\n{seen}", self.name, look.join(" "));
         }
         out
     }
@@ -209,7 +211,7 @@ fn kind<K: Resource<DynamicType = ()>>() -> String {
     }
 }
 
-fn read<'a, K>(namespace: &'a str, words: &[&'a str]) -> Vec<&'a str> {
+fn read<'a>(namespace: &'a str, words: &[&'a str]) -> Vec<&'a str> {
     let mut all = words.to_vec();
     all.extend(["-o", "json"]);
     if !namespace.is_empty() {

@@ -28,7 +28,7 @@ pub fn image() -> Result<PathBuf> {
     }
     let root = file("");
     let root = root.to_str().context("the project's path is no text")?;
-    show(Duration::from_secs(30 * 60), &["make", "--no-print-directory", "-C", root, "image", "PROFILE=dev"])?;
+    show(Duration::from_mins(30), &["make", "--no-print-directory", "-C", root, "image", "PROFILE=dev"])?;
     Ok(file("target/image/reprise.tar"))
 }
 

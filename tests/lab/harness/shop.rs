@@ -20,7 +20,7 @@ use reprise::api::{
 use super::{
     command::run,
     file,
-    lab::{Lab, Region},
+    lab::{Lab, Region, inside},
     wait::{Look, until},
 };
 use crate::client::{Attempt, read};
@@ -111,9 +111,9 @@ pub fn running(region: &Region) -> Result<(i32, usize)> {
 ///
 /// # Errors
 /// When it does not answer.
-pub fn records(lab: &Lab, region: &Region) -> Result<Vec<u64>> {
+pub fn records(region: &Region) -> Result<Vec<u64>> {
     let url = format!("http://{}:{PORT}/records", region.address);
-    let mut command = lab.inside("hub");
+    let mut command = inside("hub");
     command.extend(["curl", "-sSf", "--noproxy", "*", "--max-time", "10", &url].map(str::to_owned));
     let answer = run(Duration::from_secs(20), &command, None)?;
     serde_json::from_str(&answer).with_context(|| format!("read the records of {}", region.name))
@@ -140,7 +140,7 @@ impl Writer {
                 fs::remove_file(old)?;
             }
         }
-        let inside = lab.inside("hub");
+        let inside = inside("hub");
         let child = Command::new(&inside[0])
             .args(&inside[1..])
             .arg(program)
