@@ -28,7 +28,7 @@ enum Verb {
 #[derive(clap::Args)]
 struct OperatorArguments {
     /// The name of this region, as applications name it.
-    #[arg(long, env = "REPRISE_REGION")]
+    #[arg(long, env = "REPRISE_REGION", value_parser = region)]
     region: String,
     /// This pod's name.
     #[arg(long, env = "POD_NAME")]
@@ -48,6 +48,9 @@ struct OperatorArguments {
     /// The kubelet's root on the nodes.
     #[arg(long, env = "REPRISE_KUBELET_ROOT", default_value = "/var/lib/kubelet")]
     kubelet_root: String,
+    /// Requests and limits of movers, as JSON.
+    #[arg(long, env = "REPRISE_MOVER_RESOURCES", value_parser = resources, default_value = r#"{"limits":{"memory":"1Gi"}}"#)]
+    mover_resources: serde_json::Value,
     /// Where metrics and health are served.
     #[arg(long, env = "REPRISE_HTTP", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
@@ -60,6 +63,18 @@ struct OperatorArguments {
 enum Log {
     Json,
     Text,
+}
+
+fn resources(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn region(text: &str) -> Result<String, String> {
+    let plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
+    let fits = !text.is_empty() && text.len() <= 63 && text.chars().all(plain) && !text.starts_with('-') && !text.ends_with('-');
+    fits.then(|| text.to_owned()).ok_or_else(|| {
+        "a region's name has 1 to 63 lower-case letters, digits and '-', and '-' not at its ends: set `region` of the chart".to_owned()
+    })
 }
 
 fn main() -> ExitCode {
@@ -103,6 +118,7 @@ fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
             service_account: arguments.mover_service_account,
             direct: arguments.direct,
             kubelet_root: arguments.kubelet_root,
+            resources: arguments.mover_resources,
         },
         http: arguments.http,
     };

@@ -99,6 +99,7 @@ impl JsonSchema for Span {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "minLength": 2,
             "maxLength": 20,
             "pattern": "^([0-9]+d|([0-9]+h)?([0-9]+m)?([0-9]+s)?)$",
         })

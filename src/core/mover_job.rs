@@ -26,6 +26,8 @@ pub struct MoverSettings {
     pub direct: bool,
     /// The kubelet's root on the nodes: `/var/lib/kubelet`.
     pub kubelet_root: String,
+    /// Requests and limits of a mover's container, as in a pod. At least 768 MiB of memory are needed.
+    pub resources: Value,
 }
 
 /// The volume as the mover's pod mounts it.
@@ -90,7 +92,7 @@ impl Mover<'_> {
                 "args": ["mover"],
                 "env": self.environment(),
                 "volumeMounts": mounts,
-                "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+                "resources": self.settings.resources,
                 "securityContext": {
                     "allowPrivilegeEscalation": false,
                     "readOnlyRootFilesystem": true,

@@ -118,7 +118,7 @@ async fn change(State(cluster): State<Arc<Cluster>>, body: Bytes) -> Response {
 }
 
 fn app(name: &str) -> AppKey {
-    AppKey { namespace: "shop".to_owned(), application: name.to_owned() }
+    AppKey { namespace: "shop".to_owned(), name: name.to_owned() }
 }
 
 fn entry(seq: u64) -> Entry {

@@ -54,7 +54,7 @@ impl ClaimStore for Memory {
 }
 
 fn app() -> AppKey {
-    AppKey { namespace: "shop".to_owned(), application: "web".to_owned() }
+    AppKey { namespace: "shop".to_owned(), name: "web".to_owned() }
 }
 
 fn settings(region: &str) -> Settings {

@@ -200,7 +200,8 @@ impl Vault {
         let mut sent: Vec<String> = Vec::new();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
-                tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+                let spread = pause.mul_f64(rand::rng().random_range(0.5..1.5));
+                tokio::time::sleep(spread).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             let found = self.read_head(namespace, application).await?;

@@ -26,7 +26,6 @@ fn point(epoch: u64, number: u64, branch: bool) -> Point {
         objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
         volumes: vec![],
         missing: vec!["a \",\"mac\":\"x\"} b".to_owned()],
-        previous: None,
     }
 }
 
