@@ -71,7 +71,11 @@ fn resources(text: &str) -> Result<serde_json::Value, String> {
 
 fn region(text: &str) -> Result<String, String> {
     let plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
-    let fits = !text.is_empty() && text.len() <= 63 && text.chars().all(plain) && !text.starts_with('-') && !text.ends_with('-');
+    let fits = !text.is_empty()
+        && text.len() <= 63
+        && text.chars().all(plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
     fits.then(|| text.to_owned()).ok_or_else(|| {
         "a region's name has 1 to 63 lower-case letters, digits and '-', and '-' not at its ends: set `region` of the chart".to_owned()
     })

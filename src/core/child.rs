@@ -38,10 +38,8 @@ impl Run {
     /// An object of this run.
     #[must_use]
     pub fn object(&self, key: &ObjectKey, claim: &str, body: Value) -> DynamicObject {
-        let labels = BTreeMap::from([
-            (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
-            (RUN.to_owned(), self.uid.clone()),
-        ]);
+        let labels =
+            BTreeMap::from([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()), (RUN.to_owned(), self.uid.clone())]);
         let annotations = BTreeMap::from([
             (CLAIM.to_owned(), claim.to_owned()),
             ("reprise.dev/for".to_owned(), format!("{}/{}", self.namespace, self.name)),

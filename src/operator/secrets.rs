@@ -39,18 +39,21 @@ impl Secrets {
     async fn entry(&self, field: &str, secret: &str, entry: &str) -> Result<Option<String>, Failure> {
         let failure = |reason, message: String| Failure { reason, message, lasting: false };
         let found = self.api.get_opt(secret).await.map_err(|error| {
-            failure("SecretUnreadable", format!("{field}: Secret {secret} in {} could not be read: {error}", self.namespace))
+            failure(
+                "SecretUnreadable",
+                format!("{field}: Secret {secret} in {} could not be read: {error}", self.namespace),
+            )
         })?;
         let Some(found) = found else {
-            let message = format!("{field}: there is no Secret '{secret}' in namespace {}: create it there", self.namespace);
+            let message =
+                format!("{field}: there is no Secret '{secret}' in namespace {}: create it there", self.namespace);
             return Err(failure("SecretMissing", message));
         };
         let bytes = found.data.as_ref().and_then(|it| it.get(entry)).map(|it| it.0.clone());
         let bytes = bytes.filter(|it| !it.is_empty());
-        bytes
-            .map(String::from_utf8)
-            .transpose()
-            .map_err(|_| failure("SecretUnreadable", format!("{field}: entry '{entry}' of Secret '{secret}' is not text")))
+        bytes.map(String::from_utf8).transpose().map_err(|_| {
+            failure("SecretUnreadable", format!("{field}: entry '{entry}' of Secret '{secret}' is not text"))
+        })
     }
 
     async fn required(&self, field: &str, secret: &str, entry: &str) -> Result<String, Failure> {
@@ -109,8 +112,11 @@ impl Secrets {
             algorithm: tsig.algorithm,
             secret,
         };
-        traffic::Provider::rfc2136(&settings, resolve.clone())
-            .map_err(|error| Failure { reason: "ZoneInvalid", message: error.to_string(), lasting: false })
+        traffic::Provider::rfc2136(&settings, resolve.clone()).map_err(|error| Failure {
+            reason: "ZoneInvalid",
+            message: error.to_string(),
+            lasting: false,
+        })
     }
 }
 

@@ -29,12 +29,26 @@ const PASS: Duration = Duration::from_secs(60);
 
 /// What any kind of ours is.
 pub trait Kind:
-    Resource<DynamicType = ()> + HasStatus<Status: Serialize + PartialEq + Send + Sync> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = ()>
+    + HasStatus<Status: Serialize + PartialEq + Send + Sync>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<K> Kind for K where
-    K: Resource<DynamicType = ()> + HasStatus<Status: Serialize + PartialEq + Send + Sync> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    K: Resource<DynamicType = ()>
+        + HasStatus<Status: Serialize + PartialEq + Send + Sync>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -193,4 +207,3 @@ async fn write<K: Reconciled>(object: &K, status: &K::Status, context: &Context)
         Err(error) => Err(Error::Status(Box::new(error))),
     }
 }
-

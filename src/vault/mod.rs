@@ -22,9 +22,9 @@ mod s3_error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::api::vault::VaultSpec;
 use bytes::Bytes;
 use jiff::Timestamp;
-use crate::api::vault::VaultSpec;
 use serde::{Deserialize, Serialize};
 
 use self::keys::{KeyError, Keys};

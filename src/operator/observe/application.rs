@@ -1,6 +1,5 @@
 //! What is looked at for a `ProtectedApplication`, and what it has the keeper and the watch attend to.
 
-
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -86,7 +85,8 @@ impl ProtectedApplication {
         let mut probes = Vec::new();
         for probe in &self.spec.health.probes {
             // Workloads are asked where they are meant to run.
-            let serving = self.status.as_ref().is_none_or(|it| matches!(it.role, Some(Role::Active | Role::Activating)));
+            let serving =
+                self.status.as_ref().is_none_or(|it| matches!(it.role, Some(Role::Active | Role::Activating)));
             if probe.workload.is_some() && !serving {
                 continue;
             }
@@ -113,7 +113,9 @@ impl ProtectedApplication {
     /// Tells the metrics what the status says.
     fn measure(&self, context: &Context) {
         let of = Application { namespace: self.namespace().unwrap_or_default(), application: self.name_any() };
-        let Some(current) = stores::get(&context.stores.applications, Some(&of.namespace), &of.application) else { return };
+        let Some(current) = stores::get(&context.stores.applications, Some(&of.namespace), &of.application) else {
+            return;
+        };
         let Some(status) = &current.status else { return };
         let metrics = &context.metrics;
         metrics.active.get_or_create(&of).set(i64::from(status.role == Some(Role::Active)));
@@ -156,4 +158,3 @@ impl ProtectedApplication {
         }
     }
 }
-
