@@ -39,7 +39,7 @@ struct OperatorArguments {
     /// The image that movers run.
     #[arg(long, env = "REPRISE_MOVER_IMAGE")]
     mover_image: String,
-    /// The ServiceAccount of movers.
+    /// The service account of movers.
     #[arg(long, env = "REPRISE_MOVER_SERVICE_ACCOUNT", default_value = "reprise-mover")]
     mover_service_account: String,
     /// Whether movers may read volumes through the node's file system.

@@ -31,8 +31,7 @@ impl Run {
     #[must_use]
     pub fn derived(&self, claim: &str) -> String {
         let digest = Sha256::digest(format!("{}/{claim}", self.uid));
-        let short: String = digest.iter().take(8).map(|it| format!("{it:02x}")).collect();
-        format!("reprise-{short}")
+        digest.iter().take(8).fold("reprise-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
     }
 
     /// An object of this run.

@@ -20,7 +20,7 @@ pub struct MoverSettings {
     pub namespace: String,
     /// The image, the operator's own.
     pub image: String,
-    /// A ServiceAccount without rights.
+    /// A `ServiceAccount` without rights.
     pub service_account: String,
     /// Whether movers may read volumes through the node's file system.
     pub direct: bool,

@@ -57,7 +57,7 @@ use crate::{
 
 /// The leader Lease.
 const LEASE: &str = "reprise";
-/// The ConfigMap that keeps the minutes of service levels.
+/// The `ConfigMap` that keeps the minutes of service levels.
 const MINUTES: &str = "reprise-minutes";
 /// How long passes that go on may take to end when the process is asked to.
 const DRAIN: Duration = Duration::from_secs(20);

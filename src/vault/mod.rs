@@ -10,7 +10,7 @@ pub mod catalogue;
 pub mod conformance;
 pub mod directory;
 #[cfg(test)]
-pub mod fake;
+pub(crate) mod fake;
 pub mod identity;
 pub mod keys;
 #[cfg(test)]

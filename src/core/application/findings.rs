@@ -106,15 +106,12 @@ impl Pass<'_> {
                 "this region holds the claim, but its last renewal is too old".to_owned(),
             );
         }
-        match &view.holder {
-            Some(holder) => {
-                let epoch = view.epoch;
-                finding(Truth::True, "Read", format!("{holder} holds it with epoch {epoch}"))
-            }
-            None => {
-                let first = self.object.spec.regions.first().map_or("", |it| it.name.as_str());
-                finding(Truth::Unknown, "Unclaimed", format!("nobody holds it yet: {first} claims it first"))
-            }
+        if let Some(holder) = &view.holder {
+            let epoch = view.epoch;
+            finding(Truth::True, "Read", format!("{holder} holds it with epoch {epoch}"))
+        } else {
+            let first = self.object.spec.regions.first().map_or("", |it| it.name.as_str());
+            finding(Truth::Unknown, "Unclaimed", format!("nobody holds it yet: {first} claims it first"))
         }
     }
 

@@ -56,9 +56,10 @@ impl Pass<'_> {
                 Step::Corrupt(why) => return self.pass_over(&point, &volume.claim, &why),
             }
         }
-        match going.is_empty() {
-            true => Next::Go(format!("{} volumes are as in {}", point.volumes.len(), point.id)),
-            false => Next::Stay(going.join("; ")),
+        if going.is_empty() {
+            Next::Go(format!("{} volumes are as in {}", point.volumes.len(), point.id))
+        } else {
+            Next::Stay(going.join("; "))
         }
     }
 

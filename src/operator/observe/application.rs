@@ -47,8 +47,12 @@ impl Reconciled for ProtectedApplication {
             claim,
             health: context.watch.health(&key),
             slo: context.watch.service_level(&key),
-            points: stores::all(&context.stores.points, |it| of(&key, it.namespace(), &it.spec.application)),
-            failovers: stores::all(&context.stores.failovers, |it| of(&key, it.namespace(), &it.spec.application)),
+            points: stores::all(&context.stores.points, |it| {
+                of(&key, it.metadata.namespace.as_deref(), &it.spec.application)
+            }),
+            failovers: stores::all(&context.stores.failovers, |it| {
+                of(&key, it.metadata.namespace.as_deref(), &it.spec.application)
+            }),
             copy: if foreign || stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
             address,
             works,
@@ -64,8 +68,8 @@ impl Reconciled for ProtectedApplication {
     }
 }
 
-fn of(key: &AppKey, namespace: Option<String>, application: &str) -> bool {
-    namespace.as_ref() == Some(&key.namespace) && application == key.name
+fn of(key: &AppKey, namespace: Option<&str>, application: &str) -> bool {
+    namespace == Some(key.namespace.as_str()) && application == key.name
 }
 
 impl ProtectedApplication {

@@ -161,13 +161,15 @@ fn kind_of<K: Resource<DynamicType = ()>>(_: &K) -> &'static str {
 
 fn deadline(work: &Work) -> Duration {
     match work {
-        Work::TestVault { .. } => Duration::from_secs(120),
-        Work::ListRegions { .. } | Work::TestZone { .. } | Work::ReadHead { .. } | Work::SealCatalogue { .. } => {
-            Duration::from_secs(60)
-        }
-        Work::Publish { .. } | Work::CommitPoint { .. } => Duration::from_secs(60),
+        Work::ListRegions { .. }
+        | Work::TestZone { .. }
+        | Work::ReadHead { .. }
+        | Work::SealCatalogue { .. }
+        | Work::Publish { .. }
+        | Work::CommitPoint { .. }
+        | Work::Ask { .. } => Duration::from_mins(1),
+        Work::TestVault { .. } => Duration::from_mins(2),
         Work::SurveyPoints { .. } => Duration::from_mins(5),
-        Work::Ask { .. } => Duration::from_secs(60),
         Work::Capture { .. } | Work::RestoreObjects { .. } => Duration::from_hours(2),
     }
 }
@@ -195,6 +197,7 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
 }
 
 /// A failure that may pass.
+#[expect(clippy::needless_pass_by_value, reason = "so that a caller can hand over the error or text it made")]
 fn failure(reason: &'static str, message: impl ToString) -> Failure {
     Failure { reason, message: message.to_string(), lasting: false }
 }
