@@ -111,7 +111,7 @@ fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     match arguments.log {
         Log::Json => log.json().flatten_event(true).init(),
-        Log::Text => log.init(),
+        Log::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).init(),
     }
     let configuration = run::Configuration {
         region: arguments.region,
