@@ -63,8 +63,8 @@ const MINUTES: &str = "reprise-minutes";
 const DRAIN: Duration = Duration::from_secs(20);
 /// Room for wakes: more only means that the loop looks by itself.
 const WAKES: usize = 4_096;
-/// Probes that may be asked at once.
-const PROBES: usize = 512;
+/// Probes that may be asked at once: those of 10,000 applications that all hang until their timeout.
+const PROBES: usize = 4_096;
 
 /// What the operator is started with.
 #[derive(Clone, Debug)]
