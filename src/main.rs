@@ -39,7 +39,7 @@ struct OperatorArguments {
     /// The image that movers run.
     #[arg(long, env = "REPRISE_MOVER_IMAGE")]
     mover_image: String,
-    /// The ServiceAccount of movers.
+    /// The service account of movers.
     #[arg(long, env = "REPRISE_MOVER_SERVICE_ACCOUNT", default_value = "reprise-mover")]
     mover_service_account: String,
     /// Whether movers may read volumes through the node's file system.
@@ -71,7 +71,11 @@ fn resources(text: &str) -> Result<serde_json::Value, String> {
 
 fn region(text: &str) -> Result<String, String> {
     let plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
-    let fits = !text.is_empty() && text.len() <= 63 && text.chars().all(plain) && !text.starts_with('-') && !text.ends_with('-');
+    let fits = !text.is_empty()
+        && text.len() <= 63
+        && text.chars().all(plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
     fits.then(|| text.to_owned()).ok_or_else(|| {
         "a region's name has 1 to 63 lower-case letters, digits and '-', and '-' not at its ends: set `region` of the chart".to_owned()
     })
@@ -107,7 +111,7 @@ fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     match arguments.log {
         Log::Json => log.json().flatten_event(true).init(),
-        Log::Text => log.init(),
+        Log::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).init(),
     }
     let configuration = run::Configuration {
         region: arguments.region,

@@ -399,10 +399,20 @@ async fn an_answer_that_was_forged_is_not_believed() {
     assert!(matches!(it.read(APP).await, Err(TrafficError::Unsigned { .. })));
 }
 
+/// Says that the test is over, also when it failed: the runtime waits for threads that block.
+struct End(Arc<AtomicBool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_two_regions_that_race_the_higher_epoch_wins_and_nothing_is_mixed() {
     let bind = Arc::new(Bind::start());
     let done = Arc::new(AtomicBool::new(false));
+    let end = End(done.clone());
     // A transfer is a look at the whole zone at one instant.
     let watcher = tokio::task::spawn_blocking({
         let (bind, done) = (bind.clone(), done.clone());
@@ -436,6 +446,6 @@ async fn of_two_regions_that_race_the_higher_epoch_wins_and_nothing_is_mixed() {
         assert_eq!(record.owner, Some(owner("west", high)), "round {round}");
         assert_eq!(record.address(), Some(&wanted("west", high).address), "round {round}");
     }
-    done.store(true, Ordering::SeqCst);
+    drop(end);
     assert!(watcher.await.unwrap() > 10, "it was looked at while they raced");
 }

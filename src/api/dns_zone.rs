@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::vault::SecretName;
 
 /// A DNS zone, and how it is changed.
+#[expect(clippy::duplicated_attributes, reason = "columns of one type, each with its own")]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "reprise.dev",

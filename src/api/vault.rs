@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 /// Object storage in which recovery points and claims lie.
+#[expect(clippy::duplicated_attributes, reason = "columns of one type, each with its own")]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "reprise.dev",

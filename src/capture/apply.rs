@@ -258,6 +258,10 @@ impl Target<'_> {
             let error = match made {
                 Ok(_) => return Ok(Outcome::Created),
                 Err(error) if error.code() == Some(409) => error,
+                // What is unique in the cluster (a node port) is refused before the name is: by the object itself, maybe.
+                Err(error) if error.code() == Some(422) => {
+                    return self.converge(path, object).await?.ok_or(error);
+                }
                 Err(error) => return Err(error),
             };
             if exists(&error)

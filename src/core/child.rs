@@ -31,17 +31,14 @@ impl Run {
     #[must_use]
     pub fn derived(&self, claim: &str) -> String {
         let digest = Sha256::digest(format!("{}/{claim}", self.uid));
-        let short: String = digest.iter().take(8).map(|it| format!("{it:02x}")).collect();
-        format!("reprise-{short}")
+        digest.iter().take(8).fold("reprise-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
     }
 
     /// An object of this run.
     #[must_use]
     pub fn object(&self, key: &ObjectKey, claim: &str, body: Value) -> DynamicObject {
-        let labels = BTreeMap::from([
-            (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
-            (RUN.to_owned(), self.uid.clone()),
-        ]);
+        let labels =
+            BTreeMap::from([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()), (RUN.to_owned(), self.uid.clone())]);
         let annotations = BTreeMap::from([
             (CLAIM.to_owned(), claim.to_owned()),
             ("reprise.dev/for".to_owned(), format!("{}/{}", self.namespace, self.name)),

@@ -64,12 +64,7 @@ pub struct Finding {
 
 impl Finding {
     /// A finding.
-    pub fn new(
-        type_: &'static str,
-        truth: impl Into<Truth>,
-        reason: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
+    pub fn new(type_: &'static str, truth: impl Into<Truth>, reason: &'static str, message: impl Into<String>) -> Self {
         Self { type_, truth: truth.into(), reason, message: message.into() }
     }
 }

@@ -40,7 +40,12 @@ pub fn decide(zone: &DnsZone, seen: &Observed, now: Timestamp) -> Decision<DnsZo
                 effects.push(test());
             }
             recheck = Duration::from_hours(1);
-            Some(Finding::new(READY, true, "Answered", "the server answers for the zone, and takes updates signed with the key"))
+            Some(Finding::new(
+                READY,
+                true,
+                "Answered",
+                "the server answers for the zone, and takes updates signed with the key",
+            ))
         }
         Seen::Due(failure) => {
             effects.push(test());

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use kube::core::DynamicObject;
 
-use super::{
-    app_key::AppKey,
-    claim::state::Wish,
-    work::Work,
-};
+use super::{app_key::AppKey, claim::state::Wish, work::Work};
 
 /// What the core wants for one object: the status to report, the effects, and when to look again.
 #[derive(Clone, Debug, PartialEq)]

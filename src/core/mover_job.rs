@@ -20,7 +20,7 @@ pub struct MoverSettings {
     pub namespace: String,
     /// The image, the operator's own.
     pub image: String,
-    /// A ServiceAccount without rights.
+    /// A `ServiceAccount` without rights.
     pub service_account: String,
     /// Whether movers may read volumes through the node's file system.
     pub direct: bool,
@@ -132,9 +132,7 @@ impl Mover<'_> {
 
     /// Secrets reach the mover by reference: the Job holds none.
     fn environment(&self) -> Vec<Value> {
-        let secret = |name: &str, secret: &str, entry: &str, optional: bool| {
-            json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": entry, "optional": optional}}})
-        };
+        let secret = |name: &str, secret: &str, entry: &str, optional: bool| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": entry, "optional": optional}}});
         let mut all = vec![
             json!({"name": "REPRISE_TASK", "value": serde_json::to_string(self.task).expect("a task is plain data")}),
             json!({"name": "REPRISE_VAULT", "value": serde_json::to_string(self.vault).expect("a vault's spec is plain data")}),

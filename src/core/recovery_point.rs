@@ -171,7 +171,8 @@ impl Pass<'_> {
         }
         if !branch && !view.mine {
             let holder = view.holder.as_deref().unwrap_or("no region");
-            let message = format!("{holder} holds the claim: make the RecoveryPoint in the cluster of the active region");
+            let message =
+                format!("{holder} holds the claim: make the RecoveryPoint in the cluster of the active region");
             return end(self.point, status, self.seen, Ending::Failed("NotActive", message), self.now);
         }
         if !branch && !view.valid {
@@ -219,7 +220,9 @@ impl Pass<'_> {
             self.advance(volume, patience, &mut effects);
         }
         status.volumes = volumes;
-        status.bytes = Some(status.volumes.iter().map(|it| it.bytes).sum::<u64>() + status.objects.as_ref().map_or(0, |it| it.bytes));
+        status.bytes = Some(
+            status.volumes.iter().map(|it| it.bytes).sum::<u64>() + status.objects.as_ref().map_or(0, |it| it.bytes),
+        );
         let read = captured.is_some() && status.volumes.iter().all(|it| it.snapshot.is_some() || it.failure.is_some());
         let Some(captured_at) = captured.filter(|_| read) else {
             let message = self.waiting_for(&status);
@@ -246,7 +249,8 @@ impl Pass<'_> {
                 Some(*at)
             }
             Seen::Due(_) => {
-                effects.push(Effect::Begin(Box::new(Work::Capture { vault: self.vault_name(), application: self.app() })));
+                effects
+                    .push(Effect::Begin(Box::new(Work::Capture { vault: self.vault_name(), application: self.app() })));
                 None
             }
             Seen::Waiting(_) | Seen::Done(..) => None,
@@ -305,7 +309,8 @@ impl Pass<'_> {
             "resources": {"requests": {"storage": source.size}},
             "dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name},
         });
-        let objects = [(content_key(&name), content), (snapshot_key(home, &name), snapshot), (claim_key(home, &name), claim)];
+        let objects =
+            [(content_key(&name), content), (snapshot_key(home, &name), snapshot), (claim_key(home, &name), claim)];
         for (key, spec) in objects {
             effects.push(Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec})))));
         }
@@ -327,7 +332,10 @@ impl Pass<'_> {
             }
             (None, Some(path)) => path.clone(),
             (None, None) => {
-                volume.failure = Some(format!("volume {} is neither CSI, local nor hostPath: it cannot be read directly", source.volume));
+                volume.failure = Some(format!(
+                    "volume {} is neither CSI, local nor hostPath: it cannot be read directly",
+                    source.volume
+                ));
                 return;
             }
         };
@@ -385,7 +393,8 @@ impl Pass<'_> {
                 end(self.point, status, self.seen, ending, self.now)
             }
             Seen::Waiting(failure) => {
-                let message = failure.map_or("the point is being entered in the catalogue".to_owned(), |it| it.message.clone());
+                let message =
+                    failure.map_or("the point is being entered in the catalogue".to_owned(), |it| it.message.clone());
                 self.wait(status, "Entering", message)
             }
             Seen::Due(_) => {
@@ -443,7 +452,9 @@ impl Pass<'_> {
             let why = match self.seen.jobs.get(&volume.claim) {
                 Some(JobSeen::Running(Some(why))) => why.clone(),
                 Some(_) => "is being copied".to_owned(),
-                None => snapshot.and_then(|it| it.error.clone()).unwrap_or("is being snapshotted or mounted".to_owned()),
+                None => {
+                    snapshot.and_then(|it| it.error.clone()).unwrap_or("is being snapshotted or mounted".to_owned())
+                }
             };
             all.push(format!("volume {}: {why}", volume.claim));
         }
@@ -452,7 +463,9 @@ impl Pass<'_> {
 
     fn vault_hindrance(&self) -> Option<String> {
         let name = self.vault_name();
-        let Some(vault) = &self.seen.vault else { return Some(format!("spec.backup.vaults: there is no Vault '{name}'")) };
+        let Some(vault) = &self.seen.vault else {
+            return Some(format!("spec.backup.vaults: there is no Vault '{name}'"));
+        };
         let conditions = vault.status.as_ref().map_or(&[][..], |it| &it.conditions);
         match condition::find(conditions, READY) {
             Some(ready) if ready.status == "True" => None,
@@ -469,7 +482,12 @@ impl Pass<'_> {
         AppKey { namespace: self.run.namespace.clone(), name: self.application.name_any() }
     }
 
-    fn wait(&self, mut status: RecoveryPointStatus, reason: &'static str, message: impl Into<String>) -> Decision<RecoveryPointStatus> {
+    fn wait(
+        &self,
+        mut status: RecoveryPointStatus,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Decision<RecoveryPointStatus> {
         let finding = Finding::new(SUCCEEDED, Truth::Unknown, reason, message);
         let generation = self.point.metadata.generation;
         status.conditions = condition::conditions(&status.conditions, vec![finding], generation, self.now);
@@ -524,12 +542,14 @@ fn end(
             let note = format!("{id} is in the vault, but does not count for the RPO: {missing}");
             (Finding::new(SUCCEEDED, false, "Partial", note.clone()), Some(Effect::warn("RecoveryPointPartial", note)))
         }
-        Ending::Failed(reason, message) => {
-            (Finding::new(SUCCEEDED, false, reason, message.clone()), Some(Effect::warn("RecoveryPointFailed", message)))
-        }
+        Ending::Failed(reason, message) => (
+            Finding::new(SUCCEEDED, false, reason, message.clone()),
+            Some(Effect::warn("RecoveryPointFailed", message)),
+        ),
     };
     status.finished_at = Some(Time(now));
-    status.duration_seconds = status.started_at.as_ref().map(|it| u64::try_from(now.as_second() - it.0.as_second()).unwrap_or(0));
+    status.duration_seconds =
+        status.started_at.as_ref().map(|it| u64::try_from(now.as_second() - it.0.as_second()).unwrap_or(0));
     status.conditions = condition::conditions(&status.conditions, vec![finding], point.metadata.generation, now);
     let mut decision = tidy(status, seen);
     decision.effects.extend(event);

@@ -124,9 +124,9 @@ fn untested(failure: Option<(&'static str, String)>) -> Vec<Finding> {
 
 /// One event for each change of truth.
 fn announce(status: &VaultStatus, findings: &[Finding]) -> Vec<Effect> {
-    let changed = findings.iter().filter(|it| {
-        condition::find(&status.conditions, it.type_).is_none_or(|old| old.status != it.truth.as_str())
-    });
+    let changed = findings
+        .iter()
+        .filter(|it| condition::find(&status.conditions, it.type_).is_none_or(|old| old.status != it.truth.as_str()));
     changed
         .filter(|it| it.truth != Truth::Unknown)
         .map(|it| match it.truth {
@@ -195,7 +195,8 @@ mod tests {
         let failure = Failure { reason: "WrongKey", message: "spec.encryption.secret: wrong".into(), lasting: false };
         let failed = |times| after(Progress::Failed { at: NOON, times, failure: failure.clone() });
         let at_once = decide(&vault(), &failed(3), NOON);
-        let ready = condition::find(&at_once.status.conditions, READY).map(|it| (it.reason.as_str(), it.message.as_str()));
+        let ready =
+            condition::find(&at_once.status.conditions, READY).map(|it| (it.reason.as_str(), it.message.as_str()));
         assert_eq!(ready, Some(("WrongKey", "spec.encryption.secret: wrong")));
         assert!(!at_once.effects.iter().any(|it| matches!(it, Effect::Begin(_))));
         let later = decide(&vault(), &failed(3), NOON + SignedDuration::from_secs(4));

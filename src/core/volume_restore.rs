@@ -108,18 +108,24 @@ impl Restore<'_> {
         let seen = self.seen;
         let marked = seen.volume.as_ref().filter(|it| it.annotations.get(WORKED_ON_BY) == Some(&self.run.uid));
         match (marked, &seen.tenant) {
-            (Some(volume), _) if volume.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => self.hand_over(volume),
+            (Some(volume), _) if volume.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => {
+                self.hand_over(volume)
+            }
             (Some(volume), _) => self.fill(volume),
             (None, Some(tenant)) if tenant.bound => self.take_over(),
             // A claim that never got a volume holds nothing.
-            (None, Some(_)) => (Step::Going("the unbound claim is deleted".into()), vec![Effect::Delete(self.tenant_key())]),
+            (None, Some(_)) => {
+                (Step::Going("the unbound claim is deleted".into()), vec![Effect::Delete(self.tenant_key())])
+            }
             (None, None) => self.make(),
         }
     }
 
     /// Marks the volume that the tenant's claim is bound to: from here on it is kept whatever happens to the claim.
     fn take_over(&self) -> (Step, Vec<Effect>) {
-        let Some(volume) = &self.seen.volume else { return (Step::Going("the volume is looked up".into()), Vec::new()) };
+        let Some(volume) = &self.seen.volume else {
+            return (Step::Going("the volume is looked up".into()), Vec::new());
+        };
         let patch = json!({
             "metadata": {"annotations": self.mark(volume)},
             "spec": {"persistentVolumeReclaimPolicy": "Retain"},
@@ -143,7 +149,8 @@ impl Restore<'_> {
             let patch = json!({"metadata": {"annotations": self.mark(volume)}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
             return (Step::Going("the new volume is bound".into()), vec![self.patch(volume, patch)]);
         }
-        let mut spec = json!({"accessModes": self.volume.access_modes, "resources": {"requests": {"storage": self.volume.size}}});
+        let mut spec =
+            json!({"accessModes": self.volume.access_modes, "resources": {"requests": {"storage": self.volume.size}}});
         // A class that this region does not have is replaced by the region's default.
         if self.seen.class_present {
             spec["storageClassName"] = json!(self.volume.storage_class);
@@ -196,7 +203,10 @@ impl Restore<'_> {
             return (Step::Going("the mover is tidied away".into()), effects);
         }
         if !self.given_to(volume, space, claim) {
-            return (Step::Going("the volume is given to the application".into()), vec![self.give(volume, space, claim)]);
+            return (
+                Step::Going("the volume is given to the application".into()),
+                vec![self.give(volume, space, claim)],
+            );
         }
         if !self.seen.tenant.as_ref().is_some_and(|it| it.bound) {
             return (Step::Going("the claim is bound".into()), vec![self.bound_claim(space, claim, volume)]);

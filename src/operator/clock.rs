@@ -40,6 +40,13 @@ pub fn boot_id() -> Result<String, ClockError> {
     Ok(text.trim().to_owned())
 }
 
+/// The wall's time, cut to the second: finer times in a status would never equal what is read back.
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "a time in range begins with a second in range")]
+pub fn second() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).expect("the present is in range")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,10 +60,4 @@ mod tests {
         assert_eq!(id.len(), 36, "{id}");
         assert_eq!(id, boot_id().expect("Linux tells"));
     }
-}
-
-/// The wall's time, cut to the second: finer times in a status would never equal what is read back.
-#[must_use]
-pub fn second() -> Timestamp {
-    Timestamp::from_second(Timestamp::now().as_second()).expect("the present is in range")
 }

@@ -9,7 +9,13 @@ use kube::{Client, ResourceExt, runtime::events::Recorder};
 use tokio::sync::mpsc;
 
 use super::{
-    claims::Claims, keeper::Keeper, metrics::Metrics, secrets::Secrets, stores::{self, Stores}, watch::Watch, work::Registry,
+    claims::Claims,
+    keeper::Keeper,
+    metrics::Metrics,
+    secrets::Secrets,
+    stores::{self, Stores},
+    watch::Watch,
+    work::Registry,
 };
 use crate::{
     api::application::ProtectedApplication,

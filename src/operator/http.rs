@@ -23,7 +23,11 @@ pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, ready: Arc<Atomic
         .route(
             "/readyz",
             get(move || async move {
-                if ready.load(Ordering::Relaxed) { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "starting") }
+                if ready.load(Ordering::Relaxed) {
+                    (StatusCode::OK, "ok")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "starting")
+                }
             }),
         )
         .route("/metrics", get(move || async move { metrics.text() }));

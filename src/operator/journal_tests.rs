@@ -1,7 +1,5 @@
 //! The journal against an API server's `ConfigMap` endpoints, as far as it uses them, on a loopback address.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::{

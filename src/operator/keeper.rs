@@ -25,12 +25,12 @@ use super::{
 use crate::core::{
     app_key::AppKey,
     claim::{
-    record::{Claim, Entry},
-    state::{Settings, State, Wish},
-    step::{Act, Expected, Observation, Stored, step},
-    time::Now,
-    view::View,
-},
+        record::{Claim, Entry},
+        state::{Settings, State, Wish},
+        step::{Act, Expected, Observation, Stored, step},
+        time::Now,
+        view::View,
+    },
 };
 
 /// Claims that one operator looks after.

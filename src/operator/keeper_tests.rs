@@ -1,7 +1,5 @@
 //! Keepers of two regions with real clocks, a journal on a loopback address, and a vault in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},

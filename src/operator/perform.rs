@@ -1,19 +1,19 @@
 //! Performs effects: the only place where the operator changes the world. Its rights can be read off here.
 
+use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::events::{Event, EventType},
 };
-use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{context::Context, shell::FIELD_MANAGER, work};
 use crate::{
     capture::fence,
     core::{
-        effect::{Announcement, Effect, ObjectKey},
         app_key::AppKey,
+        effect::{Announcement, Effect, ObjectKey},
     },
 };
 

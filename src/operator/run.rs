@@ -57,14 +57,14 @@ use crate::{
 
 /// The leader Lease.
 const LEASE: &str = "reprise";
-/// The ConfigMap that keeps the minutes of service levels.
+/// The `ConfigMap` that keeps the minutes of service levels.
 const MINUTES: &str = "reprise-minutes";
 /// How long passes that go on may take to end when the process is asked to.
 const DRAIN: Duration = Duration::from_secs(20);
 /// Room for wakes: more only means that the loop looks by itself.
 const WAKES: usize = 4_096;
-/// Probes that may be asked at once.
-const PROBES: usize = 512;
+/// Probes that may be asked at once: those of 10,000 applications that all hang until their timeout.
+const PROBES: usize = 4_096;
 
 /// What the operator is started with.
 #[derive(Clone, Debug)]
@@ -110,7 +110,12 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<()> {
 }
 
 /// Everything that only the leader does.
-async fn lead(client: Client, configuration: Configuration, metrics: Arc<Metrics>, stopped: CancellationToken) -> anyhow::Result<()> {
+async fn lead(
+    client: Client,
+    configuration: Configuration,
+    metrics: Arc<Metrics>,
+    stopped: CancellationToken,
+) -> anyhow::Result<()> {
     let home = configuration.movers.namespace.clone();
     let (wake, wakes) = mpsc::channel::<AppKey>(WAKES);
     let (ended, endings) = mpsc::channel::<Wake>(WAKES);
@@ -214,7 +219,10 @@ async fn tell(mut endings: mpsc::Receiver<Wake>, told: broadcast::Sender<Wake>) 
 }
 
 /// The endings of work for objects of one kind.
-fn of_kind(kind: &'static str, told: &broadcast::Sender<Wake>) -> impl Stream<Item = (Option<String>, String)> + Send + 'static {
+fn of_kind(
+    kind: &'static str,
+    told: &broadcast::Sender<Wake>,
+) -> impl Stream<Item = (Option<String>, String)> + Send + 'static {
     futures::stream::unfold(told.subscribe(), move |mut told| async move {
         loop {
             match told.recv().await {
@@ -233,15 +241,15 @@ fn workload_reader(stores: &Stores) -> WorkloadReader {
         (stores.deployments.clone(), stores.stateful_sets.clone(), stores.daemon_sets.clone());
     Arc::new(move |namespace, kind, name| {
         let view = match kind {
-            WorkloadKind::Deployment => {
-                deployments.get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace)).map(WorkloadView::Deployment)
-            }
-            WorkloadKind::StatefulSet => {
-                stateful_sets.get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace)).map(WorkloadView::StatefulSet)
-            }
-            WorkloadKind::DaemonSet => {
-                daemon_sets.get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace)).map(WorkloadView::DaemonSet)
-            }
+            WorkloadKind::Deployment => deployments
+                .get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace))
+                .map(WorkloadView::Deployment),
+            WorkloadKind::StatefulSet => stateful_sets
+                .get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace))
+                .map(WorkloadView::StatefulSet),
+            WorkloadKind::DaemonSet => daemon_sets
+                .get(&kube::runtime::reflector::ObjectRef::new(name).within(namespace))
+                .map(WorkloadView::DaemonSet),
         };
         Box::pin(std::future::ready(view.unwrap_or(WorkloadView::Absent)))
     })
@@ -293,7 +301,8 @@ async fn write_minutes(context: &Context, home: &str, maps: Vec<BTreeMap<String,
     let api = Api::<ConfigMap>::namespaced(context.client.clone(), home);
     for (number, data) in maps.into_iter().enumerate() {
         let name = minutes_name(number);
-        let patch = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+        let patch =
+            serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
         let params = PatchParams::apply(FIELD_MANAGER).force();
         match timeout(Duration::from_secs(10), api.patch(&name, &params, &Patch::Apply(&patch))).await {
             Ok(Ok(_)) => {}

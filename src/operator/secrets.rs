@@ -19,13 +19,20 @@ use crate::{
 };
 
 /// How long an opened vault is used before its Secrets are read again.
-const KEEP: Duration = Duration::from_secs(60);
+const KEEP: Duration = Duration::from_mins(1);
 
 /// Reads Secrets, and keeps what was opened with them.
 pub struct Secrets {
     api: Api<Secret>,
     namespace: String,
-    vaults: Mutex<HashMap<String, (Option<String>, Instant, Vault)>>,
+    vaults: Mutex<HashMap<String, Opened>>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    generation: Option<String>,
+    at: Instant,
+    vault: Vault,
 }
 
 impl Secrets {
@@ -39,18 +46,21 @@ impl Secrets {
     async fn entry(&self, field: &str, secret: &str, entry: &str) -> Result<Option<String>, Failure> {
         let failure = |reason, message: String| Failure { reason, message, lasting: false };
         let found = self.api.get_opt(secret).await.map_err(|error| {
-            failure("SecretUnreadable", format!("{field}: Secret {secret} in {} could not be read: {error}", self.namespace))
+            failure(
+                "SecretUnreadable",
+                format!("{field}: Secret {secret} in {} could not be read: {error}", self.namespace),
+            )
         })?;
         let Some(found) = found else {
-            let message = format!("{field}: there is no Secret '{secret}' in namespace {}: create it there", self.namespace);
+            let message =
+                format!("{field}: there is no Secret '{secret}' in namespace {}: create it there", self.namespace);
             return Err(failure("SecretMissing", message));
         };
         let bytes = found.data.as_ref().and_then(|it| it.get(entry)).map(|it| it.0.clone());
         let bytes = bytes.filter(|it| !it.is_empty());
-        bytes
-            .map(String::from_utf8)
-            .transpose()
-            .map_err(|_| failure("SecretUnreadable", format!("{field}: entry '{entry}' of Secret '{secret}' is not text")))
+        bytes.map(String::from_utf8).transpose().map_err(|_| {
+            failure("SecretUnreadable", format!("{field}: entry '{entry}' of Secret '{secret}' is not text"))
+        })
     }
 
     async fn required(&self, field: &str, secret: &str, entry: &str) -> Result<String, Failure> {
@@ -69,8 +79,8 @@ impl Secrets {
         let (name, version) = (object.name_any(), object.resource_version());
         let generation = object.metadata.generation.map(|it| it.to_string()).or(version);
         let kept = self.vaults.lock().expect("no holder of this lock panics").get(&name).cloned();
-        if let Some((_, _, vault)) = kept.filter(|(of, at, _)| *of == generation && at.elapsed() < KEEP) {
-            return Ok(vault);
+        if let Some(kept) = kept.filter(|it| it.generation == generation && it.at.elapsed() < KEEP) {
+            return Ok(kept.vault);
         }
         let key = self.required("spec.encryption.secret", &object.spec.encryption.secret.name, "key").await?;
         let mut location = crate::vault::Location::from_spec(&object.spec, VAULTS).ok_or_else(|| Failure {
@@ -91,7 +101,7 @@ impl Secrets {
         let settings = Settings { location, key: SecretText::new(key.trim_end_matches(['\n', '\r'])) };
         let vault = Vault::open(&settings).map_err(|error| vault_failure(&error))?;
         let mut vaults = self.vaults.lock().expect("no holder of this lock panics");
-        vaults.insert(name, (generation, Instant::now(), vault.clone()));
+        vaults.insert(name, Opened { generation, at: Instant::now(), vault: vault.clone() });
         Ok(vault)
     }
 
@@ -109,8 +119,11 @@ impl Secrets {
             algorithm: tsig.algorithm,
             secret,
         };
-        traffic::Provider::rfc2136(&settings, resolve.clone())
-            .map_err(|error| Failure { reason: "ZoneInvalid", message: error.to_string(), lasting: false })
+        traffic::Provider::rfc2136(&settings, resolve.clone()).map_err(|error| Failure {
+            reason: "ZoneInvalid",
+            message: error.to_string(),
+            lasting: false,
+        })
     }
 }
 

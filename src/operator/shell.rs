@@ -25,16 +25,30 @@ pub const FIELD_MANAGER: &str = "reprise";
 /// How many objects of one kind are worked on at a time.
 const CONCURRENCY: u16 = 32;
 /// How long one pass may take.
-const PASS: Duration = Duration::from_secs(60);
+const PASS: Duration = Duration::from_mins(1);
 
 /// What any kind of ours is.
 pub trait Kind:
-    Resource<DynamicType = ()> + HasStatus<Status: Serialize + PartialEq + Send + Sync> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = ()>
+    + HasStatus<Status: Serialize + PartialEq + Send + Sync>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<K> Kind for K where
-    K: Resource<DynamicType = ()> + HasStatus<Status: Serialize + PartialEq + Send + Sync> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    K: Resource<DynamicType = ()>
+        + HasStatus<Status: Serialize + PartialEq + Send + Sync>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -118,9 +132,8 @@ pub async fn run<K: Reconciled>(
         .run(pass::<K>, error_policy::<K>, context)
         .for_each(|result| {
             match result {
-                Ok(_) => {}
-                // Woken for what is not there (any more): nothing to do.
-                Err(controller::Error::ObjectNotFound(_)) => {}
+                // Done; or woken for what is not there (any more), and nothing to do.
+                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
                 Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "not reconciled"),
             }
             std::future::ready(())
@@ -129,6 +142,7 @@ pub async fn run<K: Reconciled>(
 }
 
 /// The pause after a failed pass, spread so that objects do not come back all at once.
+#[expect(clippy::needless_pass_by_value, reason = "the controller's signature")]
 fn error_policy<K: Kind>(object: Arc<DeserializeGuard<K>>, _: &Error, context: Arc<Context>) -> Action {
     context.metrics.failed_passes.inc();
     let spread = object.name_any().bytes().fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 5_000);
@@ -193,4 +207,3 @@ async fn write<K: Reconciled>(object: &K, status: &K::Status, context: &Context)
         Err(error) => Err(Error::Status(Box::new(error))),
     }
 }
-

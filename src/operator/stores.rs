@@ -21,7 +21,8 @@ use tokio::sync::mpsc;
 use super::shell::Kind;
 use crate::{
     api::{
-        application::ProtectedApplication, dns_zone::DnsZone, failover::Failover, recovery_point::RecoveryPoint, vault::Vault,
+        application::ProtectedApplication, dns_zone::DnsZone, failover::Failover, recovery_point::RecoveryPoint,
+        vault::Vault,
     },
     core::app_key::AppKey,
 };
@@ -64,7 +65,11 @@ pub fn all<K: Kind>(store: &Guarded<K>, fits: impl Fn(&K) -> bool) -> Vec<Arc<K>
 }
 
 /// Watches a kind of workload, and wakes the applications of its namespaces when one changes.
-pub fn workloads<K>(client: &Client, wake: mpsc::Sender<AppKey>, applications: Guarded<ProtectedApplication>) -> Store<K>
+pub fn workloads<K>(
+    client: &Client,
+    wake: mpsc::Sender<AppKey>,
+    applications: Guarded<ProtectedApplication>,
+) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {

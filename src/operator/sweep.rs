@@ -38,9 +38,10 @@ async fn once(context: &Context) -> Result<(), kube::Error> {
     sweep(&Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), home), &uids).await?;
     for (kind, namespaced) in [("VolumeSnapshot", true), ("VolumeSnapshotContent", false)] {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", kind));
-        let api: Api<DynamicObject> = match namespaced {
-            true => Api::namespaced_with(context.client.clone(), home, &resource),
-            false => Api::all_with(context.client.clone(), &resource),
+        let api: Api<DynamicObject> = if namespaced {
+            Api::namespaced_with(context.client.clone(), home, &resource)
+        } else {
+            Api::all_with(context.client.clone(), &resource)
         };
         match sweep(&api, &uids).await {
             // A cluster without snapshots.

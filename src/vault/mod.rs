@@ -10,7 +10,7 @@ pub mod catalogue;
 pub mod conformance;
 pub mod directory;
 #[cfg(test)]
-pub mod fake;
+pub(crate) mod fake;
 pub mod identity;
 pub mod keys;
 #[cfg(test)]
@@ -22,9 +22,9 @@ mod s3_error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::api::vault::VaultSpec;
 use bytes::Bytes;
 use jiff::Timestamp;
-use crate::api::vault::VaultSpec;
 use serde::{Deserialize, Serialize};
 
 use self::keys::{KeyError, Keys};

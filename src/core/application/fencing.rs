@@ -114,7 +114,9 @@ impl Pass<'_> {
             self.recheck = LOOK_CLOSELY;
             if runs {
                 let holder = view.holder.as_deref().unwrap_or("nobody");
-                let note = format!("{holder} holds the claim with epoch {epoch}, and this region must not serve: its copy is stopped");
+                let note = format!(
+                    "{holder} holds the claim with epoch {epoch}, and this region must not serve: its copy is stopped"
+                );
                 self.effects.push(Effect::warn("Fencing", note));
             }
             return None;

@@ -7,7 +7,8 @@ use crate::{
     api::application::{Role, Verdict},
     core::{
         condition::{
-            self, CLAIM_SOUND, COMPARE_AND_SWAP, Finding, HEALTHY, READY, REGIONS_PRESENT, RPO_MET, TRAFFIC_PUBLISHED, Truth,
+            self, CLAIM_SOUND, COMPARE_AND_SWAP, Finding, HEALTHY, READY, REGIONS_PRESENT, RPO_MET, TRAFFIC_PUBLISHED,
+            Truth,
         },
         effect::Effect,
     },
@@ -47,7 +48,8 @@ impl Pass<'_> {
     /// Whether the vault can be trusted with claims.
     pub(super) fn vault_trusted(&self) -> Result<(), String> {
         self.vault_ready()?;
-        let conditions = self.seen.vault.as_ref().and_then(|it| it.status.as_ref()).map_or(&[][..], |it| &it.conditions);
+        let conditions =
+            self.seen.vault.as_ref().and_then(|it| it.status.as_ref()).map_or(&[][..], |it| &it.conditions);
         match condition::find(conditions, COMPARE_AND_SWAP) {
             Some(it) if it.status == "True" => Ok(()),
             Some(it) => Err(format!("vault {}: {}", self.vault_name(), it.message)),
@@ -59,11 +61,17 @@ impl Pass<'_> {
     pub(super) fn zone_ready(&self) -> Result<(), (&'static str, String)> {
         let Some(traffic) = &self.object.spec.traffic else { return Ok(()) };
         let Some(zone) = &self.seen.zone else {
-            return Err(("NoZone", format!("spec.traffic.zone: there is no DnsZone '{}' in this cluster", traffic.zone)));
+            return Err((
+                "NoZone",
+                format!("spec.traffic.zone: there is no DnsZone '{}' in this cluster", traffic.zone),
+            ));
         };
         let apex = &zone.spec.zone;
         if traffic.hostname != *apex && !traffic.hostname.ends_with(&format!(".{apex}")) {
-            let message = format!("spec.traffic.hostname: {} does not lie in the zone {apex} of DnsZone '{}'", traffic.hostname, traffic.zone);
+            let message = format!(
+                "spec.traffic.hostname: {} does not lie in the zone {apex} of DnsZone '{}'",
+                traffic.hostname, traffic.zone
+            );
             return Err(("HostnameOutsideZone", message));
         }
         let conditions = zone.status.as_ref().map_or(&[][..], |it| &it.conditions);
@@ -79,7 +87,9 @@ impl Pass<'_> {
         if let Err(message) = self.vault_trusted() {
             return finding(Truth::False, "VaultNotTrusted", message);
         }
-        let Some(view) = self.seen.claim.as_ref().filter(|it| it.readable || it.last_error.is_some() || it.claim.is_some()) else {
+        let Some(view) =
+            self.seen.claim.as_ref().filter(|it| it.readable || it.last_error.is_some() || it.claim.is_some())
+        else {
             return finding(Truth::Unknown, "NotRead", "the claim was not read yet".to_owned());
         };
         if let Some(conflict) = &view.conflict {
@@ -90,28 +100,38 @@ impl Pass<'_> {
             return finding(Truth::False, "VaultUnreachable", format!("the claim cannot be read: {why}"));
         }
         if view.mine && !view.valid {
-            return finding(Truth::False, "NotProven", "this region holds the claim, but its last renewal is too old".to_owned());
+            return finding(
+                Truth::False,
+                "NotProven",
+                "this region holds the claim, but its last renewal is too old".to_owned(),
+            );
         }
-        match &view.holder {
-            Some(holder) => {
-                let epoch = view.epoch;
-                finding(Truth::True, "Read", format!("{holder} holds it with epoch {epoch}"))
-            }
-            None => {
-                let first = self.object.spec.regions.first().map_or("", |it| it.name.as_str());
-                finding(Truth::Unknown, "Unclaimed", format!("nobody holds it yet: {first} claims it first"))
-            }
+        if let Some(holder) = &view.holder {
+            let epoch = view.epoch;
+            finding(Truth::True, "Read", format!("{holder} holds it with epoch {epoch}"))
+        } else {
+            let first = self.object.spec.regions.first().map_or("", |it| it.name.as_str());
+            finding(Truth::Unknown, "Unclaimed", format!("nobody holds it yet: {first} claims it first"))
         }
     }
 
     fn regions_present(&self) -> Finding {
         let present = self.seen.vault.as_ref().and_then(|it| it.status.as_ref()).map_or(&[][..], |it| &it.regions);
         if !self.object.spec.regions.iter().any(|it| it.name == self.seen.region) {
-            let message = format!("spec.regions does not name {}, the region of this operator: nothing is done here", self.seen.region);
+            let message = format!(
+                "spec.regions does not name {}, the region of this operator: nothing is done here",
+                self.seen.region
+            );
             return Finding::new(REGIONS_PRESENT, false, "NotHere", message);
         }
-        let missing: Vec<_> =
-            self.object.spec.regions.iter().map(|it| it.name.as_str()).filter(|it| !present.iter().any(|there| there == it)).collect();
+        let missing: Vec<_> = self
+            .object
+            .spec
+            .regions
+            .iter()
+            .map(|it| it.name.as_str())
+            .filter(|it| !present.iter().any(|there| there == it))
+            .collect();
         if missing.is_empty() {
             return Finding::new(REGIONS_PRESENT, true, "AllPresent", "every region has an operator on this vault");
         }
@@ -126,16 +146,25 @@ impl Pass<'_> {
     fn rpo_met(&mut self) -> Finding {
         let rpo = self.object.spec.objectives.rpo;
         let Some(last) = self.status.last_point.clone() else {
-            return Finding::new(RPO_MET, Truth::Unknown, "NoPoint", format!("there is no recovery point yet; {}", self.last_failure()));
+            return Finding::new(
+                RPO_MET,
+                Truth::Unknown,
+                "NoPoint",
+                format!("there is no recovery point yet; {}", self.last_failure()),
+            );
         };
-        let until = last.consistent_at.0 + SignedDuration::from_secs(i64::try_from(rpo.as_secs()).unwrap_or(i64::MAX / 4));
+        let until =
+            last.consistent_at.0 + SignedDuration::from_secs(i64::try_from(rpo.as_secs()).unwrap_or(i64::MAX / 4));
         if until <= self.now {
-            let message = format!("the newest point is of {}, older than {rpo}; {}", last.consistent_at.0, self.last_failure());
+            let message =
+                format!("the newest point is of {}, older than {rpo}; {}", last.consistent_at.0, self.last_failure());
             return Finding::new(RPO_MET, false, "TooOld", message);
         }
         self.look_at(until + SignedDuration::from_secs(1));
         if !self.rhythm().sufficient {
-            let message = format!("a point takes so long that {rpo} cannot be kept: raise objectives.rpo, or give movers more throughput");
+            let message = format!(
+                "a point takes so long that {rpo} cannot be kept: raise objectives.rpo, or give movers more throughput"
+            );
             return Finding::new(RPO_MET, false, "BackupsTooSlow", message);
         }
         Finding::new(RPO_MET, true, "Met", format!("the newest point is younger than {rpo}"))
@@ -143,7 +172,8 @@ impl Pass<'_> {
 
     /// Why the newest ended point did not come to be.
     fn last_failure(&self) -> String {
-        let ended = self.seen.points.iter().filter_map(|it| it.status.as_ref()).filter(|it| condition::ended(&it.conditions));
+        let ended =
+            self.seen.points.iter().filter_map(|it| it.status.as_ref()).filter(|it| condition::ended(&it.conditions));
         let newest = ended.max_by_key(|it| it.finished_at.as_ref().map(|at| at.0));
         match newest.and_then(|it| condition::find(&it.conditions, condition::SUCCEEDED)) {
             Some(it) if it.status == "False" => format!("the last one failed: {}", it.message),
@@ -164,12 +194,17 @@ impl Pass<'_> {
         }
         let finding = match (&self.seen.address, &self.status.published) {
             (Err(why), _) => Finding::new(TRAFFIC_PUBLISHED, false, "NoAddress", why.clone()),
-            (Ok(address), Some(it)) if it.address == *address && Some(it.epoch) == self.status.epoch && it.hostname == traffic.hostname => {
+            (Ok(address), Some(it))
+                if it.address == *address && Some(it.epoch) == self.status.epoch && it.hostname == traffic.hostname =>
+            {
                 Finding::new(TRAFFIC_PUBLISHED, true, "Published", format!("{} leads to {address}", traffic.hostname))
             }
-            (Ok(address), _) => {
-                Finding::new(TRAFFIC_PUBLISHED, Truth::Unknown, "Publishing", format!("{} is being given the address {address}", traffic.hostname))
-            }
+            (Ok(address), _) => Finding::new(
+                TRAFFIC_PUBLISHED,
+                Truth::Unknown,
+                "Publishing",
+                format!("{} is being given the address {address}", traffic.hostname),
+            ),
         };
         Some(finding)
     }
@@ -203,8 +238,12 @@ impl Pass<'_> {
             Some(Role::Active) => Finding::new(READY, true, "Active", "it serves here, and its objectives are kept"),
             Some(Role::Standby) => Finding::new(READY, true, "Standby", "another region serves; this one stands by"),
             Some(Role::Activating) => Finding::new(READY, Truth::Unknown, "Activating", failed),
-            Some(Role::Fencing) => Finding::new(READY, Truth::Unknown, "Fencing", "this region's copy is being stopped and saved"),
-            Some(Role::Unknown) | None => Finding::new(READY, Truth::Unknown, "Unknown", "the role of this region is not known yet"),
+            Some(Role::Fencing) => {
+                Finding::new(READY, Truth::Unknown, "Fencing", "this region's copy is being stopped and saved")
+            }
+            Some(Role::Unknown) | None => {
+                Finding::new(READY, Truth::Unknown, "Unknown", "the role of this region is not known yet")
+            }
         }
     }
 

@@ -105,16 +105,13 @@ pub(super) struct Pass<'a> {
 
 /// Decides what to do about `object`.
 #[must_use]
-pub fn decide(
-    object: &ProtectedApplication,
-    seen: &Observed,
-    now: Timestamp,
-) -> Decision<ProtectedApplicationStatus> {
+pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) -> Decision<ProtectedApplicationStatus> {
     let mut status = object.status.clone().unwrap_or_default();
     status.observed_generation = object.metadata.generation;
     status.region = Some(seen.region.clone());
     let key = AppKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
-    let mut pass = Pass { object, seen, now, key, status, effects: Vec::new(), recheck: LOOK, advice: outlook::Advice::default() };
+    let mut pass =
+        Pass { object, seen, now, key, status, effects: Vec::new(), recheck: LOOK, advice: outlook::Advice::default() };
     if pass.runs_here() {
         pass.judge();
         pass.follow_claim();
@@ -218,9 +215,11 @@ impl Pass<'_> {
 
     /// Whether a failover to here under this epoch has succeeded.
     fn failover_succeeded(&self, epoch: u64) -> bool {
-        self.seen.failovers.iter().filter_map(|it| it.status.as_ref()).any(|it| {
-            it.epoch == Some(epoch) && condition::is_true(&it.conditions, condition::SUCCEEDED)
-        })
+        self.seen
+            .failovers
+            .iter()
+            .filter_map(|it| it.status.as_ref())
+            .any(|it| it.epoch == Some(epoch) && condition::is_true(&it.conditions, condition::SUCCEEDED))
     }
 
     /// The failover that goes on here.

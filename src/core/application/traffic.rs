@@ -35,11 +35,7 @@ impl Pass<'_> {
         let (Ok(address), Ok(()), true, true) = (&self.seen.address, self.zone_ready(), intended, view.valid) else {
             return;
         };
-        let wanted = Published {
-            hostname: traffic.hostname.clone(),
-            address: address.clone(),
-            epoch: view.epoch,
-        };
+        let wanted = Published { hostname: traffic.hostname.clone(), address: address.clone(), epoch: view.epoch };
         let due = match see(&self.seen.works, "Publish", self.now) {
             Seen::Due(_) => true,
             Seen::Waiting(_) => false,

@@ -1,7 +1,5 @@
 //! The rules of the claim, one by one, as plain values. `tests/claim_model.rs` shows what they are good for together.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};

@@ -31,15 +31,24 @@ impl<'a> Pass<'a> {
             return Next::Go("this region holds the claim already".into());
         }
         if self.object.spec.initiator == Initiator::Operator && self.recovered() && !view.holder_silent() {
-            return Next::Fail("Recovered", "the application answers again, and the holder renews its claim: nothing was moved".into());
+            return Next::Fail(
+                "Recovered",
+                "the application answers again, and the holder renews its claim: nothing was moved".into(),
+            );
         }
         if !view.readable {
-            return Next::Stay(format!("the claim cannot be read: {}", view.last_error.as_deref().unwrap_or("no answer")));
+            return Next::Stay(format!(
+                "the claim cannot be read: {}",
+                view.last_error.as_deref().unwrap_or("no answer")
+            ));
         }
         // Harmless, and it may take a while: what would be restored is looked up meanwhile.
         let survey = self.survey();
         if let Seen::Done(Outcome::Surveyed { chosen: None, passed_over }, _) = survey {
-            let message = format!("there is no good recovery point in the vault, so nothing is taken: {}", passed_over.join("; "));
+            let message = format!(
+                "there is no good recovery point in the vault, so nothing is taken: {}",
+                passed_over.join("; ")
+            );
             return Next::Fail("NoRecoveryPoint", message);
         }
         if view.seizable {
@@ -79,7 +88,10 @@ impl<'a> Pass<'a> {
             return Next::Stay(conflict);
         }
         if !view.mine && !view.seizable && view.readable {
-            return Next::Fail("HolderReturned", "the holder renewed its claim before it was taken: nothing was moved".into());
+            return Next::Fail(
+                "HolderReturned",
+                "the holder renewed its claim before it was taken: nothing was moved".into(),
+            );
         }
         self.wish(Wish::Seize { epoch, reason: format!("Failover {}", self.run.name) });
         Next::Stay(format!("the claim is being taken with epoch {epoch}"))

@@ -118,7 +118,10 @@ pub fn decide(object: &Failover, seen: &Observed, now: Timestamp) -> Decision<Fa
         return Decision { status, effects, recheck };
     }
     let Some(application) = seen.application.as_deref() else {
-        let message = format!("spec.application: there is no ProtectedApplication '{}' in this namespace", object.spec.application);
+        let message = format!(
+            "spec.application: there is no ProtectedApplication '{}' in this namespace",
+            object.spec.application
+        );
         return refuse(object, status, "NoApplication", message, now);
     };
     if let Err((reason, message)) = admissible(object, application, seen) {
@@ -136,7 +139,11 @@ pub fn decide(object: &Failover, seen: &Observed, now: Timestamp) -> Decision<Fa
 }
 
 /// What can be told from the object alone, at any step before the first.
-fn admissible(object: &Failover, application: &ProtectedApplication, seen: &Observed) -> Result<(), (&'static str, String)> {
+fn admissible(
+    object: &Failover,
+    application: &ProtectedApplication,
+    seen: &Observed,
+) -> Result<(), (&'static str, String)> {
     if object.spec.to != seen.region {
         let message = format!(
             "spec.to is {}, but this cluster is {}: make the Failover in the cluster of {}",
@@ -155,7 +162,13 @@ fn admissible(object: &Failover, application: &ProtectedApplication, seen: &Obse
     Ok(())
 }
 
-fn refuse(object: &Failover, mut status: FailoverStatus, reason: &'static str, message: String, now: Timestamp) -> Decision<FailoverStatus> {
+fn refuse(
+    object: &Failover,
+    mut status: FailoverStatus,
+    reason: &'static str,
+    message: String,
+    now: Timestamp,
+) -> Decision<FailoverStatus> {
     status.finished_at = Some(Time(now));
     let finding = Finding::new(SUCCEEDED, false, reason, message.clone());
     status.conditions = condition::conditions(&status.conditions, vec![finding], object.metadata.generation, now);
@@ -230,7 +243,8 @@ impl Pass<'_> {
         self.status.rpo_seconds = rpo;
         let objectives = &self.application.spec.objectives;
         let kept = rto <= objectives.rto.as_secs() && rpo.is_none_or(|it| it <= objectives.rpo.as_secs());
-        let lost = rpo.map_or("with nothing lost".to_owned(), |it| format!("with data of {it} s before the disruption"));
+        let lost =
+            rpo.map_or("with nothing lost".to_owned(), |it| format!("with data of {it} s before the disruption"));
         let message = format!(
             "{} serves {} s after the disruption, {lost} (objectives: RTO {}, RPO {})",
             self.seen.region, rto, objectives.rto, objectives.rpo

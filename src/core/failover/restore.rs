@@ -56,9 +56,10 @@ impl Pass<'_> {
                 Step::Corrupt(why) => return self.pass_over(&point, &volume.claim, &why),
             }
         }
-        match going.is_empty() {
-            true => Next::Go(format!("{} volumes are as in {}", point.volumes.len(), point.id)),
-            false => Next::Stay(going.join("; ")),
+        if going.is_empty() {
+            Next::Go(format!("{} volumes are as in {}", point.volumes.len(), point.id))
+        } else {
+            Next::Stay(going.join("; "))
         }
     }
 
@@ -75,7 +76,9 @@ impl Pass<'_> {
     fn chosen(&mut self) -> Result<Point, Next> {
         let wanted = self.status.point.clone().unwrap_or_default();
         match self.survey() {
-            Seen::Done(Outcome::Surveyed { chosen: Some(point), .. }, _) if point.id == wanted => Ok(point.as_ref().clone()),
+            Seen::Done(Outcome::Surveyed { chosen: Some(point), .. }, _) if point.id == wanted => {
+                Ok(point.as_ref().clone())
+            }
             Seen::Done(Outcome::Surveyed { .. }, _) => {
                 Err(Next::Back(StepName::ChoosePoint, format!("{wanted} is no longer the newest good point")))
             }
@@ -88,9 +91,9 @@ impl Pass<'_> {
         let fence = self.application.status.as_ref()?.fence.as_ref()?;
         let first = self.seen.volumes.values().any(|it| it.tenant.as_ref().is_some_and(|it| it.bound));
         let worked = self.seen.volumes.values().any(|it| {
-            it.volume.as_ref().is_some_and(|it| {
-                it.annotations.get(crate::core::volume_restore::WORKED_ON_BY) == Some(&self.run.uid)
-            })
+            it.volume
+                .as_ref()
+                .is_some_and(|it| it.annotations.get(crate::core::volume_restore::WORKED_ON_BY) == Some(&self.run.uid))
         });
         (first && !worked && fence.branch.is_none())
             .then(|| "what this region's volumes hold is being saved as a branch first".to_owned())

@@ -19,9 +19,10 @@ impl Pass<'_> {
     /// Every workload that wants to run is ready.
     pub(super) fn await_ready(&mut self) -> Next {
         self.wish(Wish::Hold);
-        match self.seen.not_ready.is_empty() {
-            true => Next::Go("every workload is ready".into()),
-            false => Next::Stay(self.seen.not_ready.join("; ")),
+        if self.seen.not_ready.is_empty() {
+            Next::Go("every workload is ready".into())
+        } else {
+            Next::Stay(self.seen.not_ready.join("; "))
         }
     }
 

@@ -58,7 +58,7 @@ fn a_server_that_dies_fails_backup_and_restore_without_calling_it_corruption() {
         with_credentials(&mut command);
         let mut child = command.spawn().unwrap();
         let begun = |lab: &Lab| if restore { lab.target().join("file").exists() } else { has_data(&minio) };
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while !begun(&lab) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }

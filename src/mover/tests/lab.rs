@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -47,7 +47,7 @@ impl Lab {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         // Movers may run as another user.
-        let open = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let open = fs::Permissions::from_mode(0o777);
         fs::set_permissions(folder.path(), open.clone()).unwrap();
         fs::set_permissions(folder.path().join("vault"), open).unwrap();
         let path = folder.path().join("vault").to_str().unwrap().to_owned();

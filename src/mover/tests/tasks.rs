@@ -160,7 +160,7 @@ fn a_mover_that_is_told_to_stop_says_so() {
     let report = lab.folder.path().join("report");
     let mut child = lab.command(&lab.backup_task("1"), &report).spawn().unwrap();
     let packs = lab.folder.path().join("vault/repos/shop.db/data");
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !packs.exists() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(20));
     }

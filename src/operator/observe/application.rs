@@ -1,6 +1,5 @@
 //! What is looked at for a `ProtectedApplication`, and what it has the keeper and the watch attend to.
 
-
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -48,8 +47,12 @@ impl Reconciled for ProtectedApplication {
             claim,
             health: context.watch.health(&key),
             slo: context.watch.service_level(&key),
-            points: stores::all(&context.stores.points, |it| of(&key, it.namespace(), &it.spec.application)),
-            failovers: stores::all(&context.stores.failovers, |it| of(&key, it.namespace(), &it.spec.application)),
+            points: stores::all(&context.stores.points, |it| {
+                of(&key, it.metadata.namespace.as_deref(), &it.spec.application)
+            }),
+            failovers: stores::all(&context.stores.failovers, |it| {
+                of(&key, it.metadata.namespace.as_deref(), &it.spec.application)
+            }),
             copy: if foreign || stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
             address,
             works,
@@ -65,8 +68,8 @@ impl Reconciled for ProtectedApplication {
     }
 }
 
-fn of(key: &AppKey, namespace: Option<String>, application: &str) -> bool {
-    namespace.as_ref() == Some(&key.namespace) && application == key.name
+fn of(key: &AppKey, namespace: Option<&str>, application: &str) -> bool {
+    namespace == Some(key.namespace.as_str()) && application == key.name
 }
 
 impl ProtectedApplication {
@@ -86,7 +89,8 @@ impl ProtectedApplication {
         let mut probes = Vec::new();
         for probe in &self.spec.health.probes {
             // Workloads are asked where they are meant to run.
-            let serving = self.status.as_ref().is_none_or(|it| matches!(it.role, Some(Role::Active | Role::Activating)));
+            let serving =
+                self.status.as_ref().is_none_or(|it| matches!(it.role, Some(Role::Active | Role::Activating)));
             if probe.workload.is_some() && !serving {
                 continue;
             }
@@ -113,7 +117,9 @@ impl ProtectedApplication {
     /// Tells the metrics what the status says.
     fn measure(&self, context: &Context) {
         let of = Application { namespace: self.namespace().unwrap_or_default(), application: self.name_any() };
-        let Some(current) = stores::get(&context.stores.applications, Some(&of.namespace), &of.application) else { return };
+        let Some(current) = stores::get(&context.stores.applications, Some(&of.namespace), &of.application) else {
+            return;
+        };
         let Some(status) = &current.status else { return };
         let metrics = &context.metrics;
         metrics.active.get_or_create(&of).set(i64::from(status.role == Some(Role::Active)));
@@ -140,10 +146,12 @@ impl ProtectedApplication {
             Some(Progress::Done { outcome: Outcome::HeadRead(epoch), .. }) => Some(*epoch),
             Some(_) | None => None,
         };
+        let epoch = status.and_then(|it| it.epoch);
         let fence = status.and_then(|it| it.fence.as_ref());
-        let evidence = head.map(|head| Evidence {
-            status: status.and_then(|it| it.epoch),
-            head,
+        // What the status knows counts at once, also after a restart; without it, nothing is claimed before the head was read.
+        let evidence = (epoch.is_some() || head.is_some()).then(|| Evidence {
+            status: epoch,
+            head: head.flatten(),
             fenced: fence.filter(|it| it.unproven).map(|it| it.epoch),
         });
         Settings {
@@ -156,4 +164,3 @@ impl ProtectedApplication {
         }
     }
 }
-

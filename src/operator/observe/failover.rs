@@ -44,12 +44,17 @@ impl Reconciled for Failover {
         let works = context.works.of(self);
         let going = |it: &Failover| !it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
         let others = stores::all(&context.stores.failovers, |it| {
-            it.namespace().as_ref() == Some(&namespace) && it.spec.application == app.name && it.name_any() != run.name && going(it)
+            it.namespace().as_ref() == Some(&namespace)
+                && it.spec.application == app.name
+                && it.name_any() != run.name
+                && going(it)
         });
         let restoring = step == Some(StepName::RestoreVolumes) && !ended;
         let service = application.as_ref().and_then(|it| it.spec.traffic.as_ref()).map(|it| it.target.service.clone());
         let address = match service {
-            Some(service) if step >= Some(StepName::ProbeAddress) && !ended => address(&namespace, &service, context).await?,
+            Some(service) if step >= Some(StepName::ProbeAddress) && !ended => {
+                address(&namespace, &service, context).await?
+            }
             Some(_) | None => Err("it is not looked up yet".to_owned()),
         };
         let recent = self.status.as_ref().and_then(|it| it.finished_at.as_ref());
@@ -57,13 +62,21 @@ impl Reconciled for Failover {
         Ok(Observed {
             region: context.region.clone(),
             movers: context.movers.clone(),
-            vault: application.as_ref().and_then(|it| stores::get(&context.stores.vaults, None, it.spec.backup.vaults.first()?)),
-            zone: application.as_ref().and_then(|it| stores::get(&context.stores.zones, None, &it.spec.traffic.as_ref()?.zone)),
+            vault: application
+                .as_ref()
+                .and_then(|it| stores::get(&context.stores.vaults, None, it.spec.backup.vaults.first()?)),
+            zone: application
+                .as_ref()
+                .and_then(|it| stores::get(&context.stores.zones, None, &it.spec.traffic.as_ref()?.zone)),
             claim: context.keeper.view(&app),
             health: context.watch.health(&app),
             copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
             volumes: if restoring { volumes(&run, &works, context).await? } else { BTreeMap::new() },
-            not_ready: if step == Some(StepName::AwaitReady) { not_ready(&namespace, context).await? } else { Vec::new() },
+            not_ready: if step == Some(StepName::AwaitReady) {
+                not_ready(&namespace, context).await?
+            } else {
+                Vec::new()
+            },
             address,
             others: others.iter().map(|it| it.name_any()).collect(),
             made: if (ended && recent) || restoring {
@@ -88,14 +101,16 @@ impl Reconciled for Failover {
 
 /// The volumes of the chosen point, as far as they are here.
 async fn volumes(run: &Run, works: &Works, context: &Context) -> Result<BTreeMap<String, Seen>, Error> {
-    let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = works.get("SurveyPoints") else {
+    let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = works.get("SurveyPoints")
+    else {
         return Ok(BTreeMap::new());
     };
     let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
     let marked = Api::<PersistentVolume>::all(context.client.clone());
     let marked = marked.list(&ours).await.map_err(Error::observe("PersistentVolumes"))?.items;
     let classes = Api::<StorageClass>::all(context.client.clone());
-    let classes = classes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("StorageClasses"))?.items;
+    let classes =
+        classes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("StorageClasses"))?.items;
     let mut jobs = movers(&run.uid, context).await?;
     let mut seen = BTreeMap::new();
     for volume in &point.volumes {

@@ -80,7 +80,8 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
         let phase = it.status.as_ref().and_then(|it| it.phase.as_deref());
         !matches!(phase, Some("Succeeded" | "Failed"))
     });
-    let claims = Api::<k8s_openapi::api::core::v1::PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
+    let claims =
+        Api::<k8s_openapi::api::core::v1::PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let claims = claims.list(&ListParams::default().limit(500)).await.map_err(Error::observe("claims"))?.items;
     let bound = claims.iter().filter(|it| it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")));
     Ok(LocalCopy { wanted: wanted(namespace, context), pods: count(alive.count()), volumes: count(bound.count()) })
@@ -90,13 +91,13 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
 fn wanted(namespace: &str, context: &Context) -> u32 {
     let here = |it: Option<String>| it.as_deref() == Some(namespace);
     let deployments = context.stores.deployments.state();
-    let deployments = deployments.iter().filter(|it| {
-        here(it.namespace()) && it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0
-    });
+    let deployments = deployments
+        .iter()
+        .filter(|it| here(it.namespace()) && it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0);
     let stateful_sets = context.stores.stateful_sets.state();
-    let stateful_sets = stateful_sets.iter().filter(|it| {
-        here(it.namespace()) && it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0
-    });
+    let stateful_sets = stateful_sets
+        .iter()
+        .filter(|it| here(it.namespace()) && it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0);
     let daemon_sets = context.stores.daemon_sets.state();
     let daemon_sets = daemon_sets.iter().filter(|it| {
         let status = it.status.as_ref();
@@ -116,15 +117,21 @@ async fn not_ready(namespace: &str, context: &Context) -> Result<Vec<String>, Er
         }
     };
     let client = || context.client.clone();
-    for it in Api::<Deployment>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("deployments"))? {
+    for it in
+        Api::<Deployment>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("deployments"))?
+    {
         let wanted = it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0;
         look("Deployment", it.name_any(), wanted, WorkloadView::Deployment(it.into()));
     }
-    for it in Api::<StatefulSet>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("statefulsets"))? {
+    for it in
+        Api::<StatefulSet>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("statefulsets"))?
+    {
         let wanted = it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0;
         look("StatefulSet", it.name_any(), wanted, WorkloadView::StatefulSet(it.into()));
     }
-    for it in Api::<DaemonSet>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("daemonsets"))? {
+    for it in
+        Api::<DaemonSet>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("daemonsets"))?
+    {
         let wanted = it.status.as_ref().is_some_and(|it| it.desired_number_scheduled > 0);
         look("DaemonSet", it.name_any(), wanted, WorkloadView::DaemonSet(it.into()));
     }
@@ -136,7 +143,9 @@ async fn address(namespace: &str, service: &str, context: &Context) -> Result<Re
     let services = Api::<Service>::namespaced(context.client.clone(), namespace);
     let found = services.get_opt(service).await.map_err(Error::observe(format!("Service {service}")))?;
     let Some(found) = found else {
-        return Ok(Err(format!("spec.traffic.target.service: there is no Service '{service}' in namespace {namespace}")));
+        return Ok(Err(format!(
+            "spec.traffic.target.service: there is no Service '{service}' in namespace {namespace}"
+        )));
     };
     let kind = found.spec.as_ref().and_then(|it| it.type_.as_deref()).unwrap_or("ClusterIP");
     match kind {
@@ -196,7 +205,12 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
     let is = |type_: &str| conditions.iter().any(|it| it.type_ == type_ && it.status == "True");
     let ends: Vec<_> = pods.iter().filter_map(|it| termination(it)).collect();
     if is("Complete") || is("SuccessCriteriaMet") {
-        return match ends.iter().rev().find(|(code, _)| *code == 0).and_then(|(_, message)| Report::from_message(message)) {
+        return match ends
+            .iter()
+            .rev()
+            .find(|(code, _)| *code == 0)
+            .and_then(|(_, message)| Report::from_message(message))
+        {
             Some(report) => JobSeen::Succeeded(Box::new(report)),
             None => JobSeen::Failed { message: "the mover ended well, but its report is gone".into(), corrupt: false },
         };
@@ -204,7 +218,10 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
     let last = ends.last();
     let told = last.and_then(|(_, message)| Report::from_message(message)).and_then(|it| it.error);
     if last.is_some_and(|(code, _)| *code == i32::from(CORRUPT)) {
-        return JobSeen::Failed { message: told.unwrap_or_else(|| "its data in the repository is damaged".into()), corrupt: true };
+        return JobSeen::Failed {
+            message: told.unwrap_or_else(|| "its data in the repository is damaged".into()),
+            corrupt: true,
+        };
     }
     if is("Failed") {
         let why = conditions.iter().find(|it| it.type_ == "Failed").and_then(|it| it.message.clone());
@@ -235,7 +252,12 @@ fn waiting(pod: &Pod) -> Option<String> {
 }
 
 /// A kind that k8s-openapi does not have. An empty list where the cluster does not know it.
-async fn snapshots_of(kind: &str, namespace: Option<&str>, labels: Option<&str>, context: &Context) -> Result<Vec<DynamicObject>, Error> {
+async fn snapshots_of(
+    kind: &str,
+    namespace: Option<&str>,
+    labels: Option<&str>,
+    context: &Context,
+) -> Result<Vec<DynamicObject>, Error> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", kind));
     let api: Api<DynamicObject> = match namespace {
         Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),

@@ -107,9 +107,11 @@ fn bound(claim: &PersistentVolumeClaim) -> bool {
 
 fn mounting(pod: &Pod, claim: &str) -> Option<Mounting> {
     let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
-    let mounts = spec.volumes.iter().flatten().any(|it| {
-        it.persistent_volume_claim.as_ref().is_some_and(|it| it.claim_name == claim)
-    });
+    let mounts = spec
+        .volumes
+        .iter()
+        .flatten()
+        .any(|it| it.persistent_volume_claim.as_ref().is_some_and(|it| it.claim_name == claim));
     let running = status.phase.as_deref() == Some("Running") && pod.metadata.deletion_timestamp.is_none();
     (mounts && running).then_some(Mounting { pod_uid: pod.uid()?, node: spec.node_name.clone()? })
 }
@@ -142,7 +144,9 @@ async fn snapshots(namespace: &str, uid: &str, context: &Context) -> Result<BTre
             taken_at: status["creationTime"].as_str().and_then(|it| it.parse().ok()),
             error: status["error"]["message"].as_str().map(ToOwned::to_owned),
         };
-        if let (Some(true), Some(content)) = (status["readyToUse"].as_bool(), status["boundVolumeSnapshotContentName"].as_str()) {
+        if let (Some(true), Some(content)) =
+            (status["readyToUse"].as_bool(), status["boundVolumeSnapshotContentName"].as_str())
+        {
             let resource = kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
                 "snapshot.storage.k8s.io",
                 "v1",

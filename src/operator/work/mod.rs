@@ -133,7 +133,14 @@ pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Co
         };
         drop(permit);
         if let Err(failure) = &result {
-            tracing::warn!(work = work.name(), namespace = wake.1, name = wake.2, reason = failure.reason, "{}", failure.message);
+            tracing::warn!(
+                work = work.name(),
+                namespace = wake.1,
+                name = wake.2,
+                reason = failure.reason,
+                "{}",
+                failure.message
+            );
         }
         tasks.end(&uid, work, result);
         // A full queue only delays: every object is looked at again by itself.
@@ -154,11 +161,15 @@ fn kind_of<K: Resource<DynamicType = ()>>(_: &K) -> &'static str {
 
 fn deadline(work: &Work) -> Duration {
     match work {
-        Work::TestVault { .. } => Duration::from_secs(120),
-        Work::ListRegions { .. } | Work::TestZone { .. } | Work::ReadHead { .. } | Work::SealCatalogue { .. } => Duration::from_secs(60),
-        Work::Publish { .. } | Work::CommitPoint { .. } => Duration::from_secs(60),
+        Work::ListRegions { .. }
+        | Work::TestZone { .. }
+        | Work::ReadHead { .. }
+        | Work::SealCatalogue { .. }
+        | Work::Publish { .. }
+        | Work::CommitPoint { .. }
+        | Work::Ask { .. } => Duration::from_mins(1),
+        Work::TestVault { .. } => Duration::from_mins(2),
         Work::SurveyPoints { .. } => Duration::from_mins(5),
-        Work::Ask { .. } => Duration::from_secs(60),
         Work::Capture { .. } | Work::RestoreObjects { .. } => Duration::from_hours(2),
     }
 }
@@ -172,16 +183,21 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::CommitPoint { vault, point } => point::commit(vault, point, context).await,
         Work::ReadHead { vault, application } => point::read_head(vault, application, context).await,
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
-        Work::SurveyPoints { vault, application, excluded } => restore::survey(vault, application, excluded, context).await,
+        Work::SurveyPoints { vault, application, excluded } => {
+            restore::survey(vault, application, excluded, context).await
+        }
         Work::RestoreObjects { vault, application, manifest, epoch } => {
             restore::objects(vault, application, manifest, *epoch, context).await
         }
         Work::Ask { probes, at } => traffic::ask(probes, at.as_ref(), context).await,
-        Work::Publish { publication, application, vault } => traffic::publish(publication, application, vault, context).await,
+        Work::Publish { publication, application, vault } => {
+            traffic::publish(publication, application, vault, context).await
+        }
     }
 }
 
 /// A failure that may pass.
+#[expect(clippy::needless_pass_by_value, reason = "so that a caller can hand over the error or text it made")]
 fn failure(reason: &'static str, message: impl ToString) -> Failure {
     Failure { reason, message: message.to_string(), lasting: false }
 }

@@ -41,7 +41,8 @@ pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Resu
 
 pub(super) async fn read_head(name: &str, application: &AppKey, context: &Context) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
-    let head = vault.read_head(&application.namespace, &application.name).await.map_err(|error| catalogue_failure(&error))?;
+    let head =
+        vault.read_head(&application.namespace, &application.name).await.map_err(|error| catalogue_failure(&error))?;
     Ok(Outcome::HeadRead(head.map(|(head, _)| head.epoch)))
 }
 

@@ -60,7 +60,8 @@ pub(super) async fn ask(
     at: Option<&(String, IpAddr)>,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    let route = at.map_or(Route::ByName, |(hostname, address)| Route::At { hostname: hostname.clone(), address: *address });
+    let route =
+        at.map_or(Route::ByName, |(hostname, address)| Route::At { hostname: hostname.clone(), address: *address });
     let mut bad = Vec::new();
     for probe in probes {
         let parsed = Probe::parse("", probe).map_err(|error| failure("ProbeInvalid", error))?;
