@@ -11,13 +11,16 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::Namespace;
-use reprise::api::application::{ProtectedApplicationStatus, Role, Verdict};
+use reprise::api::{
+    application::{ProtectedApplicationStatus, Role, Verdict},
+    recovery_point::{RecoveryPoint, RecoveryPointStatus},
+};
 
 use crate::harness::{
     app::{App, Writer},
     command::run,
     file,
-    lab::{Lab, Region, filled},
+    lab::{Lab, Region, filled, inside},
     product,
     wait::{Look, until},
 };
@@ -259,4 +262,38 @@ fn client() -> Result<PathBuf> {
     let program = file("target/debug/examples/demo");
     ensure!(program.exists(), "build the client first: cargo build --example demo");
     Ok(program)
+}
+
+/// Ask the application in a region, past DNS.
+///
+/// # Errors
+/// When it does not answer well.
+pub fn ask(method: &str, app: &App, region: &Region, path: &str) -> Result<String> {
+    let url = format!("http://{}:{}{path}", region.address, app.port);
+    let mut command = inside("hub");
+    command.extend(["curl", "-sSf", "--noproxy", "*", "--max-time", "10", "-X", method, &url].map(str::to_owned));
+    run(Duration::from_secs(20), &command, None)
+}
+
+/// Make a recovery point now, as a person would.
+///
+/// # Errors
+/// When it does not succeed.
+pub fn point(app: &App, region: &Region) -> Result<RecoveryPointStatus> {
+    let made = reprise(app, region, &["backup", app.name, "--wait", "--timeout", "2m", "-o", "json"])?;
+    let point: RecoveryPoint = serde_json::from_str(&made).with_context(|| format!("read the point: {made}"))?;
+    point.status.context("a point that succeeded has a status")
+}
+
+/// It serves in that region and in no other one.
+///
+/// # Errors
+/// When it does not, or something of it runs in the other region.
+pub fn stays(app: &App, scene: &Scene, here: &Region) -> Result<()> {
+    serving(app, here)?;
+    let there = if here.name == WEST { scene.north } else { scene.west };
+    app.await_role(there, Role::Standby, SOON)?;
+    let (replicas, pods) = app.running(there)?;
+    ensure!((replicas, pods) == (0, 0), "{replicas} replicas and {pods} pods of {} in {}", app.name, there.name);
+    Ok(())
 }
