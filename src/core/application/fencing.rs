@@ -94,11 +94,14 @@ impl Pass<'_> {
     /// The claim was taken anew, and nobody had it in between: what was stopped is started.
     pub(super) fn resume(&mut self, view: &View) {
         self.wish(Wish::Hold);
-        if self.sealed(view) {
-            let namespace = self.key.namespace.clone();
-            self.effects.push(Effect::StartWorkloads { namespace, epoch: view.epoch });
+        if self.seen.copy.wanted > 0 {
+            // Only what is seen counts: starting may have failed, and then it has to be done again.
             self.effects.push(Effect::note("Resumed", "the claim is proven again: the application is started"));
             self.status.fence = None;
+        } else if self.sealed(view) {
+            let namespace = self.key.namespace.clone();
+            self.effects.push(Effect::StartWorkloads { namespace, epoch: view.epoch });
+            self.recheck = LOOK_CLOSELY;
         }
     }
 

@@ -205,9 +205,12 @@ impl Pass<'_> {
         }
         match &self.status.fence {
             _ if view.must_fence || view.requested_handover.is_some() => Standing::Yielding,
+            // A failover took it before this region was ever seen to stand by.
+            None if self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch) => Standing::Arriving,
             None => Standing::Serving,
             Some(fence) if fence.epoch == view.epoch => Standing::Yielding,
-            Some(fence) if fence.retake == Some(view.epoch) => Standing::Resuming,
+            // What a failover had not yet restored is not resumed.
+            Some(fence) if fence.unproven && fence.retake == Some(view.epoch) => Standing::Resuming,
             Some(_) if self.failover_succeeded(view.epoch) => Standing::Serving,
             Some(_) => Standing::Arriving,
         }
@@ -220,6 +223,11 @@ impl Pass<'_> {
             .iter()
             .filter_map(|it| it.status.as_ref())
             .any(|it| it.epoch == Some(epoch) && condition::is_true(&it.conditions, condition::SUCCEEDED))
+    }
+
+    /// Whether a failover to here was to take the claim with this epoch.
+    fn failover_began(&self, epoch: u64) -> bool {
+        self.seen.failovers.iter().filter_map(|it| it.status.as_ref()).any(|it| it.epoch == Some(epoch))
     }
 
     /// The failover that goes on here.
@@ -298,3 +306,6 @@ fn percent(part: u32, whole: u32) -> String {
         None => "unknown".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
