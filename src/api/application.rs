@@ -197,10 +197,10 @@ pub struct HealthSettings {
 /// When a bad verdict is believed.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Confirm {
-    /// From how many vantage points it must look bad before an automatic failover: each region is one, and a
-    /// holder that has gone silent counts as one that looks bad. Default 2.
+    /// From how many vantage points it must look bad before an automatic failover: the standby that would take over
+    /// is one, the holder the other; a holder that has gone silent counts as one that looks bad. Default 2.
     #[serde(default = "two")]
-    #[schemars(range(min = 1, max = 8))]
+    #[schemars(range(min = 1, max = 2))]
     pub vantages: u32,
 }
 

@@ -63,8 +63,8 @@ const MINUTES: &str = "reprise-minutes";
 const DRAIN: Duration = Duration::from_secs(20);
 /// Room for wakes: more only means that the loop looks by itself.
 const WAKES: usize = 4_096;
-/// Probes that may be asked at once.
-const PROBES: usize = 512;
+/// Probes that may be asked at once: those of 10,000 applications that all hang until their timeout.
+const PROBES: usize = 4_096;
 
 /// What the operator is started with.
 #[derive(Clone, Debug)]
@@ -166,11 +166,7 @@ async fn lead(
         tokio::spawn(forget_the_gone(Arc::clone(&context))),
         tokio::spawn(sweep::run(Arc::clone(&context))),
     ];
-    let to_applications = futures::stream::select(
-        futures::stream::select(received(wakes), context.watch.changes().boxed())
-            .map(|it| (Some(it.namespace), it.name)),
-        of_kind("ProtectedApplication", &told),
-    );
+    let to_applications = to_applications(wakes, &context.watch, &told);
     let stop = || stopped.clone().cancelled_owned();
     let loops = futures::future::join5(
         shell::run(applications, Arc::clone(&context), to_applications, stop()),
@@ -188,6 +184,17 @@ async fn lead(
         task.abort();
     }
     Ok(())
+}
+
+/// What wakes the decisions about applications: a claim or a workload, a verdict of the probes, work that ended.
+fn to_applications(
+    wakes: mpsc::Receiver<AppKey>,
+    watch: &Watch,
+    told: &broadcast::Sender<Wake>,
+) -> impl Stream<Item = (Option<String>, String)> + Send + 'static {
+    let keys = futures::stream::select(received(wakes), watch.changes().boxed());
+    let ended = of_kind("ProtectedApplication", told);
+    futures::stream::select(keys.map(|it| (Some(it.namespace), it.name)), ended)
 }
 
 /// Cancelled at SIGTERM or SIGINT.

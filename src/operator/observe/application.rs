@@ -146,10 +146,12 @@ impl ProtectedApplication {
             Some(Progress::Done { outcome: Outcome::HeadRead(epoch), .. }) => Some(*epoch),
             Some(_) | None => None,
         };
+        let epoch = status.and_then(|it| it.epoch);
         let fence = status.and_then(|it| it.fence.as_ref());
-        let evidence = head.map(|head| Evidence {
-            status: status.and_then(|it| it.epoch),
-            head,
+        // What the status knows counts at once, also after a restart; without it, nothing is claimed before the head was read.
+        let evidence = (epoch.is_some() || head.is_some()).then(|| Evidence {
+            status: epoch,
+            head: head.flatten(),
             fenced: fence.filter(|it| it.unproven).map(|it| it.epoch),
         });
         Settings {
