@@ -177,7 +177,7 @@ impl Pass<'_> {
             }
             Standing::Arriving => {
                 self.wish(Wish::Hold);
-                if !self.status.fence.as_ref().is_some_and(|it| it.settled) {
+                if self.status.fence.as_ref().is_some_and(|it| !it.settled) {
                     self.fence(&view);
                 }
                 self.finish_arriving(&view);
@@ -225,9 +225,12 @@ impl Pass<'_> {
         let asked = view.requested_handover.is_some();
         match &self.status.fence {
             None if asked => Standing::Yielding,
+            // A failover took it before this region was ever seen to stand by.
+            None if self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch) => Standing::Arriving,
             None => Standing::Serving,
             Some(fence) if fence.epoch == view.epoch => Standing::Yielding,
-            Some(fence) if fence.retake == Some(view.epoch) => Standing::Resuming,
+            // What a failover had not yet restored is not resumed.
+            Some(fence) if fence.unproven && fence.retake == Some(view.epoch) => Standing::Resuming,
             Some(_) if !self.failover_succeeded(view.epoch) => Standing::Arriving,
             // What is not whole yet is not handed over: a last point of it would hide the good ones.
             Some(_) if asked => Standing::Yielding,
@@ -242,6 +245,11 @@ impl Pass<'_> {
             .iter()
             .filter_map(|it| it.status.as_ref())
             .any(|it| it.epoch == Some(epoch) && condition::is_true(&it.conditions, condition::SUCCEEDED))
+    }
+
+    /// Whether a failover to here was to take the claim with this epoch.
+    fn failover_began(&self, epoch: u64) -> bool {
+        self.seen.failovers.iter().filter_map(|it| it.status.as_ref()).any(|it| it.epoch == Some(epoch))
     }
 
     /// The failover that goes on here.
@@ -320,3 +328,6 @@ fn percent(part: u32, whole: u32) -> String {
         None => "unknown".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,10 @@ use jiff::SignedDuration;
 
 use super::{Next, Pass, whole};
 use crate::{
-    api::{application::Verdict, failover::Initiator},
+    api::{
+        application::{Role, Verdict},
+        failover::Initiator,
+    },
     core::{
         claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
@@ -31,6 +34,10 @@ impl<'a> Pass<'a> {
             return Next::Fail("AlreadyActive", message);
         }
         if view.mine {
+            if self.serves_already(view.epoch) {
+                let message = format!("{} serves already: nothing was moved, and nothing restored", self.seen.region);
+                return Next::Fail("AlreadyActive", message);
+            }
             // A run before this one took the claim and did not come to an end: this one goes on from there.
             self.status.epoch = Some(view.epoch);
             return Next::Go("this region holds the claim already".into());
@@ -78,6 +85,12 @@ impl<'a> Pass<'a> {
         Next::Stay(format!("{holder} renews its claim: it is asked to stop the application and to hand over"))
     }
 
+    /// Whether this region is active under this epoch: restoring here would set its own data back to the last point.
+    fn serves_already(&self, epoch: u64) -> bool {
+        let status = self.application.status.as_ref();
+        status.is_some_and(|it| it.role == Some(Role::Active) && it.epoch == Some(epoch))
+    }
+
     fn recovered(&self) -> bool {
         self.seen.health.as_ref().is_some_and(|it| it.verdict == Verdict::Healthy)
     }
@@ -89,7 +102,7 @@ impl<'a> Pass<'a> {
         if view.mine && view.epoch == epoch && view.valid {
             return Next::Go(format!("{} holds the claim with epoch {epoch}", self.seen.region));
         }
-        if view.epoch >= epoch && !view.mine {
+        if view.epoch > epoch || (view.epoch == epoch && !view.mine) {
             let holder = view.holder.as_deref().unwrap_or("another region");
             return Next::Fail("LostRace", format!("{holder} took the claim with epoch {}", view.epoch));
         }

@@ -296,14 +296,18 @@ impl Pass<'_> {
         self.status.epoch.unwrap_or(0)
     }
 
-    /// Whether the claim is still this run's. It is asked before each effect that needs it.
+    /// Whether the claim is still this run's. It is asked before each effect that needs it. Also when this region
+    /// itself took the next epoch, as it does after it had stopped by itself: nothing is done under the old one.
     fn claim_lost(&self) -> Option<String> {
         let view = self.seen.claim.as_ref()?;
-        let lost = view.epoch > self.epoch() && !view.mine;
-        lost.then(|| format!("{} has taken the claim meanwhile", view.holder.as_deref().unwrap_or("another region")))
+        let holder = view.holder.as_deref().unwrap_or("another region");
+        (view.epoch > self.epoch()).then(|| format!("{holder} has taken the claim with epoch {} meanwhile", view.epoch))
     }
 }
 
 fn whole(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).expect("a timestamp's seconds are in range"))
 }
+
+#[cfg(test)]
+mod tests;
