@@ -28,6 +28,11 @@ impl<'a> Pass<'a> {
         if let Some(conflict) = view.conflict {
             return Next::Stay(conflict);
         }
+        if view.mine && self.application.status.as_ref().is_some_and(|it| it.fence.is_none()) {
+            let message =
+                format!("{} serves already: there is nothing to move, and nothing was touched", self.seen.region);
+            return Next::Fail("AlreadyActive", message);
+        }
         if view.mine {
             if self.serves_already(view.epoch) {
                 let message = format!("{} serves already: nothing was moved, and nothing restored", self.seen.region);
@@ -72,6 +77,10 @@ impl<'a> Pass<'a> {
             // Rounded, so that the status is not written each second.
             return Next::Stay(format!("{holder} has been silent for more than {} s", silent / 10 * 10));
         }
+        if !matches!(survey, Seen::Done(..)) {
+            // A holder that stops for nothing is an outage: it is asked only once it is known what would be restored.
+            return Next::Stay(self.survey_message());
+        }
         self.wish(Wish::RequestHandover { to: self.seen.region.clone(), run: self.run.name.clone() });
         Next::Stay(format!("{holder} renews its claim: it is asked to stop the application and to hand over"))
     }
@@ -100,7 +109,7 @@ impl<'a> Pass<'a> {
         if let Some(conflict) = view.conflict {
             return Next::Stay(conflict);
         }
-        if !view.mine && !view.seizable && view.readable {
+        if !view.mine && !view.seizable && view.readable && !view.holder_silent() {
             return Next::Fail(
                 "HolderReturned",
                 "the holder renewed its claim before it was taken: nothing was moved".into(),

@@ -107,15 +107,15 @@ impl Pass<'_> {
 
     /// What this region had written before is saved as a branch before anything is written over.
     fn unsaved(&self) -> Option<String> {
-        let fence = self.application.status.as_ref()?.fence.as_ref()?;
-        let first = self.seen.volumes.values().any(|it| it.tenant.as_ref().is_some_and(|it| it.bound));
-        let worked = self.seen.volumes.values().any(|it| {
-            it.volume
-                .as_ref()
-                .is_some_and(|it| it.annotations.get(crate::core::volume_restore::WORKED_ON_BY) == Some(&self.run.uid))
-        });
-        (first && !worked && fence.branch.is_none())
-            .then(|| "what this region's volumes hold is being saved as a branch first".to_owned())
+        let fence = self.application.status.as_ref().and_then(|it| it.fence.as_ref());
+        if fence.is_some_and(|it| it.settled) {
+            return None;
+        }
+        Some(
+            "what this region's volumes hold is being saved as a branch first: see its RecoveryPoint (when it is worth \
+             nothing and cannot be saved, delete the PersistentVolumeClaims in this namespace)"
+                .to_owned(),
+        )
     }
 
     /// Objects, workloads last; then everything is started.
