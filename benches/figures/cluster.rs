@@ -21,9 +21,9 @@ pub const OPERATOR: &str = "operator";
 /// The user that we are.
 const BENCH: &str = "bench";
 /// Each request of the operator is written down when it comes in: a watch, too, is one.
-const POLICY: &str = "\
-{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [ResponseStarted, ResponseComplete, Panic], rules: \
-[{level: Metadata, users: [operator]}, {level: None}]}";
+const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+    "omitStages": ["ResponseStarted", "ResponseComplete", "Panic"],
+    "rules": [{"level": "Metadata", "users": ["operator"]}, {"level": "None"}]}"#;
 
 /// The cluster. It ends with this value.
 pub struct Cluster {
@@ -105,7 +105,7 @@ impl Cluster {
 /// Starts the API server with a certificate that it makes itself, and writes a configuration for each user.
 async fn start_api(folder: &Path, programs: &Path, store: &str) -> Result<Server> {
     let key = folder.join("sa.key").to_string_lossy().into_owned();
-    let making = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &key];
+    let making = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key];
     measure(folder, &making, vec![]).await.context("make a key for service accounts")?;
     let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let tokens = [BENCH, OPERATOR].map(|user| format!("{user}-token,{user},{user},system:masters\n")).concat();

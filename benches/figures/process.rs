@@ -7,7 +7,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -33,6 +33,7 @@ pub type Variables = Vec<(&'static str, OsString)>;
 pub struct Server {
     child: Child,
     name: String,
+    log: PathBuf,
 }
 
 impl Server {
@@ -41,13 +42,14 @@ impl Server {
     /// # Errors
     /// When it cannot be started.
     pub fn start(folder: &Path, name: &str, command: &[impl AsRef<OsStr>], variables: Variables) -> Result<Self> {
-        let log = File::create(folder.join(format!("{name}.log"))).with_context(|| format!("the log of {name}"))?;
+        let path = folder.join(format!("{name}.log"));
+        let log = File::create(&path).with_context(|| format!("the log of {name}"))?;
         let child = bound(command, variables)
             .stdout(log.try_clone().context("the log")?)
             .stderr(log)
             .spawn()
             .with_context(|| format!("start {name}"))?;
-        Ok(Self { child, name: name.to_owned() })
+        Ok(Self { child, name: name.to_owned(), log: path })
     }
 
     /// Waits until it takes connections at `address`.
@@ -59,7 +61,7 @@ impl Server {
         while TcpStream::connect(address).await.is_err() {
             self.runs()?;
             if Instant::now() > end {
-                bail!("{} does not listen at {address} within {} s", self.name, BEGIN.as_secs());
+                bail!("{} does not listen at {address} within {} s\n{}", self.name, BEGIN.as_secs(), self.said());
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -72,9 +74,16 @@ impl Server {
     /// When it has ended.
     pub fn runs(&mut self) -> Result<()> {
         match self.child.try_wait().context("look at a server")? {
-            Some(status) => bail!("{} ended by itself: {status}", self.name),
+            Some(status) => bail!("{} ended by itself: {status}\n{}", self.name, self.said()),
             None => Ok(()),
         }
+    }
+
+    /// The end of what it said.
+    pub fn said(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     /// The memory that it has now, and the most that it ever had: in MiB.
