@@ -21,6 +21,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{ListParams, PostParams},
+    core::{ApiResource, DynamicObject},
 };
 use reprise::api::{application::ProtectedApplication, vault::Vault};
 use serde::de::DeserializeOwned;
@@ -146,7 +147,9 @@ async fn protect(client: &Client, from: usize, to: usize) -> Result<()> {
                 "metadata": {"name": "app"},
                 "spec": {"objectives": {"rto": "15m", "rpo": "24h"}, "regions": [{"name": REGION}], "backup": {"vaults": ["main"]}},
             });
-            make(&Api::<ProtectedApplication>::namespaced(client.clone(), &name), application).await
+            // As a person writes it: the type would write the day as 1d, which the schema does not take.
+            let kind = ApiResource::erase::<ProtectedApplication>(&());
+            make(&Api::<DynamicObject>::namespaced_with(client.clone(), &name, &kind), application).await
         })
         .buffer_unordered(16)
         .try_for_each(|()| std::future::ready(Ok(())))
