@@ -64,35 +64,41 @@ async fn run(arguments: &[String]) -> Result<()> {
     let lock = File::create(place.join("lock")).context("make target/bench/lock")?;
     lock.try_lock().context("another run is under way in target/bench")?;
     let folder = Run::begin(&place)?;
-    let begin = Instant::now();
+    let (begin, before) = (Instant::now(), load());
     let mut figures = Vec::new();
+    let path = place.join("report.json");
     let wanted = |part: &str| arguments.is_empty() || arguments.iter().any(|it| it == part);
     if wanted("volumes") {
-        tell(&mut figures, volumes::measure_all(&folder.0).await?);
+        tell(&mut figures, volumes::measure_all(&folder.0).await?, &path)?;
     }
     if wanted("objects") || wanted("idle") {
         let cluster = Cluster::start(&folder.0).await?;
         if wanted("objects") {
-            tell(&mut figures, objects::measure_all(&folder.0, &cluster).await?);
+            tell(&mut figures, objects::measure_all(&folder.0, &cluster).await?, &path)?;
         }
         if wanted("idle") {
-            tell(&mut figures, idle::measure_all(&folder.0, &cluster).await?);
+            tell(&mut figures, idle::measure_all(&folder.0, &cluster).await?, &path)?;
         }
         cluster.stop().await;
     }
-    let path = place.join("report.json");
-    report::write(&figures, &path)?;
     println!("\n{} figures in {:.0} s", figures.len(), begin.elapsed().as_secs_f64());
-    report::print(&figures);
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("load of this machine at the end: {}", load.trim());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("load of this machine, {processors} processors: {before} at the start, {} at the end", load());
     println!("as JSON: {}", path.display());
     Ok(())
 }
 
-fn tell(all: &mut Vec<Figure>, new: Vec<Figure>) {
+/// What else goes on here: other work makes all figures worse, and ratios less certain.
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Prints the figures of one part, and writes all there are: a run that is interrupted keeps what it has.
+fn tell(all: &mut Vec<Figure>, new: Vec<Figure>, path: &Path) -> Result<()> {
     report::print(&new);
     all.extend(new);
+    report::write(all, path)
 }
 
 /// The directory of one run, removed with this value. What a run left that was killed is removed by the next one.
