@@ -44,7 +44,7 @@ const WINDOW: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long applications may take to have their first point.
 const SETTLE: Duration = Duration::from_mins(3);
-/// Applications, in the second look.
+/// Applications of the operator that has many.
 const MANY: usize = 200;
 
 /// The kinds of CSI snapshots, which most clusters have: what they may say is not needed here.
@@ -68,18 +68,10 @@ struct Look {
 ///
 /// # Errors
 /// When it cannot be run, or its applications do not settle.
-pub async fn measure_all(folder: &Path, cluster: &Cluster) -> Result<Vec<Figure>> {
-    let client = client(&cluster.of_bench()).await?;
-    define(&client).await?;
-    let storage = Storage::start(folder).await?;
-    prepare(&client, &storage).await?;
-    let operator = start(folder, cluster)?;
-    protect(&client, 0, 1).await?;
-    let one = look(cluster, &operator, &client, 1).await?;
-    protect(&client, 1, MANY).await?;
-    let many = look(cluster, &operator, &client, MANY).await?;
-    operator.stop().await;
-    storage.stop().await;
+pub async fn measure_all(folder: &Path) -> Result<Vec<Figure>> {
+    let (few, lots) = (folder.join("one"), folder.join("many"));
+    // Nothing is timed here, so that both may go on at once: each has an API server and a MinIO of its own.
+    let (one, many) = tokio::try_join!(rest(&few, 1), rest(&lots, MANY))?;
     let limit = memory_limit()?;
     let memory = |name: &str, it: &Look| {
         let ours = Runs::one(it.memory, Some(it.peak));
@@ -94,6 +86,23 @@ pub async fn measure_all(folder: &Path, cluster: &Cluster) -> Result<Vec<Figure>
         requests("idle: API requests with 1 application", &one, "those for the leader lease alone", one.lease),
         requests("idle: API requests with 200 applications", &many, "those with 1 application", one.requests),
     ])
+}
+
+/// Runs an operator with so many applications until it rests, and looks at it.
+async fn rest(folder: &Path, count: usize) -> Result<Look> {
+    fs::create_dir(folder).context("make a directory")?;
+    let cluster = Cluster::start(folder).await?;
+    let client = client(&cluster.of_bench()).await?;
+    define(&client).await?;
+    let storage = Storage::start(folder).await?;
+    prepare(&client, &storage).await?;
+    let operator = start(folder, &cluster)?;
+    protect(&client, count).await?;
+    let look = look(&cluster, &operator, &client, count).await?;
+    operator.stop().await;
+    storage.stop().await;
+    cluster.stop().await;
+    Ok(look)
 }
 
 /// Applies our kinds, as the project ships them, and those of CSI snapshots.
@@ -156,9 +165,9 @@ fn start(folder: &Path, cluster: &Cluster) -> Result<Server> {
     Server::start(folder, "operator", &command, variables)
 }
 
-/// Makes the applications of these numbers.
-async fn protect(client: &Client, from: usize, to: usize) -> Result<()> {
-    stream::iter(from..to)
+/// Makes so many applications.
+async fn protect(client: &Client, count: usize) -> Result<()> {
+    stream::iter(0..count)
         .map(|at| async move {
             let name = format!("app-{at:03}");
             make(&Api::<Namespace>::all(client.clone()), json!({"metadata": {"name": name}})).await?;
@@ -218,8 +227,8 @@ async fn look(cluster: &Cluster, operator: &Server, client: &Client, count: usiz
     let (memory, peak) = operator.memory()?;
     let minutes = WINDOW.as_secs_f64() / 60.0;
     let per_minute = |count: u32| f64::from(count) / minutes;
-    for (what, count) in &counted {
-        eprintln!("idle:   {what}: {:.1}/min", per_minute(*count));
+    for (what, times) in &counted {
+        eprintln!("idle: {count} applications: {what}: {:.1}/min", per_minute(*times));
     }
     let lease = counted.iter().filter(|(what, _)| what.ends_with(" leases")).map(|(_, count)| count).sum();
     Ok(Look { memory, peak, requests: per_minute(counted.values().sum()), lease: per_minute(lease) })

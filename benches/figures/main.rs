@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{cluster::Cluster, report::Figure};
+use self::report::Figure;
 
 mod cluster;
 mod idle;
@@ -71,15 +71,11 @@ async fn run(arguments: &[String]) -> Result<()> {
     if wanted("volumes") {
         tell(&mut figures, volumes::measure_all(&folder.0).await?, &path)?;
     }
-    if wanted("objects") || wanted("idle") {
-        let cluster = Cluster::start(&folder.0).await?;
-        if wanted("objects") {
-            tell(&mut figures, objects::measure_all(&folder.0, &cluster).await?, &path)?;
-        }
-        if wanted("idle") {
-            tell(&mut figures, idle::measure_all(&folder.0, &cluster).await?, &path)?;
-        }
-        cluster.stop().await;
+    if wanted("objects") {
+        tell(&mut figures, objects::measure_all(&folder.0).await?, &path)?;
+    }
+    if wanted("idle") {
+        tell(&mut figures, idle::measure_all(&folder.0).await?, &path)?;
     }
     println!("\n{} figures in {:.0} s", figures.len(), begin.elapsed().as_secs_f64());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

@@ -44,7 +44,8 @@ const TASK: &str = "task";
 ///
 /// # Errors
 /// When something cannot be run, or is not as it should be.
-pub async fn measure_all(folder: &Path, cluster: &Cluster) -> Result<Vec<Figure>> {
+pub async fn measure_all(folder: &Path) -> Result<Vec<Figure>> {
+    let cluster = Cluster::start(folder).await?;
     let bundle = folder.join("bundle");
     let config = cluster.of_bench();
     let run = async |task: &str, namespace: &str| -> Result<(f64, Run)> {
@@ -63,29 +64,20 @@ pub async fn measure_all(folder: &Path, cluster: &Cluster) -> Result<Vec<Figure>
         Ok((seconds, run))
     };
     let [mut creates, mut lists, mut captures, mut restores] = [(); 4].map(|()| Runs::default());
+    let bare = |round: usize| format!("bare-{round}");
     let pair = |runs: &mut Runs, (seconds, run): (f64, Run)| runs.add(seconds, Some(run.peak_mib));
+    // The first creates make what is captured.
+    let first = bare(0);
+    pair(&mut creates, run("create", &first).await?);
     for round in 0..ROUNDS {
-        let (made, restored) = (format!("made-{round}"), format!("restored-{round}"));
-        // The first creates make what is captured.
-        let order = if round % 2 == 0 {
-            [("create", &made), ("restore", &restored)]
-        } else {
-            [("restore", &restored), ("create", &made)]
-        };
-        for (task, namespace) in order {
-            if task == "create" {
-                pair(&mut creates, run("create", namespace).await?);
-            } else {
-                if round == 0 {
-                    for _ in 0..ROUNDS {
-                        pair(&mut lists, run("list", "made-0").await?);
-                        pair(&mut captures, run("capture", "made-0").await?);
-                    }
-                }
-                pair(&mut restores, run("restore", namespace).await?);
-            }
+        pair(&mut lists, run("list", &first).await?);
+        pair(&mut captures, run("capture", &first).await?);
+        pair(&mut restores, run("restore", &format!("restored-{round}")).await?);
+        if round > 0 {
+            pair(&mut creates, run("create", &bare(round)).await?);
         }
     }
+    cluster.stop().await;
     let what = "10,000 ConfigMaps of 1 KiB";
     Ok(vec![
         Figure::new(

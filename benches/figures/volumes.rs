@@ -85,7 +85,9 @@ fn add(to: &mut [Vec<Run>; 3], who: &str, three: [Run; 3]) {
 
 fn runs(of: &[Run]) -> Runs {
     let mut runs = Runs::default();
-    of.iter().for_each(|it| runs.add(it.seconds, Some(it.peak_mib)));
+    for it in of {
+        runs.add(it.seconds, Some(it.peak_mib));
+    }
     runs
 }
 
