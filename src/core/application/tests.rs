@@ -288,7 +288,11 @@ fn a_region_that_lost_the_claim_writes_that_down_then_stops_then_saves_then_stan
     let mut saved = recovery_point(&name, "Branch", ended(false, "Partial", 2, 4, 8));
     let without = then(&saving, &Observed { points: vec![saved.clone()], ..stopped.clone() }, 10);
     assert_eq!(without.status.role, Some(Role::Fencing), "a branch without the volume saves nothing");
-    let volume = VolumeInPoint { claim: "data".into(), snapshot: Some("s".into()), ..VolumeInPoint::default() };
+    let volume = crate::api::recovery_point::VolumeInPoint {
+        claim: "data".into(),
+        snapshot: Some("s".into()),
+        ..Default::default()
+    };
     Arc::make_mut(&mut saved).status.as_mut().unwrap().volumes = vec![volume];
     let standby = then(&saving, &Observed { points: vec![saved], ..stopped.clone() }, 10);
     assert_eq!(standby.status.role, Some(Role::Standby));
