@@ -51,13 +51,14 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Does the task that the environment names. Sets up this process's log and panic hook: nothing else may have.
 #[must_use]
 pub fn run() -> ExitCode {
-    ExitCode::from(run_to_code())
+    ExitCode::from(run_to_code(VAULTS))
 }
 
-fn run_to_code() -> u8 {
+/// `vaults` is where claims of vaults are mounted.
+fn run_to_code(vaults: &str) -> u8 {
     let witness = log::set_up();
     let begin = Instant::now();
-    let outcome = perform(&witness);
+    let outcome = perform(&witness, vaults);
     let code = outcome.as_ref().map_or_else(MoverError::exit_code, |_| DONE);
     let mut report = outcome.unwrap_or_else(|error| Report {
         corrupt: matches!(error, MoverError::Corrupt(_)),
@@ -74,9 +75,9 @@ fn run_to_code() -> u8 {
     code
 }
 
-fn perform(witness: &Witness) -> Result<Report, MoverError> {
+fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     let task = read_task(&variable(TASK)?)?;
-    let vault = Vault::open(&read_settings()?)?;
+    let vault = Vault::open(&read_settings(vaults)?)?;
     let runtime = Runtime::new().map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
     runtime.block_on(vault.identify())?;
     let (namespace, application) = task.application();
@@ -248,10 +249,10 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
 }
 
 /// The vault's place from one variable, its secrets from others.
-fn read_settings() -> Result<Settings, MoverError> {
+fn read_settings(vaults: &str) -> Result<Settings, MoverError> {
     let spec: VaultSpec =
         serde_json::from_str(&variable(VAULT)?).map_err(|error| MoverError::Task(format!("{VAULT}: {error}")))?;
-    let mut location = Location::from_spec(&spec, VAULTS)
+    let mut location = Location::from_spec(&spec, vaults)
         .ok_or_else(|| MoverError::Task(format!("{VAULT}: neither s3 nor directory is given")))?;
     let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Location::S3(s3) = &mut location

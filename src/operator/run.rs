@@ -166,11 +166,7 @@ async fn lead(
         tokio::spawn(forget_the_gone(Arc::clone(&context))),
         tokio::spawn(sweep::run(Arc::clone(&context))),
     ];
-    let to_applications = futures::stream::select(
-        futures::stream::select(received(wakes), context.watch.changes().boxed())
-            .map(|it| (Some(it.namespace), it.name)),
-        of_kind("ProtectedApplication", &told),
-    );
+    let to_applications = to_applications(wakes, &context.watch, &told);
     let stop = || stopped.clone().cancelled_owned();
     let loops = futures::future::join5(
         shell::run(applications, Arc::clone(&context), to_applications, stop()),
@@ -188,6 +184,17 @@ async fn lead(
         task.abort();
     }
     Ok(())
+}
+
+/// What wakes the decisions about applications: a claim or a workload, a verdict of the probes, work that ended.
+fn to_applications(
+    wakes: mpsc::Receiver<AppKey>,
+    watch: &Watch,
+    told: &broadcast::Sender<Wake>,
+) -> impl Stream<Item = (Option<String>, String)> + Send + 'static {
+    let keys = futures::stream::select(received(wakes), watch.changes().boxed());
+    let ended = of_kind("ProtectedApplication", told);
+    futures::stream::select(keys.map(|it| (Some(it.namespace), it.name)), ended)
 }
 
 /// Cancelled at SIGTERM or SIGINT.
@@ -315,8 +322,14 @@ async fn write_minutes(context: &Context, home: &str, maps: Vec<BTreeMap<String,
 async fn restore_minutes(client: &Client, home: &str, watch: &Watch) -> anyhow::Result<()> {
     let api = Api::<ConfigMap>::namespaced(client.clone(), home);
     let mut maps = Vec::new();
-    while let Some(found) = api.get_opt(&minutes_name(maps.len())).await? {
-        maps.push(found.data.unwrap_or_default());
+    loop {
+        match api.get_opt(&minutes_name(maps.len())).await {
+            Ok(Some(found)) => maps.push(found.data.unwrap_or_default()),
+            Ok(None) => break,
+            // Rights are given by name, and not for maps that only thousands of applications need.
+            Err(kube::Error::Api(status)) if status.is_forbidden() && !maps.is_empty() => break,
+            Err(error) => return Err(error.into()),
+        }
     }
     for key in watch.restore(maps) {
         tracing::warn!(key, "its minutes could not be read, or are too old: they are left out");

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -15,6 +16,8 @@ use crate::core::mover_task::{REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
 use crate::mover::engine::Engine;
 use crate::vault::{DirectoryLocation, Location, SecretText, Settings, Vault};
 
+/// Where the processes find the claims of vaults mounted.
+pub(super) const VAULTS: &str = "REPRISE_TEST_VAULTS";
 pub(super) const KEY: &str = "a key that is long enough for a vault";
 
 pub(super) struct Lab {
@@ -86,12 +89,27 @@ impl Lab {
         files
     }
 
+    /// The vault as an operator hands it to a mover.
+    fn spec(&self) -> Value {
+        let place = match &self.location {
+            Location::Directory(_) => json!({"directory": {"claimName": "vault"}}),
+            Location::S3(at) => json!({"s3": {
+                "bucket": at.bucket, "prefix": at.prefix, "region": at.region,
+                "endpoint": at.endpoint, "pathStyle": at.path_style, "caBundle": at.ca_bundle,
+            }}),
+        };
+        let mut spec = json!({"encryption": {"secret": {"name": "vault"}}});
+        spec.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
+        spec
+    }
+
     pub(super) fn command(&self, task: &Task, report: &Path) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "mover::tests::as_a_process", "--ignored", "--nocapture", "--test-threads=1"])
             .env(TASK, serde_json::to_string(task).unwrap())
-            .env(VAULT, serde_json::to_string(&self.location).unwrap())
+            .env(VAULT, serde_json::to_string(&self.spec()).unwrap())
+            .env(VAULTS, self.folder.path())
             .env(VAULT_KEY, KEY)
             .env(REPORT, report)
             .env("MALLOC_ARENA_MAX", "2")

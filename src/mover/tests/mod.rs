@@ -10,5 +10,6 @@ mod tasks;
 #[test]
 #[ignore = "it is what the other tests start"]
 fn as_a_process() {
-    std::process::exit(super::run_to_code().into());
+    let vaults = std::env::var(lab::VAULTS).unwrap();
+    std::process::exit(super::run_to_code(&vaults).into());
 }
