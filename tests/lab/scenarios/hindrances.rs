@@ -75,9 +75,13 @@ impl Vandal {
     /// The keys of an application.
     fn keys(&self, app: &App) -> Result<Vec<String>> {
         use futures::TryStreamExt;
-        let under = Path::from(format!("{}/apps/{}/{}", self.prefix, app.name, app.name));
-        let found: Vec<_> = self.runtime.block_on(self.store.list(Some(&under)).try_collect())?;
-        Ok(found.into_iter().map(|it| it.location.to_string()).collect())
+        let mut keys = Vec::new();
+        for under in [format!("apps/{0}/{0}", app.name), format!("repos/{0}.{0}", app.name)] {
+            let under = Path::from(format!("{}/{under}", self.prefix));
+            let found: Vec<_> = self.runtime.block_on(self.store.list(Some(&under)).try_collect())?;
+            keys.extend(found.into_iter().map(|it: object_store::ObjectMeta| it.location.to_string()));
+        }
+        Ok(keys)
     }
 
     /// Flip one bit in the middle.
@@ -110,15 +114,14 @@ fn damaged_points_are_passed_over_and_named() -> Result<()> {
     ensure!(!packs.is_empty(), "the second point added no data: {before:?}");
     write(3)?;
     let third = point(&app, scene.west)?.id.context("a point has an id")?;
-    // Its record's own name would be asked to hand over, and would make another point.
+    // A holder that is alive would be asked to hand over, and would make another point first.
     scene.fault(&["stop", &format!("operator:{WEST}")])?;
     for pack in &packs {
         vandal.damage(pack)?;
     }
-    let records = vandal.keys(&app)?;
-    vandal.damage(
-        records.iter().find(|it| it.contains("/points/") && it.contains(&third)).context("the point has no record")?,
-    )?;
+    let keys = vandal.keys(&app)?;
+    let record = keys.iter().find(|it| it.contains("/points/") && it.contains(&third));
+    vandal.damage(record.context("the third point has no record")?)?;
 
     asked_for(&app, &scene)?;
     let status = succeeded(&app, &scene)?.status.unwrap_or_default();
