@@ -6,10 +6,7 @@ use jiff::SignedDuration;
 
 use super::{Next, Pass, whole};
 use crate::{
-    api::{
-        application::{Role, Verdict},
-        failover::Initiator,
-    },
+    api::{application::Verdict, failover::Initiator},
     core::{
         claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
@@ -34,10 +31,6 @@ impl<'a> Pass<'a> {
             return Next::Fail("AlreadyActive", message);
         }
         if view.mine {
-            if self.serves_already(view.epoch) {
-                let message = format!("{} serves already: nothing was moved, and nothing restored", self.seen.region);
-                return Next::Fail("AlreadyActive", message);
-            }
             // A run before this one took the claim and did not come to an end: this one goes on from there.
             self.status.epoch = Some(view.epoch);
             return Next::Go("this region holds the claim already".into());
@@ -83,12 +76,6 @@ impl<'a> Pass<'a> {
         }
         self.wish(Wish::RequestHandover { to: self.seen.region.clone(), run: self.run.name.clone() });
         Next::Stay(format!("{holder} renews its claim: it is asked to stop the application and to hand over"))
-    }
-
-    /// Whether this region is active under this epoch: restoring here would set its own data back to the last point.
-    fn serves_already(&self, epoch: u64) -> bool {
-        let status = self.application.status.as_ref();
-        status.is_some_and(|it| it.role == Some(Role::Active) && it.epoch == Some(epoch))
     }
 
     fn recovered(&self) -> bool {

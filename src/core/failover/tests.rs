@@ -239,7 +239,9 @@ impl Play {
                 kubelet_root: "/".into(),
                 resources: json!({}),
             },
-            application: Some(Arc::new(application(json!({"conditions": []})))),
+            application: Some(Arc::new(application(
+                json!({"fence": {"epoch": 1, "since": null, "settled": true}, "conditions": []}),
+            ))),
             vault: Some(Arc::new(vault())),
             zone: None,
             claim: Some(view(world.holder, world.epoch, world.holder.is_none() || !world.alive && world.epoch == 1)),
@@ -463,6 +465,14 @@ fn acts(decision: &Decision<FailoverStatus>) -> bool {
     decision.effects.iter().any(|it| !matches!(it, Effect::Announce(_) | Effect::Wish { wish: Wish::Hold, .. }))
 }
 
+/// The points were read, and `p2` is the newest good one.
+fn surveyed(seen: &mut Observed) {
+    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
+    let application = AppKey { namespace: "shop".into(), name: "shop".into() };
+    let work = Work::SurveyPoints { vault: "main".into(), application, excluded: BTreeMap::new() };
+    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
+}
+
 #[test]
 fn a_claim_that_is_lost_ends_the_run_before_anything_more_is_done() {
     for step in [
@@ -528,8 +538,13 @@ fn an_automatic_run_is_given_up_when_the_application_answers_again() {
     let decision = decide(&object, &seen, at(10));
     assert_eq!((reason(&decision).as_str(), acts(&decision)), ("Recovered", false));
     let person = Failover { spec: failover(Initiator::Person).spec, ..object };
-    let decision = decide(&person, &seen, at(10));
-    assert!(decision.effects.iter().any(|it| matches!(it, Effect::Wish { wish: Wish::RequestHandover { .. }, .. })));
+    let asks = |seen: &Observed| {
+        let effects = decide(&person, seen, at(10)).effects;
+        effects.iter().any(|it| matches!(it, Effect::Wish { wish: Wish::RequestHandover { .. }, .. }))
+    };
+    assert!(!asks(&seen), "a holder is not stopped before it is known what would be restored");
+    surveyed(&mut seen);
+    assert!(asks(&seen));
 }
 
 #[test]
@@ -537,7 +552,7 @@ fn the_active_region_is_not_set_back_to_its_last_point() {
     let (object, mut seen) = at_step(StepName::WaitOutClaim, view(Some("west"), 2, false));
     let go_on = decide(&object, &seen, at(10));
     assert_eq!(go_on.status.step, Some(StepName::SeizeClaim), "a run that did not come to an end is gone on from");
-    seen.application = Some(Arc::new(application(json!({"role": "Active", "epoch": 2, "conditions": []}))));
+    seen.application = Some(Arc::new(application(json!({"conditions": []}))));
     let decision = decide(&object, &seen, at(10));
     assert_eq!((reason(&decision).as_str(), acts(&decision)), ("AlreadyActive", false));
 }
@@ -545,10 +560,7 @@ fn the_active_region_is_not_set_back_to_its_last_point() {
 #[test]
 fn what_a_region_had_written_is_saved_before_it_is_written_over() {
     let (object, mut seen) = at_step(StepName::RestoreVolumes, view(Some("west"), 2, false));
-    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
-    let work =
-        Work::ReadHead { vault: String::new(), application: AppKey { namespace: "shop".into(), name: "shop".into() } };
-    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
+    surveyed(&mut seen);
     seen.copy = LocalCopy::default();
     let tenant = ClaimSeen { uid: "t".into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };
     let volume = VolumeSeen { name: "pv".into(), reclaim: "Delete".into(), ..VolumeSeen::default() };
@@ -557,7 +569,7 @@ fn what_a_region_had_written_is_saved_before_it_is_written_over() {
     let with = |fence: Value| Some(Arc::new(application(json!({"fence": fence, "conditions": []}))));
     seen.application = with(json!({"epoch": 2, "since": null}));
     assert!(!acts(&decide(&object, &seen, at(10))));
-    seen.application = with(json!({"epoch": 2, "since": null, "branch": "b1"}));
+    seen.application = with(json!({"epoch": 2, "since": null, "settled": true}));
     assert!(acts(&decide(&object, &seen, at(10))));
 }
 
