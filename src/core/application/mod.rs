@@ -225,6 +225,8 @@ impl Pass<'_> {
         let asked = view.requested_handover.is_some();
         match &self.status.fence {
             None if asked => Standing::Yielding,
+            // A failover took it before this region was ever seen to stand by.
+            None if self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch) => Standing::Arriving,
             None => Standing::Serving,
             Some(fence) if fence.epoch == view.epoch => Standing::Yielding,
             // What a failover had not yet restored is not resumed.
@@ -243,6 +245,11 @@ impl Pass<'_> {
             .iter()
             .filter_map(|it| it.status.as_ref())
             .any(|it| it.epoch == Some(epoch) && condition::is_true(&it.conditions, condition::SUCCEEDED))
+    }
+
+    /// Whether a failover to here was to take the claim with this epoch.
+    fn failover_began(&self, epoch: u64) -> bool {
+        self.seen.failovers.iter().filter_map(|it| it.status.as_ref()).any(|it| it.epoch == Some(epoch))
     }
 
     /// The failover that goes on here.

@@ -163,7 +163,7 @@ fn stops(decision: &Decided) -> bool {
 }
 
 fn starts(decision: &Decided) -> bool {
-    begun(decision).contains(&"StartWorkloads")
+    decision.effects.iter().any(|it| matches!(it, Effect::Begin(work) if matches!(**work, Work::StartWorkloads { .. })))
 }
 
 fn reason(decision: &Decided, type_: &str) -> String {
@@ -257,17 +257,17 @@ fn a_failover_that_has_not_succeeded_keeps_the_holder_from_serving() {
         works: Works::from([sealed(2)]),
         ..observed(Some(view(Some("west"), 2)))
     };
-    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(0), "settled": true}}));
-    for truth in [Truth::Unknown, Truth::False] {
-        let decision = decide(&object, &seen(truth), at(10));
-        assert_eq!(decision.status.role, Some(Role::Activating), "{truth:?}");
-        assert_eq!((begun(&decision), made(&decision, "RecoveryPoint")), (vec![], vec![]));
-        // One that ended without success is followed by another.
-        let next = if truth == Truth::False { vec!["shop-000002-01".to_owned()] } else { vec![] };
-        assert_eq!(made(&decision, "Failover"), next);
+    // Whether or not this region had written down that it stands by.
+    for fence in [json!({"epoch": 1, "since": null, "stoppedAt": at(0)}), Value::Null] {
+        let object = application(json!({"fence": fence}));
+        for truth in [Truth::Unknown, Truth::False] {
+            let decision = decide(&object, &seen(truth), at(10));
+            assert_eq!(decision.status.role, Some(Role::Activating), "{truth:?} {fence}");
+            assert_eq!((begun(&decision), made(&decision, "RecoveryPoint")), (vec![], vec![]));
+        }
+        let decision = decide(&object, &seen(Truth::True), at(10));
+        assert_eq!((decision.status.role, decision.status.fence), (Some(Role::Active), None));
     }
-    let decision = decide(&object, &seen(Truth::True), at(10));
-    assert_eq!((decision.status.role, decision.status.fence), (Some(Role::Active), None));
 }
 
 // --- fencing
@@ -285,12 +285,15 @@ fn a_region_that_lost_the_claim_writes_that_down_then_stops_then_saves_then_stan
     let name = format!("shop-branch-{}-00", START.as_second());
     assert_eq!(made(&saving, "RecoveryPoint"), [name.clone()]);
     assert_eq!((saving.status.role, stops(&saving)), (Some(Role::Fencing), false));
-    // With every volume in it a partial one will do.
-    let mut status = ended(false, "Partial", 2, 4, 8);
-    let lacking = Observed { points: vec![recovery_point(&name, "Branch", status.clone())], ..stopped.clone() };
-    assert_eq!(then(&saving, &lacking, 10).status.role, Some(Role::Fencing));
-    status["volumes"] = json!([{"claim": "data", "method": "Direct", "snapshot": "s1"}]);
-    let saved = recovery_point(&name, "Branch", status);
+    let mut saved = recovery_point(&name, "Branch", ended(false, "Partial", 2, 4, 8));
+    let without = then(&saving, &Observed { points: vec![saved.clone()], ..stopped.clone() }, 10);
+    assert_eq!(without.status.role, Some(Role::Fencing), "a branch without the volume saves nothing");
+    let volume = crate::api::recovery_point::VolumeInPoint {
+        claim: "data".into(),
+        snapshot: Some("s".into()),
+        ..Default::default()
+    };
+    Arc::make_mut(&mut saved).status.as_mut().unwrap().volumes = vec![volume];
     let standby = then(&saving, &Observed { points: vec![saved], ..stopped.clone() }, 10);
     assert_eq!(standby.status.role, Some(Role::Standby));
     assert_eq!(standby.status.fence.as_ref().and_then(|it| it.branch.as_deref()), Some("2-4"));
@@ -402,12 +405,12 @@ fn a_strict_holder_without_proof_stops_takes_its_claim_anew_and_goes_on() {
     let starting = then(&taking, &taken, 10);
     assert!(starts(&starting));
     assert_eq!(starting.status.role, Some(Role::Fencing));
-    // It may have failed: it is done until it is known to be done.
+    // It may have failed: it is begun until it is known to be done.
     let again = then(&starting, &taken, 12);
     assert!(starts(&again) && again.status.fence.is_some());
-    let mut up = taken;
-    let work = Work::StartWorkloads { application: key(), epoch: 2 };
-    up.works.extend([done(work, 13, Outcome::Done)]);
+    let work = Work::StartWorkloads { application: AppKey { namespace: "shop".into(), name: "shop".into() }, epoch: 2 };
+    let started = Progress::Done { at: at(13), work: Box::new(work), outcome: Outcome::Done };
+    let up = Observed { works: Works::from([sealed(2), ("StartWorkloads", started)]), ..taken };
     let resumed = then(&again, &up, 14);
     assert_eq!((starts(&resumed), &resumed.status.fence), (false, &None));
     assert_eq!(then(&resumed, &up, 16).status.role, Some(Role::Active));

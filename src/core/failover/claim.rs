@@ -6,7 +6,10 @@ use jiff::SignedDuration;
 
 use super::{Next, Pass, whole};
 use crate::{
-    api::{application::Verdict, failover::Initiator},
+    api::{
+        application::{Role, Verdict},
+        failover::Initiator,
+    },
     core::{
         claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
@@ -25,12 +28,11 @@ impl<'a> Pass<'a> {
         if let Some(conflict) = view.conflict {
             return Next::Stay(conflict);
         }
-        if view.mine && self.application.status.as_ref().is_some_and(|it| it.fence.is_none()) {
-            let message =
-                format!("{} serves already: there is nothing to move, and nothing was touched", self.seen.region);
-            return Next::Fail("AlreadyActive", message);
-        }
         if view.mine {
+            if self.serves_already(view.epoch) {
+                let message = format!("{} serves already: nothing was moved, and nothing restored", self.seen.region);
+                return Next::Fail("AlreadyActive", message);
+            }
             // A run before this one took the claim and did not come to an end: this one goes on from there.
             self.status.epoch = Some(view.epoch);
             return Next::Go("this region holds the claim already".into());
@@ -76,6 +78,12 @@ impl<'a> Pass<'a> {
         }
         self.wish(Wish::RequestHandover { to: self.seen.region.clone(), run: self.run.name.clone() });
         Next::Stay(format!("{holder} renews its claim: it is asked to stop the application and to hand over"))
+    }
+
+    /// Whether this region is active under this epoch: restoring here would set its own data back to the last point.
+    fn serves_already(&self, epoch: u64) -> bool {
+        let status = self.application.status.as_ref();
+        status.is_some_and(|it| it.role == Some(Role::Active) && it.epoch == Some(epoch))
     }
 
     fn recovered(&self) -> bool {

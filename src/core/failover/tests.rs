@@ -239,9 +239,7 @@ impl Play {
                 kubelet_root: "/".into(),
                 resources: json!({}),
             },
-            application: Some(Arc::new(application(
-                json!({"fence": {"epoch": 1, "since": null, "settled": true}, "conditions": []}),
-            ))),
+            application: Some(Arc::new(application(json!({"conditions": []})))),
             vault: Some(Arc::new(vault())),
             zone: None,
             claim: Some(view(world.holder, world.epoch, world.holder.is_none() || !world.alive && world.epoch == 1)),
@@ -465,14 +463,6 @@ fn acts(decision: &Decision<FailoverStatus>) -> bool {
     decision.effects.iter().any(|it| !matches!(it, Effect::Announce(_) | Effect::Wish { wish: Wish::Hold, .. }))
 }
 
-/// The points were read, and `p2` is the newest good one.
-fn surveyed(seen: &mut Observed) {
-    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
-    let application = AppKey { namespace: "shop".into(), name: "shop".into() };
-    let work = Work::SurveyPoints { vault: "main".into(), application, excluded: BTreeMap::new() };
-    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
-}
-
 #[test]
 fn a_claim_that_is_lost_ends_the_run_before_anything_more_is_done() {
     for step in [
@@ -538,13 +528,17 @@ fn an_automatic_run_is_given_up_when_the_application_answers_again() {
     let decision = decide(&object, &seen, at(10));
     assert_eq!((reason(&decision).as_str(), acts(&decision)), ("Recovered", false));
     let person = Failover { spec: failover(Initiator::Person).spec, ..object };
-    let asks = |seen: &Observed| {
-        let effects = decide(&person, seen, at(10)).effects;
-        effects.iter().any(|it| matches!(it, Effect::Wish { wish: Wish::RequestHandover { .. }, .. }))
-    };
-    assert!(!asks(&seen), "a holder is not stopped before it is known what would be restored");
-    surveyed(&mut seen);
-    assert!(asks(&seen));
+    assert!(!asks(&decide(&person, &seen, at(10))), "not before it is known what would be restored");
+    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
+    let application = AppKey { namespace: "shop".into(), name: "shop".into() };
+    let work = Work::SurveyPoints { vault: "main".into(), application, excluded: BTreeMap::new() };
+    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
+    assert!(asks(&decide(&person, &seen, at(10))));
+}
+
+fn asks(decision: &Decision<FailoverStatus>) -> bool {
+    let one = |it: &Effect| matches!(it, Effect::Wish { wish: Wish::RequestHandover { .. }, .. });
+    decision.effects.iter().any(one)
 }
 
 #[test]
@@ -552,7 +546,7 @@ fn the_active_region_is_not_set_back_to_its_last_point() {
     let (object, mut seen) = at_step(StepName::WaitOutClaim, view(Some("west"), 2, false));
     let go_on = decide(&object, &seen, at(10));
     assert_eq!(go_on.status.step, Some(StepName::SeizeClaim), "a run that did not come to an end is gone on from");
-    seen.application = Some(Arc::new(application(json!({"conditions": []}))));
+    seen.application = Some(Arc::new(application(json!({"role": "Active", "epoch": 2, "conditions": []}))));
     let decision = decide(&object, &seen, at(10));
     assert_eq!((reason(&decision).as_str(), acts(&decision)), ("AlreadyActive", false));
 }
@@ -560,7 +554,10 @@ fn the_active_region_is_not_set_back_to_its_last_point() {
 #[test]
 fn what_a_region_had_written_is_saved_before_it_is_written_over() {
     let (object, mut seen) = at_step(StepName::RestoreVolumes, view(Some("west"), 2, false));
-    surveyed(&mut seen);
+    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
+    let work =
+        Work::ReadHead { vault: String::new(), application: AppKey { namespace: "shop".into(), name: "shop".into() } };
+    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
     seen.copy = LocalCopy::default();
     let tenant = ClaimSeen { uid: "t".into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };
     let volume = VolumeSeen { name: "pv".into(), reclaim: "Delete".into(), ..VolumeSeen::default() };
@@ -569,7 +566,7 @@ fn what_a_region_had_written_is_saved_before_it_is_written_over() {
     let with = |fence: Value| Some(Arc::new(application(json!({"fence": fence, "conditions": []}))));
     seen.application = with(json!({"epoch": 2, "since": null}));
     assert!(!acts(&decide(&object, &seen, at(10))));
-    seen.application = with(json!({"epoch": 2, "since": null, "settled": true}));
+    seen.application = with(json!({"epoch": 2, "since": null, "settled": true, "branch": "b1"}));
     assert!(acts(&decide(&object, &seen, at(10))));
 }
 
