@@ -126,7 +126,11 @@ impl Pass<'_> {
         let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
         let Some(mut fence) = intent else {
             let epoch = view.epoch;
-            let (since, unproven) = (Some(Time(self.now)), view.mine && view.requested_handover.is_none());
+            // What a failover took before this region was seen to stand by gave way to the epoch before.
+            let arriving = view.mine && self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch);
+            let epoch = if arriving { epoch.saturating_sub(1) } else { epoch };
+            let unproven = view.mine && !arriving && view.requested_handover.is_none();
+            let since = Some(Time(self.now));
             self.status.fence = Some(FenceStatus { epoch, since, unproven, ..FenceStatus::default() });
             self.recheck = LOOK_CLOSELY;
             if runs {

@@ -177,7 +177,7 @@ impl Pass<'_> {
             }
             Standing::Arriving => {
                 self.wish(Wish::Hold);
-                if self.status.fence.as_ref().is_some_and(|it| !it.settled) {
+                if !self.status.fence.as_ref().is_some_and(|it| it.settled) {
                     self.fence(&view);
                 }
                 self.finish_arriving(&view);

@@ -265,12 +265,16 @@ fn a_failover_that_has_not_succeeded_keeps_the_holder_from_serving() {
         ..observed(Some(view(Some("west"), 2)))
     };
     // Whether or not this region had written down that it stands by.
-    for fence in [json!({"epoch": 1, "since": null, "stoppedAt": at(0)}), Value::Null] {
+    for fence in [json!({"epoch": 1, "since": at(0), "stoppedAt": at(0)}), Value::Null] {
         let object = application(json!({"fence": fence}));
         for truth in [Truth::Unknown, Truth::False] {
             let decision = decide(&object, &seen(truth), at(10));
             assert_eq!(decision.status.role, Some(Role::Activating), "{truth:?} {fence}");
             assert_eq!((begun(&decision), made(&decision, "RecoveryPoint")), (vec![], vec![]));
+            let next = then(&decision, &seen(truth), 12);
+            assert_eq!(next.status.role, Some(Role::Activating), "it stays so: {truth:?} {fence}");
+            // The failover writes nothing over before that is said.
+            assert!(next.status.fence.is_some_and(|it| it.settled && !it.unproven), "{truth:?} {fence}");
         }
         let decision = decide(&object, &seen(Truth::True), at(10));
         assert_eq!((decision.status.role, decision.status.fence), (Some(Role::Active), None));
