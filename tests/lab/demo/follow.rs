@@ -12,10 +12,7 @@ use reprise::{
 
 use crate::{
     client::{Attempt, Disruption},
-    harness::{
-        lab::Region,
-        shop::{Writer, failovers},
-    },
+    harness::{app::Writer, lab::Region, shop::SHOP},
 };
 
 /// What was told so far.
@@ -43,7 +40,7 @@ impl Timeline {
             let attempts = writer.attempts()?;
             self.silence(&attempts);
             // One object at most: it is the region's first failover.
-            let failover = failovers(region).unwrap_or_default().into_iter().next_back();
+            let failover = SHOP.failovers(region).unwrap_or_default().into_iter().next_back();
             if let Some(it) = &failover {
                 self.tell(it)?;
             }

@@ -26,9 +26,10 @@ use reprise::api::application::{Role, Verdict};
 use client::{Disruption, Writing};
 use follow::Timeline;
 use harness::{
+    app::Writer,
     lab::{Lab, Region},
-    product, shop,
-    shop::Writer,
+    product,
+    shop::{self, SHOP},
     wait::{Look, until},
 };
 use report::{Promises, Report};
@@ -78,7 +79,7 @@ fn demo() -> Result<bool> {
     let (west, north) = (lab.region(FIRST)?, lab.region(SECOND)?);
     let told = play(&lab, &west, &north);
     if told.is_err() {
-        eprintln!("{}{}", north.story(shop::NAME), west.story(shop::NAME));
+        eprintln!("{}{}", north.story(SHOP.name), west.story(SHOP.name));
     }
     say("the lab is still up: look around with  eval \"$(tests/lab/lab env)\"  and end it with  make lab-down");
     told
@@ -90,8 +91,8 @@ fn play(lab: &Lab, west: &Region, north: &Region) -> Result<bool> {
     let directory = harness::file("target/demo");
     fs::create_dir_all(&directory)?;
     let program = std::env::current_exe()?;
-    say(&format!("a client writes twice a second to http://{}:{}", shop::HOSTNAME, shop::PORT));
-    let writer = Writer::start(lab, &program, &directory, Duration::from_mins(45))?;
+    say(&format!("a client writes twice a second to http://{}:{}", SHOP.hostname(), SHOP.port));
+    let writer = Writer::start(lab, SHOP, &program, &directory, Duration::from_mins(45))?;
     let promises = Promises::read(west)?;
     protected(west, north, &writer, &promises)?;
 
@@ -102,7 +103,7 @@ fn play(lab: &Lab, west: &Region, north: &Region) -> Result<bool> {
     let (failover, first_write) = timeline.follow(north, &writer, promises.rto + Duration::from_mins(5))?;
     thread::sleep(AFTER);
     let attempts = writer.finish()?;
-    let account = client::judge(&attempts, &shop::records(north)?, Some(disruption), promises.rpo);
+    let account = client::judge(&attempts, &SHOP.records(north)?, Some(disruption), promises.rpo);
     let mut report = Report::new(disruption, &failover, &first_write, account)?;
     println!("{}", report.table(&promises));
 
@@ -138,19 +139,19 @@ fn start(west: &Region, north: &Region) -> Result<()> {
     say("the application starts in eu-west, and loads its database");
     shop::protect(west, |it| it)?;
     shop::deploy(west)?;
-    shop::await_status(west, "a serving, healthy application", Duration::from_mins(4), |it| {
+    SHOP.await_status(west, "a serving, healthy application", Duration::from_mins(4), |it| {
         it.role == Some(Role::Active) && it.health.as_ref().is_some_and(|it| it.verdict == Verdict::Healthy)
     })?;
     say("the same objects are applied in eu-north, where they stay at zero replicas");
     shop::protect(north, |it| it)?;
-    shop::await_role(north, Role::Standby, Duration::from_secs(90))?;
+    SHOP.await_role(north, Role::Standby, Duration::from_secs(90))?;
     shop::deploy(north)?;
     stopped(north, Duration::from_mins(2))
 }
 
 fn stopped(region: &Region, within: Duration) -> Result<()> {
     until(&format!("no replicas and no pods in {}", region.name), within, || {
-        let (replicas, pods) = shop::running(region)?;
+        let (replicas, pods) = SHOP.running(region)?;
         let instead = format!("{replicas} replicas, {pods} pods");
         Ok(if replicas == 0 && pods == 0 { Look::Seen(()) } else { Look::NotYet(instead) })
     })
@@ -161,7 +162,7 @@ fn stopped(region: &Region, within: Duration) -> Result<()> {
 fn protected(west: &Region, north: &Region, writer: &Writer, promises: &Promises) -> Result<()> {
     let (begin, since) = (Instant::now(), Timestamp::now());
     until("a good recovery point of what is written", Duration::from_mins(5), || {
-        let [here, there] = [shop::status(west)?, shop::status(north)?];
+        let [here, there] = [SHOP.status(west)?, SHOP.status(north)?];
         let healthy = here.health.as_ref().is_some_and(|it| it.verdict == Verdict::Healthy);
         let point = here.last_point.as_ref().map(|it| it.consistent_at.0);
         let fresh = point.is_some_and(|at| at > since && at > Timestamp::now() - promises.rpo);
@@ -177,7 +178,7 @@ fn protected(west: &Region, north: &Region, writer: &Writer, promises: &Promises
 
 /// The first region is back: it must not serve, and must have saved what it had written.
 fn fenced(west: &Region) -> Result<bool> {
-    let back = shop::await_status(west, "a fenced standby with its branch saved", Duration::from_mins(5), |it| {
+    let back = SHOP.await_status(west, "a fenced standby with its branch saved", Duration::from_mins(5), |it| {
         let fence = it.fence.as_ref();
         it.role == Some(Role::Standby) && fence.is_some_and(|it| it.stopped_at.is_some() && it.branch.is_some())
     })?;

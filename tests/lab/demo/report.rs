@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     client::{Account, Attempt, Disruption},
-    harness::{lab::Region, shop},
+    harness::{lab::Region, shop::SHOP},
 };
 
 /// What the application was promised.
@@ -32,7 +32,7 @@ impl Promises {
     /// # Errors
     /// When the application is not there.
     pub fn read(region: &Region) -> Result<Self> {
-        let application: Option<ProtectedApplication> = region.get(shop::NAME, shop::NAME)?;
+        let application: Option<ProtectedApplication> = region.get(SHOP.name, SHOP.name)?;
         let objectives = application.context("there is no ProtectedApplication shop")?.spec.objectives;
         Ok(Self { rto: objectives.rto.duration(), rpo: objectives.rpo.duration() })
     }

@@ -5,6 +5,7 @@
 //! `#[path = "lab/harness/mod.rs"] mod harness;`.
 #![allow(dead_code, reason = "each program that includes this uses a part of it")]
 
+pub mod app;
 pub mod command;
 pub mod lab;
 pub mod product;

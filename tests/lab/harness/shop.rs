@@ -1,36 +1,13 @@
-//! The demo's application in the lab: its objects, what Reprise says of it, and a client that writes to it.
+//! The demo's application in the lab: its objects.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::fs;
 
-use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    core::v1::Pod,
-};
-use reprise::api::{
-    application::{ProtectedApplication, ProtectedApplicationStatus, Role},
-    failover::Failover,
-};
+use anyhow::Result;
 
-use super::{
-    command::run,
-    file,
-    lab::{Lab, Region, inside},
-    wait::{Look, until},
-};
-use crate::client::{Attempt, read};
+use super::{app::App, file, lab::Region};
 
-/// The namespace of the application, and its name.
-pub const NAME: &str = "shop";
-/// The public name.
-pub const HOSTNAME: &str = "shop.demo.test";
-/// The port of the public address.
-pub const PORT: u16 = 30080;
+/// The application.
+pub const SHOP: App = App { name: "shop", port: 30_080 };
 
 /// Apply what the application was promised. `changed` may rewrite the document first.
 ///
@@ -46,141 +23,4 @@ pub fn protect(region: &Region, changed: impl FnOnce(String) -> String) -> Resul
 /// When the API server refuses it.
 pub fn deploy(region: &Region) -> Result<()> {
     region.apply(&fs::read_to_string(file("tests/lab/demo/shop.yaml"))?)
-}
-
-/// What the region's operator last wrote about the application: empty before it has.
-///
-/// # Errors
-/// When the API server does not answer.
-pub fn status(region: &Region) -> Result<ProtectedApplicationStatus> {
-    let application: Option<ProtectedApplication> = region.get(NAME, NAME)?;
-    Ok(application.and_then(|it| it.status).unwrap_or_default())
-}
-
-/// The application's failovers in a region, oldest first.
-///
-/// # Errors
-/// When the API server does not answer.
-pub fn failovers(region: &Region) -> Result<Vec<Failover>> {
-    let mut all: Vec<Failover> = region.list(NAME)?;
-    all.retain(|it| it.spec.application == NAME);
-    all.sort_by_key(|it| it.metadata.creation_timestamp.as_ref().map(|at| at.0));
-    Ok(all)
-}
-
-/// Wait until the region has that role.
-///
-/// # Errors
-/// When it has another one after `within`.
-pub fn await_role(region: &Region, role: Role, within: Duration) -> Result<ProtectedApplicationStatus> {
-    await_status(region, &format!("role {role:?}"), within, |it| it.role == Some(role))
-}
-
-/// Wait until the status is as `good` says.
-///
-/// # Errors
-/// When it is not after `within`: with the status, and with what happened in the region.
-pub fn await_status(
-    region: &Region,
-    what: &str,
-    within: Duration,
-    mut good: impl FnMut(&ProtectedApplicationStatus) -> bool,
-) -> Result<ProtectedApplicationStatus> {
-    let look = || {
-        let status = status(region)?;
-        let shown = format!("{status:?}");
-        Ok(if good(&status) { Look::Seen(status) } else { Look::NotYet(shown) })
-    };
-    until(&format!("{what} in {}", region.name), within, look).with_context(|| region.story(NAME))
-}
-
-/// How many replicas its workloads ask for in a region, and how many pods there are.
-///
-/// # Errors
-/// When the API server does not answer.
-pub fn running(region: &Region) -> Result<(i32, usize)> {
-    let deployments: Vec<Deployment> = region.list(NAME)?;
-    let sets: Vec<StatefulSet> = region.list(NAME)?;
-    let pods: Vec<Pod> = region.list(NAME)?;
-    let asked = deployments.iter().map(|it| it.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1));
-    let asked = asked.chain(sets.iter().map(|it| it.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)));
-    Ok((asked.sum(), pods.len()))
-}
-
-/// The numbers that the application returns, asked in a region past DNS.
-///
-/// # Errors
-/// When it does not answer.
-pub fn records(region: &Region) -> Result<Vec<u64>> {
-    let url = format!("http://{}:{PORT}/records", region.address);
-    let mut command = inside("hub");
-    command.extend(["curl", "-sSf", "--noproxy", "*", "--max-time", "10", &url].map(str::to_owned));
-    let answer = run(Duration::from_secs(20), &command, None)?;
-    serde_json::from_str(&answer).with_context(|| format!("read the records of {}", region.name))
-}
-
-/// A client that is writing, in the hub's network. It stops when it is dropped.
-#[derive(Debug)]
-pub struct Writer {
-    child: Child,
-    log: PathBuf,
-    stop: PathBuf,
-}
-
-impl Writer {
-    /// Start it: `program client …` must call [`crate::client::write`]. It writes its log into `directory`, and stops by
-    /// itself after `at_most`.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn start(lab: &Lab, program: &Path, directory: &Path, at_most: Duration) -> Result<Self> {
-        let (log, stop) = (directory.join("attempts.jsonl"), directory.join("stop"));
-        for old in [&log, &stop] {
-            if old.exists() {
-                fs::remove_file(old)?;
-            }
-        }
-        let inside = inside("hub");
-        let child = Command::new(&inside[0])
-            .args(&inside[1..])
-            .arg(program)
-            .arg("client")
-            .args(["--dns", lab.value("LAB_DNS_SERVER")?, "--name", HOSTNAME])
-            .args(["--port", &PORT.to_string(), "--seconds", &at_most.as_secs().to_string()])
-            .args(["--log".as_ref(), log.as_os_str(), "--stop".as_ref(), stop.as_os_str()])
-            .stdin(Stdio::null())
-            .spawn()
-            .context("start the client")?;
-        Ok(Self { child, log, stop })
-    }
-
-    /// What it has attempted so far.
-    ///
-    /// # Errors
-    /// When its log cannot be read.
-    pub fn attempts(&self) -> Result<Vec<Attempt>> {
-        read(&self.log)
-    }
-
-    /// End it and return all that it attempted.
-    ///
-    /// # Errors
-    /// When it ended by itself, or badly.
-    pub fn finish(mut self) -> Result<Vec<Attempt>> {
-        ensure!(self.child.try_wait()?.is_none(), "the client had ended by itself");
-        fs::write(&self.stop, "")?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the client ended with {status}");
-        read(&self.log)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // A test that failed: the file tells it to end, and the signal is for one that hangs.
-        let _ = fs::write(&self.stop, "");
-        std::thread::sleep(Duration::from_millis(100));
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -1,0 +1,13 @@
+//! The lab tests: the product in two real Kubernetes clusters on this machine, with real faults. One test per promise,
+//! one lab for all of them, one after the other: `scripts/lab-tests`.
+//!
+//! Each test has an application and a namespace of its own, and mends what it broke, also when it fails, so that their
+//! order does not matter. `REPRISE_LAB=attach` uses the lab that is up; `LAB_LONG=1` makes outages as long as they are
+//! told of.
+
+#[path = "lab/client.rs"]
+mod client;
+#[path = "lab/harness/mod.rs"]
+mod harness;
+#[path = "lab/scenarios/mod.rs"]
+mod scenarios;

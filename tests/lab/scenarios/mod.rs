@@ -1,0 +1,9 @@
+//! What is promised, one file per kind of fault. [`stage`] is what they share.
+
+mod bad_input;
+mod hindrances;
+mod manual;
+mod power_loss;
+mod stage;
+mod vault_away;
+mod without_cas;
