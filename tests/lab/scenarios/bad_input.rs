@@ -38,8 +38,16 @@ fn application_rules() -> Vec<Rule> {
         ("/spec/objectives/rto", json!("29s"), "objectives.rto must be at least 30s"),
         ("/spec/objectives/rpo", json!("9s"), "objectives.rpo must be at least 10s"),
         ("/spec/objectives/slo", json!({"availability": "100%"}), "objectives.slo.availability must be a percentage"),
-        ("/spec/objectives/slo", json!({"availability": "99%", "window": "91d"}), "objectives.slo.window must be 1d to 90d"),
-        ("/spec/claim", claim("2s", "6s", "6s", "13s"), "claim.wait is too short: wait >= (hold * 1.01 + fence) * 1.01 + 1s"),
+        (
+            "/spec/objectives/slo",
+            json!({"availability": "99%", "window": "91d"}),
+            "objectives.slo.window must be 1d to 90d",
+        ),
+        (
+            "/spec/claim",
+            claim("2s", "6s", "6s", "13s"),
+            "claim.wait is too short: wait >= (hold * 1.01 + fence) * 1.01 + 1s",
+        ),
         ("/spec/claim", claim("4s", "6s", "6s", "20s"), "claim.hold must be at least twice claim.renew"),
         ("/spec/claim", claim("0s", "6s", "6s", "20s"), "claim.renew at least 1s"),
         ("/spec/claim", json!({"fencing": "Sometimes"}), "Unsupported value: \"Sometimes\""),
@@ -49,7 +57,11 @@ fn application_rules() -> Vec<Rule> {
         ("/spec/health/probes/0", probe(json!({"http": {"url": "http://a"}})), "exactly one of http, tcp and workload"),
         ("/spec/health/probes/0", json!({"name": "front"}), "exactly one of http, tcp and workload"),
         ("/spec/health/probes/0", probe(json!({"failures": 4})), "probe.failures cannot be greater than probe.of"),
-        ("/spec/health/probes/0", probe(json!({"timeout": "3s"})), "probe.timeout must be at least 1s and at most probe.interval"),
+        (
+            "/spec/health/probes/0",
+            probe(json!({"timeout": "3s"})),
+            "probe.timeout must be at least 1s and at most probe.interval",
+        ),
         ("/spec/health/probes/0", json!({"name": "front", "http": {"url": "shop"}}), "spec.health.probes[0].http.url"),
         ("/spec/traffic/ttl", json!("25h"), "traffic.ttl must be 1s to 24h"),
         ("/spec/traffic/hostname", json!("shop."), "spec.traffic.hostname"),
@@ -147,12 +159,30 @@ const WRONG: [Wrong; 11] = [
     wrong("Vault", "no-bucket", "Ready", "StoreFailed", &["absent", "create it, or correct `spec.s3.bucket`"]),
     wrong("Vault", "other-key", "Ready", "WrongKey", &["correct the Secret of `spec.encryption.secret`"]),
     wrong("Vault", "wrong-secret", "Ready", "StoreFailed", &["correct `secretAccessKey`", "`spec.s3.credentials`"]),
-    wrong("Vault", "no-server", "Ready", "StoreFailed", &["nowhere.demo.test", "does not resolve", "`spec.s3.endpoint`"]),
+    wrong(
+        "Vault",
+        "no-server",
+        "Ready",
+        "StoreFailed",
+        &["nowhere.demo.test", "does not resolve", "`spec.s3.endpoint`"],
+    ),
     wrong("DnsZone", "wrong-key", "Ready", "ZoneFailed", &["refused the signature", "spec.rfc2136.tsig.secret"]),
     wrong("DnsZone", "wrong-zone", "Ready", "ZoneFailed", &["does not serve the zone", "correct spec.zone"]),
     wrong("ProtectedApplication", "bad-probe", "Healthy", "Unhealthy", &["front:", "nowhere.demo.test"]),
-    wrong("ProtectedApplication", "bad-region", "RegionsPresent", "Missing", &["spec.regions", "mars", "correct the name"]),
-    wrong("ProtectedApplication", "bad-name", "TrafficPublished", "HostnameOutsideZone", &["spec.traffic.hostname", "zone demo.test"]),
+    wrong(
+        "ProtectedApplication",
+        "bad-region",
+        "RegionsPresent",
+        "Missing",
+        &["spec.regions", "mars", "correct the name"],
+    ),
+    wrong(
+        "ProtectedApplication",
+        "bad-name",
+        "TrafficPublished",
+        "HostnameOutsideZone",
+        &["spec.traffic.hostname", "zone demo.test"],
+    ),
     wrong("ProtectedApplication", "bad-vault", "ClaimSound", "VaultNotTrusted", &["spec.backup.vaults", "'elsewhere'"]),
 ];
 
@@ -171,7 +201,10 @@ impl Wrong {
         Ok(match self.kind {
             "Vault" => region.get::<Vault>("", self.name)?.and_then(|it| it.status).map(|it| it.conditions),
             "DnsZone" => region.get::<DnsZone>("", self.name)?.and_then(|it| it.status).map(|it| it.conditions),
-            _ => region.get::<ProtectedApplication>(self.name, self.name)?.and_then(|it| it.status).map(|it| it.conditions),
+            _ => region
+                .get::<ProtectedApplication>(self.name, self.name)?
+                .and_then(|it| it.status)
+                .map(|it| it.conditions),
         }
         .unwrap_or_default())
     }
@@ -182,7 +215,9 @@ impl Wrong {
             let conditions = self.conditions(region)?;
             let found = conditions.iter().find(|it| it.type_ == self.condition);
             let good = found.is_some_and(|it| {
-                it.status == "False" && it.reason == self.reason && self.words.iter().all(|word| it.message.contains(word))
+                it.status == "False"
+                    && it.reason == self.reason
+                    && self.words.iter().all(|word| it.message.contains(word))
             });
             Ok(if good { Look::Seen(()) } else { Look::NotYet(format!("{found:?}")) })
         })
@@ -222,7 +257,10 @@ fn wrong_settings_are_told_by_field_and_remedy_and_cost_neither_restarts_nor_a_h
     ensure!(restarts(west)? == before, "the operator was restarted: {before:?}, then {:?}", restarts(west)?);
     // The lease is renewed twice a minute and more by each pod; the rest is for what is wrong, and backs off.
     let most = Pace { passes: 20.0 * 12.0, requests: 240.0 };
-    ensure!(failing.passes < most.passes && failing.requests < most.requests, "it runs hot: {failing:?}, at most {most:?}");
+    ensure!(
+        failing.passes < most.passes && failing.requests < most.requests,
+        "it runs hot: {failing:?}, at most {most:?}"
+    );
     ensure!(idle.requests < 120.0, "it is not idle when nothing is wrong: {idle:?}");
     drop(cleared);
     Ok(())
@@ -231,8 +269,14 @@ fn wrong_settings_are_told_by_field_and_remedy_and_cost_neither_restarts_nor_a_h
 /// The restarts of the operator's pods, by pod.
 fn restarts(region: &Region) -> Result<BTreeMap<String, i32>> {
     let pods: Vec<Pod> = region.list(NAMESPACE)?;
-    let operators = pods.into_iter().filter(|it| it.labels().get("app.kubernetes.io/component").is_some_and(|it| it == "operator"));
-    let count = |pod: &Pod| pod.status.as_ref().and_then(|it| it.container_statuses.as_ref()).map_or(0, |all| all.iter().map(|it| it.restart_count).sum());
+    let operators =
+        pods.into_iter().filter(|it| it.labels().get("app.kubernetes.io/component").is_some_and(|it| it == "operator"));
+    let count = |pod: &Pod| {
+        pod.status
+            .as_ref()
+            .and_then(|it| it.container_statuses.as_ref())
+            .map_or(0, |all| all.iter().map(|it| it.restart_count).sum())
+    };
     Ok(operators.map(|it| (it.name_any(), count(&it))).collect())
 }
 
@@ -256,7 +300,10 @@ fn pace(region: &Region) -> Result<Pace> {
 fn counts(region: &Region) -> Result<Pace> {
     let mut passes = 0.0;
     for pod in restarts(region)?.keys() {
-        let text = region.kubectl(&["get", "--raw", &format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics")], None)?;
+        let text = region.kubectl(
+            &["get", "--raw", &format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics")],
+            None,
+        )?;
         passes += sum(&text, "reprise_reconciles_total", "");
     }
     let text = region.kubectl(&["get", "--raw", "/metrics"], None)?;

@@ -105,7 +105,8 @@ fn damaged_points_are_passed_over_and_named() -> Result<()> {
     let before = vandal.keys(&app)?;
     write(2)?;
     let second = point(&app, scene.west)?.id.context("a point has an id")?;
-    let packs: Vec<String> = vandal.keys(&app)?.into_iter().filter(|it| it.contains("/data/") && !before.contains(it)).collect();
+    let packs: Vec<String> =
+        vandal.keys(&app)?.into_iter().filter(|it| it.contains("/data/") && !before.contains(it)).collect();
     ensure!(!packs.is_empty(), "the second point added no data: {before:?}");
     write(3)?;
     let third = point(&app, scene.west)?.id.context("a point has an id")?;
@@ -115,13 +116,24 @@ fn damaged_points_are_passed_over_and_named() -> Result<()> {
         vandal.damage(pack)?;
     }
     let records = vandal.keys(&app)?;
-    vandal.damage(records.iter().find(|it| it.contains("/points/") && it.contains(&third)).context("the point has no record")?)?;
+    vandal.damage(
+        records.iter().find(|it| it.contains("/points/") && it.contains(&third)).context("the point has no record")?,
+    )?;
 
     asked_for(&app, &scene)?;
     let status = succeeded(&app, &scene)?.status.unwrap_or_default();
-    ensure!(status.point.as_ref() == Some(&good), "{:?} was restored, not {good}: {:?}", status.point, status.passed_over);
+    ensure!(
+        status.point.as_ref() == Some(&good),
+        "{:?} was restored, not {good}: {:?}",
+        status.point,
+        status.passed_over
+    );
     for bad in [&second, &third] {
-        ensure!(status.passed_over.iter().any(|it| it.contains(bad.as_str())), "{bad} is not told of: {:?}", status.passed_over);
+        ensure!(
+            status.passed_over.iter().any(|it| it.contains(bad.as_str())),
+            "{bad} is not told of: {:?}",
+            status.passed_over
+        );
     }
     println!("{:#?}", status.passed_over);
     let restored = app.records(scene.north)?;
@@ -147,7 +159,10 @@ fn an_operator_that_is_killed_at_every_step_ends_the_failover_all_the_same() -> 
         if let Some(step) = it.status.and_then(|it| it.step).filter(|it| killed_at.last() != Some(it)) {
             killed_at.push(step);
             let label = "app.kubernetes.io/component=operator";
-            scene.north.kubectl(&["delete", "pods", "-n", NAMESPACE, "-l", label, "--grace-period=0", "--force", "--wait=false"], None)?;
+            scene.north.kubectl(
+                &["delete", "pods", "-n", NAMESPACE, "-l", label, "--grace-period=0", "--force", "--wait=false"],
+                None,
+            )?;
         }
         Ok(Look::NotYet(shown))
     })

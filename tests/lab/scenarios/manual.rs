@@ -18,14 +18,19 @@ fn manual_activation_advises_and_a_person_moves_a_living_application_without_a_l
     let command = format!("kubectl reprise failover manual --to {NORTH}");
     app.await_status(scene.north, "advice to fail over, with the command", SOON, |it| {
         let advice = it.conditions.iter().find(|it| it.type_ == "FailoverAdvised");
-        advice.is_some_and(|it| it.status == "True" && it.reason == "ActivationIsManual" && it.message.contains(&command))
+        advice
+            .is_some_and(|it| it.status == "True" && it.reason == "ActivationIsManual" && it.message.contains(&command))
     })?;
     throughout(Duration::from_secs(10), || {
         let all = app.failovers(scene.north)?;
         Ok((!all.is_empty()).then(|| format!("a failover was made, but activation is Manual: {all:?}")))
     })?;
 
-    let told = reprise(&app, scene.north, &["failover", app.name, "--to", NORTH, "--reason", "sick", "--wait", "--timeout", "3m"])?;
+    let told = reprise(
+        &app,
+        scene.north,
+        &["failover", app.name, "--to", NORTH, "--reason", "sick", "--wait", "--timeout", "3m"],
+    )?;
     println!("{told}");
     app.await_status(scene.west, "a standby", SOON, |it| it.role == Some(Role::Standby))?;
     sleep(Duration::from_secs(3));

@@ -63,7 +63,10 @@ fn an_application_survives_the_power_loss_of_its_region_and_the_region_returns_a
     .with_context(|| north.story(SHOP.name))?;
     let status = failover.status.context("an ended failover has a status")?;
     let rto = writer_returns(&writer, disruption)?;
-    println!("serving again after {rto} s; the failover says RTO {:?}, RPO {:?}", status.rto_seconds, status.rpo_seconds);
+    println!(
+        "serving again after {rto} s; the failover says RTO {:?}, RPO {:?}",
+        status.rto_seconds, status.rpo_seconds
+    );
     ensure!(status.conditions.iter().any(|it| it.type_ == "Succeeded" && it.status == "True"), "{status:?}");
     ensure!(status.rpo_seconds.is_some_and(|it| it <= 45), "the recovered data was too old: {status:?}");
 
@@ -88,7 +91,10 @@ fn protected(scene: &Scene) -> Result<()> {
     SHOP.await_status(scene.west, "a good point of what is written", Duration::from_mins(4), |it| {
         let healthy = it.health.as_ref().is_some_and(|it| it.verdict == Verdict::Healthy);
         let at = it.last_point.as_ref().map(|it| it.consistent_at.0);
-        healthy && at.is_some_and(|at| at > since + Duration::from_secs(30) && at > Timestamp::now() - Duration::from_secs(40))
+        healthy
+            && at.is_some_and(|at| {
+                at > since + Duration::from_secs(30) && at > Timestamp::now() - Duration::from_secs(40)
+            })
     })
     .map(|_| ())
 }
@@ -122,7 +128,8 @@ fn fenced(west: &Region) -> Result<()> {
     ensure!(status.active_region.as_deref() == Some(NORTH), "{WEST} takes {:?} for active", status.active_region);
     throughout(Duration::from_secs(10), || {
         let (replicas, pods) = SHOP.running(west)?;
-        Ok((replicas > 0 || pods > 0).then(|| format!("{replicas} replicas and {pods} pods in {WEST} after it was fenced")))
+        Ok((replicas > 0 || pods > 0)
+            .then(|| format!("{replicas} replicas and {pods} pods in {WEST} after it was fenced")))
     })?;
     let application: Option<ProtectedApplication> = west.get(SHOP.name, SHOP.name)?;
     ensure!(application.is_some(), "the application's object is gone");
@@ -133,9 +140,13 @@ fn fenced(west: &Region) -> Result<()> {
 fn one_after_the_other(attempts: &[Attempt], west: &Region, north: &Region) -> Result<()> {
     let addresses: Vec<IpAddr> = attempts.iter().filter(|it| it.acknowledged()).filter_map(|it| it.address).collect();
     let (first, second): (IpAddr, IpAddr) = (west.address.parse()?, north.address.parse()?);
-    let switch = addresses.iter().position(|it| *it == second).context("nothing was acknowledged by the second region")?;
+    let switch =
+        addresses.iter().position(|it| *it == second).context("nothing was acknowledged by the second region")?;
     let after: BTreeSet<_> = addresses[switch..].iter().collect();
     let before: BTreeSet<_> = addresses[..switch].iter().collect();
-    ensure!(before == BTreeSet::from([&first]) && after == BTreeSet::from([&second]), "before: {before:?}, after: {after:?}");
+    ensure!(
+        before == BTreeSet::from([&first]) && after == BTreeSet::from([&second]),
+        "before: {before:?}, after: {after:?}"
+    );
     Ok(())
 }

@@ -79,7 +79,11 @@ fn under_strict_a_holder_that_is_cut_off_stops_itself_and_resumes_when_it_is_men
     // hold + fence, and what it takes to look.
     until("nothing to run in the west", Duration::from_secs(6 + 6 + 4), || {
         let (replicas, pods) = app.running(scene.west)?;
-        Ok(if (replicas, pods) == (0, 0) { Look::Seen(()) } else { Look::NotYet(format!("{replicas} replicas, {pods} pods")) })
+        Ok(if (replicas, pods) == (0, 0) {
+            Look::Seen(())
+        } else {
+            Look::NotYet(format!("{replicas} replicas, {pods} pods"))
+        })
     })
     .with_context(|| scene.west.story(app.name))?;
     sleep(Duration::from_secs(15));

@@ -46,7 +46,10 @@ fn a_vault_without_compare_and_swap_is_not_trusted() -> Result<()> {
     .with_context(|| scene.west.story("reprise-system"))?;
     let swap = status.conditions.iter().find(|it| it.type_ == "CompareAndSwap").context("no CompareAndSwap")?;
     ensure!(swap.status == "False", "it is trusted: {swap:?}");
-    ensure!(swap.message.contains("cannot be trusted with claims") && swap.message.contains("If-None-Match"), "{swap:?}");
+    ensure!(
+        swap.message.contains("cannot be trusted with claims") && swap.message.contains("If-None-Match"),
+        "{swap:?}"
+    );
     drop(server);
     Ok(())
 }
