@@ -43,6 +43,8 @@ pub struct Seen {
 /// A `PersistentVolumeClaim`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClaimSeen {
+    /// Its uid.
+    pub uid: String,
     /// The volume it is bound to, or asks for.
     pub volume: Option<String>,
     /// Whether it is bound.
@@ -60,8 +62,8 @@ pub struct VolumeSeen {
     pub name: String,
     /// Its reclaim policy.
     pub reclaim: String,
-    /// The claim it is for: namespace, name, and whether a uid stands with it.
-    pub claim: Option<(String, String, bool)>,
+    /// The claim it is for: namespace, name, and the uid if one stands with it.
+    pub claim: Option<(String, String, Option<String>)>,
     /// Its storage class.
     pub storage_class: Option<String>,
     /// Its annotations.
@@ -112,7 +114,8 @@ impl Restore<'_> {
                 self.hand_over(volume)
             }
             (Some(volume), _) => self.fill(volume),
-            (None, Some(tenant)) if tenant.bound => self.take_over(),
+            // A claim that is only just being bound has its data already: its volume names it.
+            (None, Some(tenant)) if tenant.bound || self.names_tenant() => self.take_over(),
             // A claim that never got a volume holds nothing.
             (None, Some(_)) => {
                 (Step::Going("the unbound claim is deleted".into()), vec![Effect::Delete(self.tenant_key())])
@@ -174,7 +177,19 @@ impl Restore<'_> {
         if !self.given_to(volume, home, &name) {
             return (Step::Going("the volume is given to the mover".into()), vec![self.give(volume, home, &name)]);
         }
+        // A mover without its claim never starts. One with another volume began before the tenant's claim was seen:
+        // what it wrote there is not in this volume.
+        let elsewhere = |it: &ClaimSeen| it.deleting || it.volume.as_ref() != Some(&volume.name);
+        if self.seen.own.as_ref().map_or(self.seen.job.is_some(), elsewhere) {
+            let effects = vec![Effect::Delete(job_key(home, &name)), Effect::Delete(claim_key(home, &name))];
+            return (Step::Going("the mover of another volume is tidied away".into()), effects);
+        }
         match &self.seen.job {
+            // One that worked for a point that was passed over since.
+            Some(JobSeen::Succeeded(report)) if report.snapshot.as_ref() != Some(&self.volume.snapshot) => (
+                Step::Going("the mover of another point is tidied away".into()),
+                vec![Effect::Delete(job_key(home, &name))],
+            ),
             Some(JobSeen::Succeeded(report)) => {
                 let note = format!("{} files restored", report.files);
                 let patch = json!({"metadata": {"annotations": {RESTORED_FROM: self.volume.snapshot}}});
@@ -208,26 +223,43 @@ impl Restore<'_> {
                 vec![self.give(volume, space, claim)],
             );
         }
-        if !self.seen.tenant.as_ref().is_some_and(|it| it.bound) {
+        let tenant = self.seen.tenant.as_ref();
+        if let Some(other) = tenant.and_then(|it| it.volume.as_ref()).filter(|it| **it != volume.name) {
+            // It may hold data that nobody has saved: it is not ours to delete.
+            let message = format!(
+                "the claim {claim} was made anew with volume {other} meanwhile: delete it, and {} takes its place",
+                volume.name
+            );
+            return (Step::Going(message), Vec::new());
+        }
+        if !tenant.is_some_and(|it| it.bound) {
             return (Step::Going("the claim is bound".into()), vec![self.bound_claim(space, claim, volume)]);
         }
-        let policy = volume.annotations.get(RECLAIM_POLICY).cloned().unwrap_or_else(|| "Retain".to_owned());
-        if volume.reclaim != policy {
-            let patch = json!({"spec": {"persistentVolumeReclaimPolicy": policy}});
+        if let Some(policy) = volume.annotations.get(RECLAIM_POLICY) {
+            // What is written down goes with it: the next run must not put back what somebody has changed since.
+            let annotations = json!({RECLAIM_POLICY: null});
+            let patch =
+                json!({"metadata": {"annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": policy}});
             return (Step::Going("the reclaim policy is put back".into()), vec![self.patch(volume, patch)]);
         }
         (Step::Done, Vec::new())
     }
 
+    /// Whether the volume is for this claim, and can be bound to it: the uid of a claim that is gone keeps a volume
+    /// `Released` for ever, also when another claim of the same name is there.
     fn given_to(&self, volume: &VolumeSeen, namespace: &str, name: &str) -> bool {
-        let bound = self.claim_uid_is_current(namespace);
-        volume.claim.as_ref().is_some_and(|(space, claim, uid)| space == namespace && claim == name && (bound || !uid))
+        let there = if namespace == self.movers.namespace { &self.seen.own } else { &self.seen.tenant };
+        volume.claim.as_ref().is_some_and(|(space, claim, uid)| {
+            let current = uid.as_ref().is_none_or(|uid| there.as_ref().is_some_and(|it| it.uid == *uid));
+            space == namespace && claim == name && current
+        })
     }
 
-    /// Whether the claim that a volume names is there: a uid of a deleted claim keeps a volume `Released` for ever.
-    fn claim_uid_is_current(&self, namespace: &str) -> bool {
-        let claim = if namespace == self.movers.namespace { &self.seen.own } else { &self.seen.tenant };
-        claim.is_some()
+    /// Whether the volume that was found is the tenant's claim's own.
+    fn names_tenant(&self) -> bool {
+        let tenant = self.seen.tenant.as_ref().map(|it| it.uid.as_str());
+        let named = self.seen.volume.as_ref().and_then(|it| it.claim.as_ref()).and_then(|(_, _, uid)| uid.as_deref());
+        tenant.is_some() && tenant == named
     }
 
     /// Makes the volume available to one claim only.
@@ -285,3 +317,7 @@ impl Restore<'_> {
         claim_key(&self.run.namespace, &self.volume.claim)
     }
 }
+
+#[cfg(test)]
+#[path = "volume_restore_tests.rs"]
+mod tests;

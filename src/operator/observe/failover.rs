@@ -144,6 +144,7 @@ async fn claim(namespace: &str, name: &str, context: &Context) -> Result<Option<
     let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let found = claims.get_opt(name).await.map_err(Error::observe(format!("claim {namespace}/{name}")))?;
     Ok(found.map(|it| ClaimSeen {
+        uid: it.metadata.uid.clone().unwrap_or_default(),
         volume: it.spec.as_ref().and_then(|it| it.volume_name.clone()),
         bound: it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")),
         deleting: it.metadata.deletion_timestamp.is_some(),
@@ -153,9 +154,9 @@ async fn claim(namespace: &str, name: &str, context: &Context) -> Result<Option<
 
 fn volume_seen(it: PersistentVolume) -> VolumeSeen {
     let spec = it.spec.clone().unwrap_or_default();
-    let claim = spec.claim_ref.map(|it| {
-        (it.namespace.unwrap_or_default(), it.name.unwrap_or_default(), it.uid.is_some_and(|it| !it.is_empty()))
-    });
+    let claim = spec
+        .claim_ref
+        .map(|it| (it.namespace.unwrap_or_default(), it.name.unwrap_or_default(), it.uid.filter(|it| !it.is_empty())));
     VolumeSeen {
         name: it.name_any(),
         reclaim: spec.persistent_volume_reclaim_policy.unwrap_or_else(|| "Retain".to_owned()),
