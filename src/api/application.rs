@@ -426,6 +426,9 @@ pub struct FenceStatus {
     /// When every pod of the application was gone. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Time>,
+    /// Whether nothing is left to be saved: only then may a failover write over this region's volumes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
     /// Whether this region stopped by itself, since it could not prove its claim under `Strict`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unproven: bool,
@@ -515,7 +518,8 @@ pub struct LastFailover {
     /// From the disruption to serving again, in seconds.
     pub rto_seconds: u64,
     /// The age of the data that was recovered at the moment of the disruption, in seconds.
-    pub rpo_seconds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo_seconds: Option<u64>,
 }
 
 /// The record that this region published.

@@ -38,13 +38,6 @@ pub enum Effect {
         /// The namespace.
         namespace: String,
     },
-    /// Undo `StopWorkloads`.
-    StartWorkloads {
-        /// The namespace.
-        namespace: String,
-        /// Only while this region holds the claim with this epoch.
-        epoch: u64,
-    },
     /// Begin work that outlasts one pass, unless it goes on already.
     Begin(Box<Work>),
     /// Say what is wanted of an application's claim, until something else is said.

@@ -1,6 +1,6 @@
 //! What lies in a vault about recovery points: the point, and the head of an application's catalogue.
 //!
-//! Data only. How they are stored is `vault::catalogue`; which one is taken is `core::choice`.
+//! Data only. How they are stored is `vault::catalogue`; which one is taken is `operator::work::restore`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

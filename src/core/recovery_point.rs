@@ -214,6 +214,10 @@ impl Pass<'_> {
             let message = format!("not finished after {patience} s: {}", self.waiting_for(&status));
             return end(self.point, status, self.seen, Ending::Failed("DeadlineExceeded", message), self.now);
         }
+        if self.seen.vault.is_none() {
+            // Somebody deleted it meanwhile: movers cannot be told where to write.
+            return self.wait(status, "VaultNotReady", self.vault_hindrance().unwrap_or_default());
+        }
         let captured = self.capture(&mut status, &mut effects);
         let mut volumes = std::mem::take(&mut status.volumes);
         for volume in volumes.iter_mut().filter(|it| it.snapshot.is_none() && it.failure.is_none()) {
@@ -263,7 +267,14 @@ impl Pass<'_> {
             volume.failure = Some("the claim was deleted while it was being read".to_owned());
             return;
         };
-        match self.seen.jobs.get(&volume.claim) {
+        let job = self.seen.jobs.get(&volume.claim);
+        if job.is_some() && volume.consistent_at.is_none() {
+            // The pass that started the mover was not written down. Its data is not younger than this.
+            let taken_at = self.seen.snapshots.get(&volume.claim).and_then(|it| it.taken_at);
+            let started_at = self.point.status.as_ref().and_then(|it| it.started_at.as_ref()).map(|it| it.0);
+            volume.consistent_at = taken_at.or(started_at).map(Time);
+        }
+        match job {
             Some(JobSeen::Succeeded(report)) => return record(volume, report),
             Some(JobSeen::Failed { message, .. }) => {
                 volume.failure = Some(message.clone());
@@ -562,3 +573,7 @@ fn tidy(status: RecoveryPointStatus, seen: &Observed) -> Decision<RecoveryPointS
     let recheck = (!effects.is_empty()).then_some(LOOK * 2);
     Decision { status, effects, recheck }
 }
+
+#[cfg(test)]
+#[path = "recovery_point_tests.rs"]
+mod tests;

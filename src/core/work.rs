@@ -81,6 +81,13 @@ pub enum Work {
         /// Only while this region holds the claim with this epoch.
         epoch: u64,
     },
+    /// Start what was stopped here, as it was.
+    StartWorkloads {
+        /// Whose.
+        application: AppKey,
+        /// Only while this region holds the claim with this epoch.
+        epoch: u64,
+    },
     /// Ask the application's probes once.
     Ask {
         /// The probes that can be asked from anywhere.
@@ -113,6 +120,7 @@ impl Work {
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::RestoreObjects { .. } => "RestoreObjects",
+            Self::StartWorkloads { .. } => "StartWorkloads",
             Self::Ask { .. } => "Ask",
             Self::Publish { .. } => "Publish",
         }
@@ -124,9 +132,9 @@ impl Work {
     #[must_use]
     pub fn needs_claim(&self) -> Option<(&AppKey, u64)> {
         match self {
-            Self::RestoreObjects { application, epoch, .. } | Self::SealCatalogue { application, epoch, .. } => {
-                Some((application, *epoch))
-            }
+            Self::RestoreObjects { application, epoch, .. }
+            | Self::SealCatalogue { application, epoch, .. }
+            | Self::StartWorkloads { application, epoch } => Some((application, *epoch)),
             Self::Publish { application, publication, .. } => Some((application, publication.epoch)),
             Self::TestVault { .. }
             | Self::ListRegions { .. }
@@ -200,7 +208,7 @@ pub enum Outcome {
     },
     /// Of `Ask`: what was bad. Empty when all is well.
     Answered(Vec<String>),
-    /// Of `TestZone`, `CommitPoint` and `Publish`.
+    /// Of `TestZone`, `CommitPoint`, `StartWorkloads` and `Publish`.
     Done,
 }
 

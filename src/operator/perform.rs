@@ -87,12 +87,6 @@ where
             fence::stop(&context.client, &namespace).await?;
             Ok(())
         }
-        Effect::StartWorkloads { namespace, epoch } => {
-            let application = AppKey { namespace: namespace.clone(), name: object.name_any() };
-            claimed(&application, epoch, context)?;
-            fence::start(&context.client, &namespace).await?;
-            Ok(())
-        }
         Effect::Begin(work) => {
             if let Some((application, epoch)) = work.needs_claim() {
                 claimed(application, epoch, context)?;

@@ -166,6 +166,7 @@ async fn pass<K: Reconciled>(object: Arc<DeserializeGuard<K>>, context: Arc<Cont
 }
 
 async fn settle<K: Reconciled>(object: &K, context: &Context) -> Result<Action, Error> {
+    context.stores.ready().await;
     context.metrics.passes.inc();
     let observed = object.observe(context).await?;
     let decision = object.decide(&observed, clock::second());

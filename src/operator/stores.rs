@@ -50,6 +50,23 @@ pub struct Stores {
     pub daemon_sets: Store<DaemonSet>,
 }
 
+impl Stores {
+    /// Waits until every store has been filled once: an object that is not in one is not there only then.
+    pub async fn ready(&self) {
+        // A store whose writer is gone ends with the process.
+        let _ = futures::join!(
+            self.applications.wait_until_ready(),
+            self.points.wait_until_ready(),
+            self.failovers.wait_until_ready(),
+            self.vaults.wait_until_ready(),
+            self.zones.wait_until_ready(),
+            self.deployments.wait_until_ready(),
+            self.stateful_sets.wait_until_ready(),
+            self.daemon_sets.wait_until_ready(),
+        );
+    }
+}
+
 /// An object of one of our own kinds.
 #[must_use]
 pub fn get<K: Kind>(store: &Guarded<K>, namespace: Option<&str>, name: &str) -> Option<Arc<K>> {

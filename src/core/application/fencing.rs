@@ -16,6 +16,7 @@ use crate::{
         claim::{state::Wish, view::View},
         condition,
         effect::Effect,
+        work::{Seen, Work, see},
     },
 };
 
@@ -35,17 +36,16 @@ impl Pass<'_> {
     /// Another region holds the claim: stop, save, stand by.
     pub(super) fn fence(&mut self, view: &View) -> Role {
         let Some(since) = self.stopped(view) else { return Role::Fencing };
-        let done = self.status.fence.as_ref().is_some_and(|it| it.branch.is_some());
-        if done || self.seen.copy.volumes == 0 {
+        let settled = self.status.fence.as_ref().is_some_and(|it| it.settled);
+        if settled || self.seen.copy.volumes == 0 {
+            self.settle(None);
             return Role::Standby;
         }
         match self.save(Purpose::Branch, "branch", since) {
             Saved::Yes(id) => {
                 let note = format!("what this region had written is saved as {id}: it is never restored by itself");
                 self.effects.push(Effect::note("BranchSaved", note));
-                if let Some(fence) = &mut self.status.fence {
-                    fence.branch = Some(id);
-                }
+                self.settle(Some(id));
                 Role::Standby
             }
             Saved::NotYet | Saved::Failed => {
@@ -67,7 +67,7 @@ impl Pass<'_> {
             if retake == Some(view.epoch + 1) {
                 self.wish(Wish::Seize { epoch: view.epoch + 1, reason: "it had stopped by itself".to_owned() });
             } else if view.seizable
-                && let Some(fence) = &mut self.status.fence
+                && let Some(fence) = self.status.fence.as_mut().filter(|it| it.unproven && it.epoch == view.epoch)
             {
                 fence.retake = Some(view.epoch + 1);
             }
@@ -84,9 +84,9 @@ impl Pass<'_> {
             Some(id) => format!("stopped for {to}; the last point is {id}"),
             None => format!("stopped for {to}; no last point could be made"),
         };
-        if let Some(fence) = &mut self.status.fence {
+        if point.is_some() {
             // Nothing was written since: it need not be saved again.
-            fence.branch.clone_from(&point);
+            self.settle(point.clone());
         }
         self.wish(Wish::Release { to: Some(to), point, reason });
     }
@@ -94,11 +94,28 @@ impl Pass<'_> {
     /// The claim was taken anew, and nobody had it in between: what was stopped is started.
     pub(super) fn resume(&mut self, view: &View) {
         self.wish(Wish::Hold);
-        if self.sealed(view) {
-            let namespace = self.key.namespace.clone();
-            self.effects.push(Effect::StartWorkloads { namespace, epoch: view.epoch });
-            self.effects.push(Effect::note("Resumed", "the claim is proven again: the application is started"));
-            self.status.fence = None;
+        self.recheck = LOOK_CLOSELY;
+        if !self.sealed(view) {
+            return;
+        }
+        match see(&self.seen.works, "StartWorkloads", self.now) {
+            Seen::Done(..) => {
+                self.effects.push(Effect::note("Resumed", "the claim is proven again: the application is started"));
+                self.status.fence = None;
+            }
+            Seen::Due(_) => {
+                let work = Work::StartWorkloads { application: self.key.clone(), epoch: view.epoch };
+                self.effects.push(Effect::Begin(Box::new(work)));
+            }
+            Seen::Waiting(_) => {}
+        }
+    }
+
+    /// Nothing is left to be saved.
+    fn settle(&mut self, branch: Option<String>) {
+        if let Some(fence) = &mut self.status.fence {
+            fence.settled = true;
+            fence.branch = branch.or(fence.branch.take());
         }
     }
 
@@ -125,7 +142,7 @@ impl Pass<'_> {
             if fence.stopped_at.take().is_some() {
                 let note = "something scaled this standby's workloads up: they are stopped again. If it is GitOps, leave spec.replicas to Reprise here";
                 self.effects.push(Effect::warn("FencingAgain", note));
-                fence = FenceStatus { since: Some(Time(self.now)), branch: None, ..fence };
+                fence = FenceStatus { since: Some(Time(self.now)), branch: None, settled: false, ..fence };
             }
             self.effects.push(Effect::StopWorkloads { namespace: self.key.namespace.clone() });
             self.recheck = LOOK_CLOSELY;
@@ -151,7 +168,10 @@ impl Pass<'_> {
             (_, None) => return Saved::NotYet,
             (_, Some(status)) => {
                 let finding = condition::find(&status.conditions, condition::SUCCEEDED);
-                if finding.is_some_and(|it| it.status == "True" || it.reason == "Partial") {
+                // A partial point of what must not be lost will do when no volume is missing as a whole.
+                let whole = !status.volumes.is_empty() && status.volumes.iter().all(|it| it.snapshot.is_some());
+                let partial = |reason: &str| purpose == Purpose::Branch && reason == "Partial" && whole;
+                if finding.is_some_and(|it| it.status == "True" || partial(&it.reason)) {
                     return Saved::Yes(status.id.clone().unwrap_or_default());
                 }
                 let at = status.finished_at.as_ref().map_or(self.now, |it| it.0);

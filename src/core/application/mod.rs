@@ -24,9 +24,9 @@ use super::{
     work::{Progress, Seen, Work, Works, see},
 };
 use crate::api::{
-    application::{HealthStatus, ProtectedApplication, ProtectedApplicationStatus, Role, SloStatus},
+    application::{HealthStatus, LastFailover, ProtectedApplication, ProtectedApplicationStatus, Role, SloStatus},
     dns_zone::DnsZone,
-    failover::Failover,
+    failover::{Failover, FailoverStatus},
     recovery_point::RecoveryPoint,
     vault::Vault,
 };
@@ -135,6 +135,17 @@ impl Pass<'_> {
             since: Some(whole_second(it.since)),
             reasons: it.reasons.clone(),
         });
+        let succeeded = |it: &FailoverStatus| condition::is_true(&it.conditions, condition::SUCCEEDED);
+        let ended = self
+            .seen
+            .failovers
+            .iter()
+            .filter_map(|it| Some((it.name_any(), it.status.as_ref().filter(|it| succeeded(it))?)));
+        let last =
+            ended.filter_map(|(name, it)| Some((it.finished_at.clone()?, name, it.rto_seconds?, it.rpo_seconds)));
+        if let Some((finished_at, name, rto_seconds, rpo_seconds)) = last.max_by_key(|it| it.0.0) {
+            self.status.last_failover = Some(LastFailover { name, finished_at, rto_seconds, rpo_seconds });
+        }
         self.status.slo = self.seen.slo.as_ref().map(|it| SloStatus {
             availability: percent(it.good, it.good + it.bad),
             budget_left_minutes: it.budget_left_minutes,
@@ -150,7 +161,7 @@ impl Pass<'_> {
             self.recheck = LOOK_CLOSELY;
             return;
         };
-        if view.epoch > 0 {
+        if view.epoch > 0 && view.conflict.is_none() {
             self.status.epoch = Some(view.epoch);
             self.status.active_region.clone_from(&view.holder);
         }
@@ -166,6 +177,10 @@ impl Pass<'_> {
             }
             Standing::Arriving => {
                 self.wish(Wish::Hold);
+                if self.status.fence.as_ref().is_some_and(|it| !it.settled) {
+                    self.fence(&view);
+                }
+                self.finish_arriving(&view);
                 Role::Activating
             }
             Standing::Yielding => {
@@ -197,19 +212,29 @@ impl Pass<'_> {
 
     /// Where this region stands with the claim.
     fn standing(&self, view: &View) -> Standing {
+        // `Strict` stops what it cannot prove, whatever else is unclear.
+        if view.mine && view.must_fence {
+            return Standing::Yielding;
+        }
         if view.conflict.is_some() || (!view.mine && view.claim.is_none()) {
             return Standing::Unclear;
         }
         if !view.mine {
             return Standing::Foreign;
         }
+        let asked = view.requested_handover.is_some();
         match &self.status.fence {
-            _ if view.must_fence || view.requested_handover.is_some() => Standing::Yielding,
+            None if asked => Standing::Yielding,
+            // A failover took it before this region was ever seen to stand by.
+            None if self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch) => Standing::Arriving,
             None => Standing::Serving,
             Some(fence) if fence.epoch == view.epoch => Standing::Yielding,
-            Some(fence) if fence.retake == Some(view.epoch) => Standing::Resuming,
-            Some(_) if self.failover_succeeded(view.epoch) => Standing::Serving,
-            Some(_) => Standing::Arriving,
+            // What a failover had not yet restored is not resumed.
+            Some(fence) if fence.unproven && fence.retake == Some(view.epoch) => Standing::Resuming,
+            Some(_) if !self.failover_succeeded(view.epoch) => Standing::Arriving,
+            // What is not whole yet is not handed over: a last point of it would hide the good ones.
+            Some(_) if asked => Standing::Yielding,
+            Some(_) => Standing::Serving,
         }
     }
 
@@ -220,6 +245,11 @@ impl Pass<'_> {
             .iter()
             .filter_map(|it| it.status.as_ref())
             .any(|it| it.epoch == Some(epoch) && condition::is_true(&it.conditions, condition::SUCCEEDED))
+    }
+
+    /// Whether a failover to here was to take the claim with this epoch.
+    fn failover_began(&self, epoch: u64) -> bool {
+        self.seen.failovers.iter().filter_map(|it| it.status.as_ref()).any(|it| it.epoch == Some(epoch))
     }
 
     /// The failover that goes on here.
@@ -298,3 +328,6 @@ fn percent(part: u32, whole: u32) -> String {
         None => "unknown".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,21 +70,38 @@ impl Pass<'_> {
         if let Err((reason, gate)) = self.gates(view, since) {
             return advice(reason, format!("{evidence}; not failed over: {gate}"));
         }
-        let epoch = view.epoch + 1;
-        let stem = format!("{}-{epoch:06}", self.key.name);
-        let tries = self.seen.failovers.iter().filter(|it| it.name_any().starts_with(&stem)).count();
+        self.start_failover(view.epoch + 1, evidence);
+        advice("Started", evidence.to_owned())
+    }
+
+    /// This region holds the claim, and no failover to here goes on: one is started to finish what was begun.
+    pub(super) fn finish_arriving(&mut self, view: &View) {
+        let ended = self.seen.failovers.iter().filter_map(|it| it.status.as_ref()?.finished_at.as_ref());
+        let last = ended.map(|it| it.0).max();
+        let rested = last.is_none_or(|it| it + SignedDuration::from_secs(30) <= self.now);
+        self.recheck = self.recheck.min(LOOK_CLOSELY * 5);
+        if view.valid && rested && self.moving().is_none() {
+            self.start_failover(view.epoch, "this region holds the claim, but no failover to here has come to its end");
+        }
+    }
+
+    fn start_failover(&mut self, epoch: u64, why: &str) {
+        let stem = format!("{}-{epoch:06}-", self.key.name);
+        // The highest number, not how many: an old one may have been deleted.
+        let numbers =
+            self.seen.failovers.iter().filter_map(|it| it.name_any().strip_prefix(&stem)?.parse::<u32>().ok());
+        let next = numbers.max().map_or(0, |it| it + 1);
         let spec = FailoverSpec {
             application: self.key.name.clone(),
             to: self.seen.region.clone(),
-            reason: Some(evidence.chars().take(1000).collect()),
+            reason: Some(why.chars().take(1000).collect()),
             initiator: Initiator::Operator,
         };
-        let mut failover = Failover::new(&format!("{stem}-{tries:02}"), spec);
+        let mut failover = Failover::new(&format!("{stem}{next:02}"), spec);
         failover.metadata.namespace = Some(self.key.namespace.clone());
         super::owned(&mut failover.metadata, &self.key, self.object.uid());
         self.effects.push(Effect::Apply(Box::new(dynamic(&failover))));
-        self.effects.push(Effect::warn("FailoverStarted", format!("{evidence}: failing over to {}", self.seen.region)));
-        advice("Started", evidence.to_owned())
+        self.effects.push(Effect::warn("FailoverStarted", format!("{why}: failing over to {}", self.seen.region)));
     }
 
     /// What forbids an automatic failover.

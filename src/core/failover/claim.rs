@@ -6,7 +6,10 @@ use jiff::SignedDuration;
 
 use super::{Next, Pass, whole};
 use crate::{
-    api::{application::Verdict, failover::Initiator},
+    api::{
+        application::{Role, Verdict},
+        failover::Initiator,
+    },
     core::{
         claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
@@ -25,7 +28,16 @@ impl<'a> Pass<'a> {
         if let Some(conflict) = view.conflict {
             return Next::Stay(conflict);
         }
+        if view.mine && self.application.status.as_ref().is_some_and(|it| it.fence.is_none()) {
+            let message =
+                format!("{} serves already: there is nothing to move, and nothing was touched", self.seen.region);
+            return Next::Fail("AlreadyActive", message);
+        }
         if view.mine {
+            if self.serves_already(view.epoch) {
+                let message = format!("{} serves already: nothing was moved, and nothing restored", self.seen.region);
+                return Next::Fail("AlreadyActive", message);
+            }
             // A run before this one took the claim and did not come to an end: this one goes on from there.
             self.status.epoch = Some(view.epoch);
             return Next::Go("this region holds the claim already".into());
@@ -65,8 +77,18 @@ impl<'a> Pass<'a> {
             // Rounded, so that the status is not written each second.
             return Next::Stay(format!("{holder} has been silent for more than {} s", silent / 10 * 10));
         }
+        if !matches!(survey, Seen::Done(..)) {
+            // A holder that stops for nothing is an outage: it is asked only once it is known what would be restored.
+            return Next::Stay(self.survey_message());
+        }
         self.wish(Wish::RequestHandover { to: self.seen.region.clone(), run: self.run.name.clone() });
         Next::Stay(format!("{holder} renews its claim: it is asked to stop the application and to hand over"))
+    }
+
+    /// Whether this region is active under this epoch: restoring here would set its own data back to the last point.
+    fn serves_already(&self, epoch: u64) -> bool {
+        let status = self.application.status.as_ref();
+        status.is_some_and(|it| it.role == Some(Role::Active) && it.epoch == Some(epoch))
     }
 
     fn recovered(&self) -> bool {
@@ -80,14 +102,14 @@ impl<'a> Pass<'a> {
         if view.mine && view.epoch == epoch && view.valid {
             return Next::Go(format!("{} holds the claim with epoch {epoch}", self.seen.region));
         }
-        if view.epoch >= epoch && !view.mine {
+        if view.epoch > epoch || (view.epoch == epoch && !view.mine) {
             let holder = view.holder.as_deref().unwrap_or("another region");
             return Next::Fail("LostRace", format!("{holder} took the claim with epoch {}", view.epoch));
         }
         if let Some(conflict) = view.conflict {
             return Next::Stay(conflict);
         }
-        if !view.mine && !view.seizable && view.readable {
+        if !view.mine && !view.seizable && view.readable && !view.holder_silent() {
             return Next::Fail(
                 "HolderReturned",
                 "the holder renewed its claim before it was taken: nothing was moved".into(),

@@ -61,7 +61,7 @@ pub struct Observed {
     pub not_ready: Vec<String>,
     /// The address of its Service, or why there is none.
     pub address: Result<String, String>,
-    /// Other failovers of the application in this cluster that go on, by name.
+    /// Other failovers of the application in this cluster that come first: begun, or not begun and earlier by name.
     pub others: Vec<String>,
     /// Everything that stands in the operator's namespace for this run.
     pub made: Vec<ObjectKey>,
@@ -122,9 +122,17 @@ pub fn decide(object: &Failover, seen: &Observed, now: Timestamp) -> Decision<Fa
             "spec.application: there is no ProtectedApplication '{}' in this namespace",
             object.spec.application
         );
-        return refuse(object, status, "NoApplication", message, now);
+        if status.step.is_none() {
+            return refuse(object, status, "NoApplication", message, now);
+        }
+        // Once begun it does not end by that: the application may be back, or readable again, in a moment.
+        let finding = Finding::new(SUCCEEDED, Truth::Unknown, "NoApplication", message);
+        status.conditions = condition::conditions(&status.conditions, vec![finding], object.metadata.generation, now);
+        return Decision { status, effects: Vec::new(), recheck: Some(LOOK * 5) };
     };
-    if let Err((reason, message)) = admissible(object, application, seen) {
+    if status.step.is_none()
+        && let Err((reason, message)) = admissible(object, application, seen)
+    {
         return refuse(object, status, reason, message, now);
     }
     let namespace = object.namespace().unwrap_or_default();
@@ -138,7 +146,7 @@ pub fn decide(object: &Failover, seen: &Observed, now: Timestamp) -> Decision<Fa
     Decision { status: pass.status, effects: pass.effects, recheck: Some(LOOK) }
 }
 
-/// What can be told from the object alone, at any step before the first.
+/// What is refused before the first step.
 fn admissible(
     object: &Failover,
     application: &ProtectedApplication,
@@ -155,8 +163,7 @@ fn admissible(
         let message = format!("spec.to: {} is not among spec.regions of {}", object.spec.to, application.name_any());
         return Err(("UnknownRegion", message));
     }
-    let first = seen.others.iter().min().filter(|it| **it < object.name_any());
-    if let (Some(other), None) = (first, object.status.as_ref().and_then(|it| it.step)) {
+    if let Some(other) = seen.others.first() {
         return Err(("AnotherInProgress", format!("Failover {other} goes on: wait for its end, or delete it")));
     }
     Ok(())
@@ -289,14 +296,18 @@ impl Pass<'_> {
         self.status.epoch.unwrap_or(0)
     }
 
-    /// Whether the claim is still this run's. It is asked before each effect that needs it.
+    /// Whether the claim is still this run's. It is asked before each effect that needs it. Also when this region
+    /// itself took the next epoch, as it does after it had stopped by itself: nothing is done under the old one.
     fn claim_lost(&self) -> Option<String> {
         let view = self.seen.claim.as_ref()?;
-        let lost = view.epoch > self.epoch() && !view.mine;
-        lost.then(|| format!("{} has taken the claim meanwhile", view.holder.as_deref().unwrap_or("another region")))
+        let holder = view.holder.as_deref().unwrap_or("another region");
+        (view.epoch > self.epoch()).then(|| format!("{holder} has taken the claim with epoch {} meanwhile", view.epoch))
     }
 }
 
 fn whole(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).expect("a timestamp's seconds are in range"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ impl Pass<'_> {
         if let Some(lost) = self.claim_lost() {
             return Next::Fail("LostClaim", lost);
         }
+        if let Some(next) = self.leave_point() {
+            return next;
+        }
         let point = match self.chosen() {
             Ok(point) => point,
             Err(next) => return next,
@@ -63,13 +66,29 @@ impl Pass<'_> {
         }
     }
 
-    /// The point's data is bad: an older one is chosen.
+    /// The point's data is bad: that is written down, and its movers are ended.
     fn pass_over(&mut self, point: &Point, claim: &str, why: &str) -> Next {
-        let reason = format!("volume {claim}: {why}");
-        self.status.passed_over.push(format!("{}: {reason}", point.id));
-        let made: Vec<_> = self.seen.made.iter().filter(|it| it.kind == "Job").cloned().map(Effect::Delete).collect();
-        self.effects = made;
-        Next::Back(StepName::ChoosePoint, format!("{} is passed over: {reason}", point.id))
+        let reason = format!("{}: volume {claim}: {why}", point.id);
+        self.effects = self.movers_ended();
+        self.status.passed_over.push(reason.clone());
+        Next::Stay(format!("passed over: {reason}"))
+    }
+
+    /// An older point is chosen once no mover of the one that is passed over is left: what such a mover says would
+    /// be taken for what the next one says.
+    fn leave_point(&mut self) -> Option<Next> {
+        let bad = format!("{}: ", self.status.point.as_ref()?);
+        let reason = format!("passed over: {}", self.status.passed_over.iter().find(|it| it.starts_with(&bad))?);
+        let movers = self.movers_ended();
+        if movers.is_empty() {
+            return Some(Next::Back(StepName::ChoosePoint, reason));
+        }
+        self.effects.extend(movers);
+        Some(Next::Stay(reason))
+    }
+
+    fn movers_ended(&self) -> Vec<Effect> {
+        self.seen.made.iter().filter(|it| it.kind == "Job").cloned().map(Effect::Delete).collect()
     }
 
     /// The point that was chosen: from the survey, which is made again after a restart of the operator.
@@ -88,15 +107,15 @@ impl Pass<'_> {
 
     /// What this region had written before is saved as a branch before anything is written over.
     fn unsaved(&self) -> Option<String> {
-        let fence = self.application.status.as_ref()?.fence.as_ref()?;
-        let first = self.seen.volumes.values().any(|it| it.tenant.as_ref().is_some_and(|it| it.bound));
-        let worked = self.seen.volumes.values().any(|it| {
-            it.volume
-                .as_ref()
-                .is_some_and(|it| it.annotations.get(crate::core::volume_restore::WORKED_ON_BY) == Some(&self.run.uid))
-        });
-        (first && !worked && fence.branch.is_none())
-            .then(|| "what this region's volumes hold is being saved as a branch first".to_owned())
+        let fence = self.application.status.as_ref().and_then(|it| it.fence.as_ref());
+        if fence.is_some_and(|it| it.settled) {
+            return None;
+        }
+        Some(
+            "what this region's volumes hold is being saved as a branch first: see its RecoveryPoint (when it is worth \
+             nothing and cannot be saved, delete the PersistentVolumeClaims in this namespace)"
+                .to_owned(),
+        )
     }
 
     /// Objects, workloads last; then everything is started.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, StatefulSet},
-        batch::v1::Job,
+        batch::v1::{CronJob, Job},
         core::v1::{Node, Pod, Service},
     },
     apimachinery::pkg::api::resource::Quantity,
@@ -84,7 +84,14 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
         Api::<k8s_openapi::api::core::v1::PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let claims = claims.list(&ListParams::default().limit(500)).await.map_err(Error::observe("claims"))?.items;
     let bound = claims.iter().filter(|it| it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")));
-    Ok(LocalCopy { wanted: wanted(namespace, context), pods: count(alive.count()), volumes: count(bound.count()) })
+    let schedules = Api::<CronJob>::namespaced(context.client.clone(), namespace);
+    let schedules = schedules.list(&ListParams::default().limit(500)).await.map_err(Error::observe("cron jobs"))?.items;
+    let scheduled = schedules.iter().filter(|it| it.spec.as_ref().is_some_and(|it| it.suspend != Some(true)));
+    Ok(LocalCopy {
+        wanted: wanted(namespace, context) + count(scheduled.count()),
+        pods: count(alive.count()),
+        volumes: count(bound.count()),
+    })
 }
 
 /// Workloads that want to run, as the watches tell.

@@ -170,6 +170,7 @@ fn deadline(work: &Work) -> Duration {
         | Work::Ask { .. } => Duration::from_mins(1),
         Work::TestVault { .. } => Duration::from_mins(2),
         Work::SurveyPoints { .. } => Duration::from_mins(5),
+        Work::StartWorkloads { .. } => Duration::from_mins(6),
         Work::Capture { .. } | Work::RestoreObjects { .. } => Duration::from_hours(2),
     }
 }
@@ -188,6 +189,9 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         }
         Work::RestoreObjects { vault, application, manifest, epoch } => {
             restore::objects(vault, application, manifest, *epoch, context).await
+        }
+        Work::StartWorkloads { application, epoch } => {
+            restore::start(application, *epoch, context).await.map(|_| Outcome::Done)
         }
         Work::Ask { probes, at } => traffic::ask(probes, at.as_ref(), context).await,
         Work::Publish { publication, application, vault } => {

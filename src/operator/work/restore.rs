@@ -96,19 +96,30 @@ pub(super) async fn objects(
         return Err(failure("NoClaim", "this region can no longer prove that it holds the claim: nothing is started"));
     }
     let second = put(Phase::Workloads).await.map_err(|error| failure("RestoreFailed", error))?;
-    let start = async {
+    let unreadable = start(application, epoch, context).await?;
+    let restored = [&first, &second].iter().map(|it| it.created + it.updated + it.unchanged).sum();
+    let not_restored = first.not_restored.into_iter().chain(second.not_restored).chain(unreadable).collect();
+    Ok(Outcome::ObjectsRestored { restored, not_restored })
+}
+
+/// Starts what was stopped, as it was. Marks that could not be read, with the workload.
+pub(super) async fn start(application: &AppKey, epoch: u64, context: &Context) -> Result<Vec<String>, Failure> {
+    let starting = async {
         loop {
-            match fence::start(&context.client, namespace).await {
+            if !context.keeper.valid_now(application, epoch) {
+                return Err(failure(
+                    "NoClaim",
+                    "this region can no longer prove that it holds the claim: nothing is started",
+                ));
+            }
+            match fence::start(&context.client, &application.namespace).await {
                 Ok(started) if started.complete() => return Ok(started.unreadable),
                 Ok(_) => sleep(Duration::from_millis(500)).await,
                 Err(error) => return Err(failure("StartFailed", error)),
             }
         }
     };
-    let unreadable = tokio::time::timeout(STARTING, start)
+    tokio::time::timeout(STARTING, starting)
         .await
-        .map_err(|_| failure("StartFailed", "the workloads could not all be started in time"))??;
-    let restored = [&first, &second].iter().map(|it| it.created + it.updated + it.unchanged).sum();
-    let not_restored = first.not_restored.into_iter().chain(second.not_restored).chain(unreadable).collect();
-    Ok(Outcome::ObjectsRestored { restored, not_restored })
+        .map_err(|_| failure("StartFailed", "the workloads could not all be started in time"))?
 }

@@ -1,0 +1,653 @@
+//! Roles and what follows from them, as plain values: one pass each, with what was observed before it.
+
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::{
+        application::{FenceStatus, Published, Verdict},
+        dns_zone::DnsZoneSpec,
+        recovery_point::RecoveryPointStatus,
+        vault::VaultSpec,
+    },
+    core::{
+        claim::record::{self, Claim, Deadlines, FORMAT, Handover, Intent},
+        condition::{COMPARE_AND_SWAP, FAILOVER_ADVISED, Finding, READY, RPO_MET, SUCCEEDED, TRAFFIC_PUBLISHED, Truth},
+        work::{Failure, Outcome, Publication},
+    },
+};
+
+const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+fn at(seconds: i64) -> Timestamp {
+    START + SignedDuration::from_secs(seconds)
+}
+
+fn conditions(findings: Vec<Finding>) -> Value {
+    serde_json::to_value(condition::conditions(&[], findings, None, START)).unwrap()
+}
+
+fn application(status: Value) -> ProtectedApplication {
+    let mut status = status;
+    if status["conditions"].is_null() {
+        status["conditions"] = json!([]);
+    }
+    let object = json!({
+        "apiVersion": "reprise.dev/v1alpha1", "kind": "ProtectedApplication",
+        "metadata": {"name": "shop", "namespace": "shop", "uid": "app"},
+        "spec": {
+            "objectives": {"rto": "5m", "rpo": "60s"},
+            "regions": [{"name": "east"}, {"name": "west"}, {"name": "south"}],
+            "backup": {"vaults": ["main"]},
+            "traffic": {"zone": "example", "hostname": "shop.example.com", "target": {"service": "web"}},
+            "failover": {"activation": "Automatic"},
+        },
+        "status": status,
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+fn view(holder: Option<&str>, epoch: u64) -> View {
+    let claim = Claim {
+        format: FORMAT,
+        group: "shop.shop".into(),
+        epoch,
+        holder: holder.map(Into::into),
+        candidates: vec![],
+        seq: epoch,
+        nonce: "n".into(),
+        intent: Intent::None,
+        deadlines: Deadlines { renew: 10, hold: 30, fence: 30, wait: 75 },
+        reason: String::new(),
+        health: None,
+        renewed_at: START,
+    };
+    let mine = holder == Some("west");
+    View {
+        claim: Some(claim),
+        absent: false,
+        readable: true,
+        holder: holder.map(Into::into),
+        epoch,
+        mine,
+        valid: mine,
+        lease: None,
+        must_fence: false,
+        fenced: false,
+        silent_for: 0,
+        seizable: false,
+        conflict: None,
+        last_error: None,
+        requested_handover: None,
+        holder_health: None,
+    }
+}
+
+/// What `west` sees, with a vault and a zone in order.
+fn observed(view: Option<View>) -> Observed {
+    let spec: VaultSpec =
+        serde_json::from_value(json!({"directory": {"claimName": "nfs"}, "encryption": {"secret": {"name": "key"}}}))
+            .unwrap();
+    let mut vault = Vault::new("main", spec);
+    let status = vault.status.get_or_insert_default();
+    let findings = vec![Finding::new(READY, true, "Opened", ""), Finding::new(COMPARE_AND_SWAP, true, "Passed", "")];
+    status.conditions = condition::conditions(&[], findings, None, START);
+    status.regions = ["east", "west", "south"].map(ToOwned::to_owned).to_vec();
+    let spec: DnsZoneSpec = serde_json::from_value(
+        json!({"zone": "example.com", "rfc2136": {"server": "192.0.2.1", "tsig": {"name": "k", "secret": {"name": "t"}}}}),
+    )
+    .unwrap();
+    let mut zone = DnsZone::new("example", spec);
+    zone.status.get_or_insert_default().conditions =
+        condition::conditions(&[], vec![Finding::new(READY, true, "Tested", "")], None, START);
+    Observed {
+        region: "west".into(),
+        vault: Some(Arc::new(vault)),
+        zone: Some(Arc::new(zone)),
+        claim: view,
+        health: None,
+        slo: None,
+        points: Vec::new(),
+        failovers: Vec::new(),
+        copy: LocalCopy::default(),
+        address: Ok("192.0.2.7".into()),
+        works: Works::new(),
+    }
+}
+
+fn done(work: Work, seconds: i64, outcome: Outcome) -> (&'static str, Progress) {
+    (work.name(), Progress::Done { at: at(seconds), work: Box::new(work), outcome })
+}
+
+fn key() -> AppKey {
+    AppKey { namespace: "shop".into(), name: "shop".into() }
+}
+
+fn sealed(epoch: u64) -> (&'static str, Progress) {
+    done(Work::SealCatalogue { vault: "main".into(), application: key(), epoch }, 0, Outcome::Done)
+}
+
+/// `west` holds epoch 1, and the catalogue is sealed with it.
+fn serving() -> Observed {
+    Observed { works: Works::from([sealed(1)]), ..observed(Some(view(Some("west"), 1))) }
+}
+
+type Decided = Decision<ProtectedApplicationStatus>;
+
+fn wishes(decision: &Decided) -> Vec<&Wish> {
+    decision
+        .effects
+        .iter()
+        .filter_map(|it| if let Effect::Wish { wish, .. } = it { Some(wish) } else { None })
+        .collect()
+}
+
+fn begun(decision: &Decided) -> Vec<&'static str> {
+    let work = |it: &Effect| if let Effect::Begin(work) = it { Some(work.name()) } else { None };
+    decision.effects.iter().filter_map(work).collect()
+}
+
+/// Names of the objects of this kind that are made.
+fn made(decision: &Decided, kind: &str) -> Vec<String> {
+    let one = |it: &Effect| match it {
+        Effect::Apply(it) if it.types.as_ref().is_some_and(|it| it.kind == kind) => it.metadata.name.clone(),
+        _ => None,
+    };
+    decision.effects.iter().filter_map(one).collect()
+}
+
+fn stops(decision: &Decided) -> bool {
+    decision.effects.iter().any(|it| matches!(it, Effect::StopWorkloads { .. }))
+}
+
+fn starts(decision: &Decided) -> bool {
+    decision.effects.iter().any(|it| matches!(it, Effect::StartWorkloads { .. }))
+}
+
+fn reason(decision: &Decided, type_: &str) -> String {
+    condition::find(&decision.status.conditions, type_).map_or(String::new(), |it| it.reason.clone())
+}
+
+/// The next pass sees what this one wrote.
+fn then(decision: &Decided, seen: &Observed, seconds: i64) -> Decided {
+    let mut object = application(json!({}));
+    object.status = Some(decision.status.clone());
+    decide(&object, seen, at(seconds))
+}
+
+/// A point named so, which ended so.
+fn recovery_point(name: &str, purpose: &str, status: Value) -> Arc<RecoveryPoint> {
+    let object = json!({
+        "apiVersion": "reprise.dev/v1alpha1", "kind": "RecoveryPoint",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"application": "shop", "purpose": purpose},
+    });
+    let mut point: RecoveryPoint = serde_json::from_value(object).unwrap();
+    point.status = serde_json::from_value::<Option<RecoveryPointStatus>>(status).unwrap();
+    Arc::new(point)
+}
+
+fn ended(truth: bool, reason: &'static str, epoch: u64, started: i64, finished: i64) -> Value {
+    json!({
+        "id": format!("{epoch}-{started}"), "epoch": epoch, "startedAt": at(started), "consistentAt": at(started),
+        "finishedAt": at(finished), "durationSeconds": finished - started,
+        "conditions": conditions(vec![Finding::new(SUCCEEDED, truth, reason, "why")]),
+    })
+}
+
+// --- roles
+
+#[test]
+fn before_the_claim_is_read_nothing_is_done() {
+    let decision = decide(&application(json!({})), &observed(None), at(0));
+    assert_eq!((decision.status.role, wishes(&decision)), (Some(Role::Unknown), vec![&Wish::Watch]));
+    assert_eq!(begun(&decision), Vec::<&str>::new());
+}
+
+#[test]
+fn only_the_first_region_makes_the_first_claim_and_only_with_a_vault_that_can_be_trusted() {
+    let absent = View { claim: None, absent: true, ..view(None, 0) };
+    let wish = |seen: Observed| {
+        let decision = decide(&application(json!({})), &seen, at(0));
+        assert_eq!(decision.status.role, Some(Role::Unknown));
+        assert_eq!(begun(&decision).contains(&"ReadHead"), seen.vault.is_some(), "evidence is looked up first");
+        wishes(&decision)[0].clone()
+    };
+    let east = || Observed { region: "east".into(), ..observed(Some(absent.clone())) };
+    assert_eq!(wish(east()), Wish::Hold);
+    assert_eq!(wish(observed(Some(absent.clone()))), Wish::Watch);
+    assert_eq!(wish(Observed { vault: None, ..east() }), Wish::Watch);
+    let conflict = View { conflict: Some("the epoch fell".into()), ..absent.clone() };
+    assert_eq!(wish(Observed { claim: Some(conflict), ..east() }), Wish::Watch);
+}
+
+#[test]
+fn a_region_that_is_not_named_does_nothing() {
+    let seen = Observed { region: "north".into(), ..serving() };
+    let decision = decide(&application(json!({})), &seen, at(0));
+    assert_eq!((decision.status.role, decision.effects.len()), (None, 0));
+    assert_eq!(reason(&decision, condition::REGIONS_PRESENT), "NotHere");
+}
+
+#[test]
+fn a_holder_seals_its_epoch_before_it_makes_points_or_publishes() {
+    let seen = observed(Some(view(Some("west"), 1)));
+    let first = decide(&application(json!({})), &seen, at(0));
+    assert_eq!((first.status.role, begun(&first)), (Some(Role::Active), vec!["SealCatalogue"]));
+    assert_eq!(made(&first, "RecoveryPoint"), Vec::<String>::new());
+    let old = Observed { works: Works::from([sealed(0)]), ..seen };
+    assert_eq!(begun(&decide(&application(json!({})), &old, at(0))), ["SealCatalogue"], "of another epoch");
+}
+
+#[test]
+fn a_failover_that_has_not_succeeded_keeps_the_holder_from_serving() {
+    let run = |truth: Truth| {
+        let object = json!({
+            "apiVersion": "reprise.dev/v1alpha1", "kind": "Failover",
+            "metadata": {"name": "shop-000002-00", "namespace": "shop"},
+            "spec": {"application": "shop", "to": "west"},
+            "status": {"epoch": 2, "conditions": conditions(vec![Finding::new(SUCCEEDED, truth, "r", "m")])},
+        });
+        Arc::new(serde_json::from_value::<Failover>(object).unwrap())
+    };
+    let seen = |truth| Observed {
+        failovers: vec![run(truth)],
+        works: Works::from([sealed(2)]),
+        ..observed(Some(view(Some("west"), 2)))
+    };
+    // Whether or not this region had written down that it stands by.
+    for fence in [json!({"epoch": 1, "since": null, "stoppedAt": at(0)}), Value::Null] {
+        let object = application(json!({"fence": fence}));
+        for truth in [Truth::Unknown, Truth::False] {
+            let decision = decide(&object, &seen(truth), at(10));
+            assert_eq!(decision.status.role, Some(Role::Activating), "{truth:?} {fence}");
+            assert_eq!((begun(&decision), made(&decision, "RecoveryPoint")), (vec![], vec![]));
+        }
+        let decision = decide(&object, &seen(Truth::True), at(10));
+        assert_eq!((decision.status.role, decision.status.fence), (Some(Role::Active), None));
+    }
+}
+
+// --- fencing
+
+#[test]
+fn a_region_that_lost_the_claim_writes_that_down_then_stops_then_saves_then_stands_by() {
+    let foreign = observed(Some(view(Some("east"), 2)));
+    let running = Observed { copy: LocalCopy { wanted: 2, pods: 3, volumes: 1 }, ..foreign.clone() };
+    let intent = decide(&application(json!({})), &running, at(0));
+    assert_eq!((intent.status.role, stops(&intent)), (Some(Role::Fencing), false), "the intent stands first");
+    let stopping = then(&intent, &running, 2);
+    assert!(stops(&stopping));
+    let stopped = Observed { copy: LocalCopy { volumes: 1, ..LocalCopy::default() }, ..foreign.clone() };
+    let saving = then(&stopping, &stopped, 4);
+    let name = format!("shop-branch-{}-00", START.as_second());
+    assert_eq!(made(&saving, "RecoveryPoint"), [name.clone()]);
+    assert_eq!((saving.status.role, stops(&saving)), (Some(Role::Fencing), false));
+    let saved = recovery_point(&name, "Branch", ended(false, "Partial", 2, 4, 8));
+    let standby = then(&saving, &Observed { points: vec![saved], ..stopped.clone() }, 10);
+    assert_eq!(standby.status.role, Some(Role::Standby));
+    assert_eq!(standby.status.fence.as_ref().and_then(|it| it.branch.as_deref()), Some("2-4"));
+    // It stays so, without the object; and whoever scales it up is stopped, and saved again.
+    let later = then(&standby, &stopped, 20);
+    assert_eq!((later.status.role, made(&later, "RecoveryPoint")), (Some(Role::Standby), vec![]));
+    let again = then(&later, &running, 30);
+    assert!(stops(&again));
+    assert_eq!(again.status.fence.unwrap().branch, None);
+}
+
+#[test]
+fn a_region_without_a_copy_stands_by_at_once() {
+    let seen = observed(Some(view(Some("east"), 2)));
+    let first = decide(&application(json!({})), &seen, at(0));
+    assert_eq!(then(&first, &seen, 2).status.role, Some(Role::Standby));
+    assert!(wishes(&first).contains(&&Wish::Watch));
+}
+
+#[test]
+fn a_branch_that_could_not_be_saved_is_tried_again_after_a_minute() {
+    let fence = json!({"epoch": 2, "since": at(0), "stoppedAt": at(2)});
+    let object = application(json!({"fence": fence}));
+    let failed =
+        recovery_point(&format!("shop-branch-{}-00", START.as_second()), "Branch", ended(false, "Failed", 2, 4, 8));
+    let seen = Observed {
+        copy: LocalCopy { volumes: 1, ..LocalCopy::default() },
+        points: vec![failed],
+        ..observed(Some(view(Some("east"), 2)))
+    };
+    let early = decide(&object, &seen, at(67));
+    assert_eq!((early.status.role, made(&early, "RecoveryPoint")), (Some(Role::Fencing), vec![]));
+    let late = decide(&object, &seen, at(68));
+    assert_eq!(made(&late, "RecoveryPoint"), [format!("shop-branch-{}-01", START.as_second())]);
+}
+
+// --- handing over, and `Strict`
+
+fn asked() -> Observed {
+    let view = View {
+        requested_handover: Some(Handover { to: "east".into(), run: "shop-000002-00".into() }),
+        ..view(Some("west"), 1)
+    };
+    Observed { copy: LocalCopy { volumes: 1, ..LocalCopy::default() }, ..observed(Some(view)) }
+}
+
+fn release(decision: &Decided) -> Option<Option<String>> {
+    wishes(decision).into_iter().find_map(|it| match it {
+        Wish::Release { to, point, .. } => {
+            assert_eq!(to.as_deref(), Some("east"));
+            Some(point.clone())
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_holder_that_is_asked_stops_makes_a_last_point_and_only_then_releases() {
+    let running = Observed { copy: LocalCopy { wanted: 1, pods: 1, volumes: 1 }, ..asked() };
+    let intent = decide(&application(json!({"role": "Active", "epoch": 1})), &running, at(0));
+    assert_eq!((intent.status.role, stops(&intent), release(&intent)), (Some(Role::Fencing), false, None));
+    let stopping = then(&intent, &running, 2);
+    assert_eq!((stops(&stopping), release(&stopping)), (true, None));
+    let saving = then(&stopping, &asked(), 4);
+    let name = format!("shop-last-{}-00", START.as_second());
+    assert_eq!((made(&saving, "RecoveryPoint"), release(&saving)), (vec![name.clone()], None));
+    let saved = recovery_point(&name, "Scheduled", ended(true, "Stored", 1, 4, 8));
+    let released = then(&saving, &Observed { points: vec![saved], ..asked() }, 10);
+    assert_eq!(release(&released), Some(Some("1-4".to_owned())));
+    // Another region has it then: nothing was written since, so nothing is saved again.
+    let after = Observed { claim: Some(view(None, 1)), ..asked() };
+    let standby = then(&released, &after, 12);
+    assert_eq!((standby.status.role, made(&standby, "RecoveryPoint")), (Some(Role::Standby), vec![]));
+}
+
+#[test]
+fn a_last_point_that_does_not_come_holds_the_handover_up_for_two_minutes_only() {
+    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2)}}));
+    let name = format!("shop-last-{}-00", START.as_second());
+    let slow = Observed { points: vec![recovery_point(&name, "Scheduled", json!({"conditions": []}))], ..asked() };
+    assert_eq!(release(&decide(&object, &slow, at(120))), None);
+    assert_eq!(release(&decide(&object, &slow, at(121))), Some(None));
+    let failed = recovery_point(&name, "Scheduled", ended(false, "Failed", 1, 4, 8));
+    assert_eq!(release(&decide(&object, &Observed { points: vec![failed], ..asked() }, at(9))), Some(None));
+}
+
+#[test]
+fn a_strict_holder_without_proof_stops_takes_its_claim_anew_and_goes_on() {
+    let unproven = View { must_fence: true, fenced: true, valid: false, ..view(Some("west"), 1) };
+    let running = Observed {
+        copy: LocalCopy { wanted: 1, pods: 1, volumes: 1 },
+        ..observed(Some(View { readable: false, ..unproven.clone() }))
+    };
+    let intent = decide(&application(json!({"role": "Active", "epoch": 1})), &running, at(0));
+    assert!(intent.status.fence.as_ref().unwrap().unproven);
+    let stopping = then(&intent, &running, 2);
+    assert!(stops(&stopping));
+    let stopped = Observed { copy: LocalCopy::default(), ..running };
+    let still = then(&stopping, &stopped, 4);
+    assert_eq!(still.status.fence.as_ref().unwrap().retake, None, "not while the vault is away");
+    let back = Observed { claim: Some(View { seizable: true, ..unproven }), ..stopped };
+    let intent = then(&still, &back, 6);
+    assert_eq!(intent.status.fence.as_ref().unwrap().retake, Some(2));
+    let seizes = |it: &Decided| wishes(it).iter().any(|it| matches!(it, Wish::Seize { epoch: 2, .. }));
+    assert!(!seizes(&intent), "the epoch stands in the status first");
+    let taking = then(&intent, &back, 8);
+    assert!(seizes(&taking));
+    let taken = Observed { claim: Some(view(Some("west"), 2)), works: Works::from([sealed(2)]), ..back };
+    let starting = then(&taking, &taken, 10);
+    assert!(starts(&starting));
+    assert_eq!(starting.status.role, Some(Role::Fencing));
+    // It may have failed: it is done until something is seen to run.
+    let again = then(&starting, &taken, 12);
+    assert!(starts(&again) && again.status.fence.is_some());
+    let up = Observed { copy: LocalCopy { wanted: 1, ..LocalCopy::default() }, ..taken };
+    let resumed = then(&again, &up, 14);
+    assert_eq!((starts(&resumed), &resumed.status.fence), (false, &None));
+    assert_eq!(then(&resumed, &up, 16).status.role, Some(Role::Active));
+}
+
+#[test]
+fn what_a_failover_had_not_yet_restored_is_not_started_after_a_strict_stop() {
+    let fence = FenceStatus { epoch: 1, since: Some(Time(START)), retake: Some(3), ..FenceStatus::default() };
+    let object = application(json!({"fence": fence}));
+    let seen = Observed { works: Works::from([sealed(3)]), ..observed(Some(view(Some("west"), 3))) };
+    let decision = decide(&object, &seen, at(10));
+    assert_eq!((decision.status.role, starts(&decision)), (Some(Role::Activating), false));
+}
+
+// --- points
+
+fn with_points(points: Vec<Arc<RecoveryPoint>>) -> Observed {
+    Observed { points, ..serving() }
+}
+
+/// When the next point is made, by trying each second.
+fn due(seen: &Observed) -> Option<i64> {
+    (0..600).find(|it| !made(&decide(&application(json!({})), seen, at(*it)), "RecoveryPoint").is_empty())
+}
+
+#[test]
+fn a_point_is_made_when_it_is_due_and_never_two_at_a_time() {
+    assert_eq!(due(&serving()), Some(0));
+    // rpo 60 s, estimated duration 15 s, margin 6 s
+    let stored = |epoch| recovery_point("shop-000004", "Scheduled", ended(true, "Stored", epoch, 0, 9));
+    assert_eq!(due(&with_points(vec![stored(1)])), Some(60 - 15 - 6));
+    let next = decide(&application(json!({})), &with_points(vec![stored(1)]), at(39));
+    assert_eq!(made(&next, "RecoveryPoint"), ["shop-000005"]);
+    let running = recovery_point("shop-000005", "Scheduled", json!({"epoch": 1, "conditions": []}));
+    assert_eq!(due(&with_points(vec![stored(1), running])), None);
+    assert_eq!(due(&with_points(vec![recovery_point("shop-000001", "Scheduled", Value::Null)])), None);
+}
+
+#[test]
+fn a_failed_point_is_tried_again_after_a_pause_from_its_end() {
+    let failed = recovery_point("shop-000001", "Scheduled", ended(false, "Failed", 1, 0, 50));
+    assert_eq!(due(&with_points(vec![failed])), Some(65));
+    let mut never_began = ended(false, "NoApplication", 1, 0, 50);
+    never_began.as_object_mut().unwrap().retain(|key, _| key == "finishedAt" || key == "conditions");
+    assert_eq!(due(&with_points(vec![recovery_point("shop-000001", "Scheduled", never_began)])), Some(65));
+}
+
+#[test]
+fn no_point_is_begun_without_a_proven_claim_or_a_vault() {
+    let mut seen = serving();
+    seen.claim.as_mut().unwrap().valid = false;
+    assert_eq!(due(&seen), None);
+    assert_eq!(due(&Observed { vault: None, ..serving() }), None);
+}
+
+#[test]
+fn of_the_ended_points_made_on_schedule_the_newest_twenty_are_kept() {
+    let mut points: Vec<_> = (1..=23)
+        .map(|it| recovery_point(&format!("shop-{it:06}"), "Scheduled", ended(true, "Stored", 1, it, it + 1)))
+        .collect();
+    points.push(recovery_point("by-hand", "Manual", ended(true, "Stored", 1, 0, 1)));
+    let decision = decide(&application(json!({})), &with_points(points), at(30));
+    let deleted: Vec<_> = decision
+        .effects
+        .iter()
+        .filter_map(|it| if let Effect::Delete(it) = it { Some(it.name.as_str()) } else { None })
+        .collect();
+    assert_eq!(deleted, ["shop-000001", "shop-000002", "shop-000003"]);
+    assert_eq!(decision.status.last_point.unwrap().id, "1-23");
+}
+
+#[test]
+fn the_objective_is_met_by_young_points_that_count_and_missed_by_others() {
+    let good = recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 0, 9));
+    let partial = recovery_point("shop-000002", "Scheduled", ended(false, "Partial", 1, 40, 49));
+    let met = |seen: &Observed, seconds| reason(&decide(&application(json!({})), seen, at(seconds)), RPO_MET);
+    let seen = with_points(vec![good, partial]);
+    assert_eq!((met(&seen, 59).as_str(), met(&seen, 60).as_str()), ("Met", "TooOld"));
+    assert_eq!(met(&serving(), 0), "NoPoint");
+}
+
+// --- traffic
+
+#[test]
+fn the_name_is_published_only_once_role_and_epoch_stand_in_the_observed_status() {
+    let publishes =
+        |status: Value, seen: &Observed| begun(&decide(&application(status), seen, at(5))).contains(&"Publish");
+    assert!(!publishes(json!({}), &serving()));
+    assert!(!publishes(json!({"role": "Activating", "epoch": 1}), &serving()));
+    assert!(!publishes(json!({"role": "Active", "epoch": 0}), &serving()));
+    assert!(publishes(json!({"role": "Active", "epoch": 1}), &serving()));
+    let mut unproven = serving();
+    unproven.claim.as_mut().unwrap().valid = false;
+    assert!(!publishes(json!({"role": "Active", "epoch": 1}), &unproven));
+    assert!(!publishes(json!({"role": "Active", "epoch": 1}), &Observed { zone: None, ..serving() }));
+    assert!(!publishes(json!({"role": "Active", "epoch": 1}), &Observed { address: Err("none".into()), ..serving() }));
+}
+
+#[test]
+fn what_is_published_is_published_again_when_the_address_or_the_hour_changes() {
+    let publication = Publication {
+        zone: "example".into(),
+        hostname: "shop.example.com".into(),
+        address: "192.0.2.7".into(),
+        ttl: 30,
+        epoch: 1,
+    };
+    let work = Work::Publish { publication, application: key(), vault: "main".into() };
+    let seen = Observed { works: Works::from([sealed(1), done(work, 0, Outcome::Done)]), ..serving() };
+    let object = application(json!({"role": "Active", "epoch": 1}));
+    let quiet = decide(&object, &seen, at(3_599));
+    assert_eq!((begun(&quiet), reason(&quiet, TRAFFIC_PUBLISHED).as_str()), (vec![], "Published"));
+    let published = Published { hostname: "shop.example.com".into(), address: "192.0.2.7".into(), epoch: 1 };
+    assert_eq!(quiet.status.published, Some(published));
+    assert_eq!(begun(&decide(&object, &seen, at(3_600))), ["Publish"]);
+    let moved = Observed { address: Ok("192.0.2.8".into()), ..seen };
+    assert_eq!(begun(&decide(&object, &moved, at(10))), ["Publish"]);
+}
+
+#[test]
+fn a_name_outside_the_zone_and_a_refused_update_are_said() {
+    let object = application(json!({"role": "Active", "epoch": 1}));
+    let mut zone = (*serving().zone.unwrap()).clone();
+    zone.spec.zone = "ample.com".into();
+    let outside = decide(&object, &Observed { zone: Some(Arc::new(zone)), ..serving() }, at(0));
+    assert_eq!(reason(&outside, TRAFFIC_PUBLISHED), "HostnameOutsideZone");
+    let mut seen = serving();
+    let failure = Failure { reason: "Refused", message: "the server refused".into(), lasting: false };
+    seen.works.insert("Publish", Progress::Failed { at: at(0), times: 1, failure });
+    assert_eq!(reason(&decide(&object, &seen, at(0)), TRAFFIC_PUBLISHED), "Refused");
+}
+
+// --- suspicion
+
+/// `west` sees it fail since the start, and the holder is silent or well renewing.
+fn suspicious(silent: bool) -> Observed {
+    let holder_health = Some(record::Health { healthy: false, since: START });
+    let silent_for = if silent { 40 } else { 0 };
+    let health = Health {
+        verdict: Verdict::Unhealthy,
+        reasons: vec!["web: refused".into()],
+        since: START,
+        disrupted_at: Some(START),
+    };
+    let view = View { holder_health, silent_for, ..view(Some("east"), 1) };
+    Observed { health: Some(health), ..observed(Some(view)) }
+}
+
+fn advice(object: &ProtectedApplication, seen: &Observed, seconds: i64) -> (String, Vec<String>) {
+    let decision = decide(object, seen, at(seconds));
+    (reason(&decision, FAILOVER_ADVISED), made(&decision, "Failover"))
+}
+
+fn automatic(started: bool) -> (String, Vec<String>) {
+    if started { ("Started".to_owned(), vec!["shop-000002-00".to_owned()]) } else { ("Waiting".to_owned(), vec![]) }
+}
+
+#[test]
+fn a_silent_holder_is_replaced_at_once_and_a_living_one_gets_a_third_of_the_rto_first() {
+    let object = application(json!({}));
+    assert_eq!(advice(&object, &suspicious(true), 40), automatic(true));
+    assert_eq!(advice(&object, &suspicious(false), 99), automatic(false));
+    assert_eq!(advice(&object, &suspicious(false), 100), automatic(true));
+}
+
+#[test]
+fn a_less_preferred_standby_waits_for_the_more_preferred_one() {
+    let south = Observed { region: "south".into(), ..suspicious(true) };
+    assert_eq!(advice(&application(json!({})), &south, 74), automatic(false));
+    assert_eq!(advice(&application(json!({})), &south, 75), automatic(true));
+}
+
+#[test]
+fn where_activation_is_manual_it_is_advised_and_not_started() {
+    let mut object = application(json!({}));
+    object.spec.failover.activation = crate::api::application::Activation::Manual;
+    assert_eq!(advice(&object, &suspicious(true), 400), ("ActivationIsManual".to_owned(), vec![]));
+}
+
+#[test]
+fn one_vantage_point_an_untrusted_vault_or_a_run_that_goes_on_starts_nothing() {
+    let object = application(json!({}));
+    let mut well = suspicious(false);
+    well.claim.as_mut().unwrap().holder_health = Some(record::Health { healthy: true, since: START });
+    assert_eq!(advice(&object, &well, 400), ("NotConfirmed".to_owned(), vec![]));
+    assert_eq!(
+        advice(&object, &Observed { vault: None, ..suspicious(true) }, 400),
+        ("VaultNotTrusted".to_owned(), vec![])
+    );
+    let going = Observed { failovers: vec![past("Operator", Truth::Unknown, 0)], ..suspicious(true) };
+    assert_eq!(advice(&object, &going, 400), ("InProgress".to_owned(), vec![]));
+}
+
+/// A failover that ended so at this second.
+fn past(initiator: &str, truth: Truth, finished: i64) -> Arc<Failover> {
+    let object = json!({
+        "apiVersion": "reprise.dev/v1alpha1", "kind": "Failover",
+        "metadata": {"name": format!("old{finished}"), "namespace": "shop"},
+        "spec": {"application": "shop", "to": "west", "initiator": initiator},
+        "status": {"finishedAt": at(finished), "conditions": conditions(vec![Finding::new(SUCCEEDED, truth, "r", "m")])},
+    });
+    Arc::new(serde_json::from_value(object).unwrap())
+}
+
+#[test]
+fn a_failover_is_followed_by_the_cooldown_and_one_that_took_nothing_by_a_short_pause() {
+    let object = application(json!({}));
+    let after = |truth| Observed { failovers: vec![past("Person", truth, 0)], ..suspicious(true) };
+    assert_eq!(advice(&object, &after(Truth::True), 1_799).0, "CoolingDown");
+    assert_eq!(advice(&object, &after(Truth::True), 1_800), automatic(true));
+    assert_eq!(advice(&object, &after(Truth::False), 29).0, "CoolingDown");
+    assert_eq!(advice(&object, &after(Truth::False), 30), automatic(true));
+}
+
+#[test]
+fn automatic_failovers_are_limited_by_the_day_and_a_persons_are_not_counted() {
+    let object = application(json!({}));
+    let after = |initiator| Observed { failovers: vec![past(initiator, Truth::True, 0)], ..suspicious(true) };
+    assert_eq!(advice(&object, &after("Operator"), 86_399).0, "LimitReached");
+    assert_eq!(advice(&object, &after("Operator"), 86_400), automatic(true));
+    assert_eq!(advice(&object, &after("Person"), 10_000), automatic(true));
+}
+
+// --- conditions
+
+#[test]
+fn ready_says_the_first_thing_that_is_wrong_and_a_turn_is_announced_once() {
+    let good = recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 0, 9));
+    let publication = Publication {
+        zone: "example".into(),
+        hostname: "shop.example.com".into(),
+        address: "192.0.2.7".into(),
+        ttl: 30,
+        epoch: 1,
+    };
+    let work = Work::Publish { publication, application: key(), vault: "main".into() };
+    let works = Works::from([sealed(1), done(work, 0, Outcome::Done)]);
+    let seen = Observed { works, ..with_points(vec![good]) };
+    let well = decide(&application(json!({"role": "Active", "epoch": 1})), &seen, at(20));
+    assert_eq!(reason(&well, READY), "Active");
+    let unread = View { readable: false, last_error: Some("refused".into()), ..view(Some("west"), 1) };
+    let away = Observed { claim: Some(unread), ..seen };
+    let warned = |it: &Decided| {
+        it.effects.iter().filter(|it| matches!(it, Effect::Announce(it) if it.reason == "VaultUnreachable")).count()
+    };
+    let first = then(&well, &away, 22);
+    assert_eq!((reason(&first, READY).as_str(), warned(&first)), ("VaultUnreachable", 1));
+    let second = then(&first, &away, 24);
+    assert_eq!((warned(&second), &second.status), (0, &first.status), "a status that says the same is not written");
+}

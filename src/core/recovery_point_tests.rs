@@ -1,0 +1,386 @@
+//! One recovery point, pass by pass, as plain values.
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::{
+    api::{recovery_point::RecoveryPointSpec, vault::VaultSpec},
+    core::{
+        child::{RUN, job_key},
+        claim::record::{Claim, Deadlines, FORMAT as CLAIM_FORMAT, Intent},
+        work::{Failure, Progress},
+    },
+};
+
+const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+fn at(seconds: i64) -> Timestamp {
+    START + SignedDuration::from_secs(seconds)
+}
+
+fn application() -> ProtectedApplication {
+    let object = json!({
+        "apiVersion": "reprise.dev/v1alpha1", "kind": "ProtectedApplication",
+        "metadata": {"name": "shop", "namespace": "shop"},
+        "spec": {
+            "objectives": {"rto": "5m", "rpo": "60s"},
+            "regions": [{"name": "east"}],
+            "backup": {"vaults": ["main"]},
+        },
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+fn point(purpose: Purpose) -> RecoveryPoint {
+    let mut point = RecoveryPoint::new("shop-000001", RecoveryPointSpec { application: "shop".into(), purpose });
+    point.metadata.namespace = Some("shop".into());
+    point.metadata.uid = Some("run-1".into());
+    point
+}
+
+fn view(holder: &str) -> View {
+    let claim = Claim {
+        format: CLAIM_FORMAT,
+        group: "shop.shop".into(),
+        epoch: 3,
+        holder: Some(holder.into()),
+        candidates: vec![],
+        seq: 1,
+        nonce: "n".into(),
+        intent: Intent::None,
+        deadlines: Deadlines { renew: 10, hold: 30, fence: 30, wait: 75 },
+        reason: String::new(),
+        health: None,
+        renewed_at: START,
+    };
+    let mine = holder == "east";
+    View {
+        claim: Some(claim),
+        absent: false,
+        readable: true,
+        holder: Some(holder.into()),
+        epoch: 3,
+        mine,
+        valid: mine,
+        lease: None,
+        must_fence: false,
+        fenced: false,
+        silent_for: 0,
+        seizable: false,
+        conflict: None,
+        last_error: None,
+        requested_handover: None,
+        holder_health: None,
+    }
+}
+
+fn source(claim: &str) -> Source {
+    Source {
+        claim: claim.into(),
+        size: "1Gi".into(),
+        storage_class: Some("fast".into()),
+        access_modes: vec!["ReadWriteOnce".into()],
+        filesystem: true,
+        volume: format!("pv-{claim}"),
+        driver: Some("csi.example".into()),
+        node_path: None,
+        mounted_by: Some(Mounting { pod_uid: "pod".into(), node: "node-1".into() }),
+    }
+}
+
+/// `east` holds the claim; one volume whose driver takes snapshots.
+fn observed() -> Observed {
+    let spec: VaultSpec =
+        serde_json::from_value(json!({"directory": {"claimName": "nfs"}, "encryption": {"secret": {"name": "key"}}}))
+            .unwrap();
+    let mut vault = Vault::new("main", spec);
+    vault.status.get_or_insert_default().conditions =
+        condition::conditions(&[], vec![Finding::new(READY, true, "Opened", "")], None, START);
+    Observed {
+        region: "east".into(),
+        movers: Some(MoverSettings {
+            namespace: "reprise".into(),
+            image: "reprise".into(),
+            service_account: "mover".into(),
+            direct: true,
+            kubelet_root: "/var/lib/kubelet".into(),
+            resources: json!({}),
+        }),
+        application: Some(Arc::new(application())),
+        vault: Some(Arc::new(vault)),
+        claim: Some(view("east")),
+        sources: vec![source("data")],
+        snapshot_classes: BTreeMap::from([("csi.example".to_owned(), "snap".to_owned())]),
+        ..Observed::default()
+    }
+}
+
+type Decided = Decision<RecoveryPointStatus>;
+
+fn reason(decision: &Decided) -> &str {
+    condition::find(&decision.status.conditions, SUCCEEDED).map_or("", |it| it.reason.as_str())
+}
+
+/// What is done, in words: `Apply Job`, `Begin Capture`.
+fn acts(decision: &Decided) -> Vec<String> {
+    let word = |it: &Effect| match it {
+        Effect::Apply(it) => {
+            let metadata = &it.metadata;
+            let space = metadata.namespace.as_deref().unwrap_or("-");
+            assert!(metadata.labels.as_ref().is_some_and(|it| it[RUN] == "run-1"), "what a run makes is found again");
+            Some(format!("apply {} in {space}", it.types.as_ref().unwrap().kind))
+        }
+        Effect::Begin(work) => Some(format!("begin {}", work.name())),
+        Effect::Delete(key) => Some(format!("delete {}", key.kind)),
+        Effect::Announce(_) => None,
+        other => Some(format!("{other:?}")),
+    };
+    decision.effects.iter().filter_map(word).collect()
+}
+
+/// The next pass sees what this one wrote.
+fn then(decision: &Decided, purpose: Purpose, seen: &Observed, seconds: i64) -> Decided {
+    let mut point = point(purpose);
+    point.status = Some(decision.status.clone());
+    decide(&point, seen, at(seconds))
+}
+
+fn begun(seen: &Observed) -> Decided {
+    decide(&point(Purpose::Scheduled), seen, at(0))
+}
+
+fn done(work: Work, outcome: Outcome) -> (&'static str, Progress) {
+    (work.name(), Progress::Done { at: at(5), work: Box::new(work), outcome })
+}
+
+fn captured(failed: &[&str]) -> (&'static str, Progress) {
+    let application = AppKey { namespace: "shop".into(), name: "shop".into() };
+    let outcome = Outcome::Captured {
+        objects: Objects { manifest: "abc".into(), count: 7, bytes: 70 },
+        at: at(3),
+        failed: failed.iter().map(|it| (*it).to_owned()).collect(),
+        left_out: vec![],
+    };
+    done(Work::Capture { vault: "main".into(), application }, outcome)
+}
+
+fn stored(unreadable: u64) -> JobSeen {
+    let report = Report { snapshot: Some("s1".into()), files: 4, bytes: 40, unreadable, ..Report::default() };
+    JobSeen::Succeeded(Box::new(report))
+}
+
+/// Everything is read: the volume by this mover, the objects with these failures.
+fn read(job: JobSeen, failed: &[&str]) -> Observed {
+    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), error: None };
+    Observed {
+        snapshots: BTreeMap::from([("data".to_owned(), snapshot)]),
+        jobs: BTreeMap::from([("data".to_owned(), job)]),
+        works: Works::from([captured(failed)]),
+        ..observed()
+    }
+}
+
+/// The last pass of a run whose reading ended so, and the point that was committed before it.
+fn committed(job: JobSeen, failed: &[&str]) -> (Decided, Point) {
+    let mut seen = read(job, failed);
+    let entering = then(&begun(&observed()), Purpose::Scheduled, &seen, 10);
+    assert_eq!((reason(&entering), acts(&entering)), ("Entering", vec!["begin CommitPoint".to_owned()]));
+    let [.., Effect::Begin(work)] = entering.effects.as_slice() else { panic!("{:?}", entering.effects) };
+    let Work::CommitPoint { point, .. } = work.as_ref().clone() else { panic!("{work:?}") };
+    let (name, progress) = done((**work).clone(), Outcome::Done);
+    seen.works.insert(name, progress);
+    seen.made = vec![job_key("reprise", "mover")];
+    (then(&entering, Purpose::Scheduled, &seen, 12), *point)
+}
+
+#[test]
+fn the_first_pass_only_writes_down_what_it_is_about_to_do() {
+    let decision = begun(&observed());
+    assert_eq!((reason(&decision), acts(&decision)), ("Preparing", vec![]));
+    let status = &decision.status;
+    assert!(status.id.as_ref().is_some_and(|it| it.starts_with("0000000003-")), "{:?}", status.id);
+    assert_eq!((status.epoch, status.volumes[0].method.as_str()), (Some(3), "Snapshot"));
+    assert_eq!(begun(&observed()).status.id, status.id, "a pass that is repeated finds the same name");
+}
+
+#[test]
+fn a_region_that_is_not_active_makes_no_point_but_a_branch() {
+    let foreign = Observed { claim: Some(view("west")), ..observed() };
+    let decision = begun(&foreign);
+    assert_eq!((reason(&decision), acts(&decision)), ("NotActive", vec![]));
+    assert!(decision.status.id.is_none() && decision.status.finished_at.is_some());
+    let branch = decide(&point(Purpose::Branch), &foreign, at(0));
+    assert_eq!(reason(&branch), "Preparing");
+    let entering = then(&branch, Purpose::Branch, &Observed { claim: foreign.claim, ..read(stored(0), &[]) }, 10);
+    let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
+    assert!(matches!(work.as_ref(), Work::CommitPoint { point, .. } if point.branch && point.epoch == 3));
+}
+
+#[test]
+fn without_a_proven_claim_or_a_vault_it_waits_and_touches_nothing() {
+    let unproven = Observed { claim: Some(View { valid: false, ..view("east") }), ..observed() };
+    for (seen, why) in [
+        (unproven, "ClaimNotProven"),
+        (Observed { claim: None, ..observed() }, "ClaimUnknown"),
+        (Observed { vault: None, ..observed() }, "VaultNotReady"),
+    ] {
+        let decision = begun(&seen);
+        assert_eq!((reason(&decision), acts(&decision)), (why, vec![]));
+        assert!(decision.status.id.is_none() && decision.recheck.is_some());
+    }
+    assert_eq!(reason(&begun(&Observed { application: None, ..observed() })), "NoApplication");
+}
+
+#[test]
+fn a_volume_is_snapshotted_in_its_namespace_and_read_in_the_operators() {
+    let first = then(&begun(&observed()), Purpose::Scheduled, &observed(), 1);
+    assert_eq!(acts(&first), ["begin Capture", "apply VolumeSnapshot in shop"]);
+    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), error: None };
+    let ready = Observed {
+        snapshots: BTreeMap::from([("data".to_owned(), snapshot)]),
+        works: Works::from([("Capture", Progress::Running)]),
+        ..observed()
+    };
+    let second = then(&first, Purpose::Scheduled, &ready, 3);
+    let wanted = [
+        "apply VolumeSnapshotContent in -",
+        "apply VolumeSnapshot in reprise",
+        "apply PersistentVolumeClaim in reprise",
+        "apply Job in reprise",
+    ];
+    assert_eq!(acts(&second), wanted);
+    let content = second.effects.iter().find_map(|it| match it {
+        Effect::Apply(it) if it.types.as_ref().unwrap().kind == "VolumeSnapshotContent" => Some(it),
+        _ => None,
+    });
+    assert_eq!(
+        content.unwrap().data["spec"]["deletionPolicy"],
+        "Retain",
+        "the tenant's snapshot is not ours to delete"
+    );
+    assert_eq!(acts(&then(&first, Purpose::Scheduled, &ready, 3)), wanted, "a repeated pass does the same");
+    let copying = Observed { jobs: BTreeMap::from([("data".to_owned(), JobSeen::Running(None))]), ..ready };
+    assert_eq!(acts(&then(&second, Purpose::Scheduled, &copying, 4)), Vec::<String>::new());
+}
+
+#[test]
+fn a_volume_without_snapshots_is_read_where_it_is_mounted_or_held() {
+    let seen = Observed { snapshot_classes: BTreeMap::new(), ..observed() };
+    let first = begun(&seen);
+    assert!(first.status.volumes[0].method.starts_with("Direct (there is no VolumeSnapshotClass for csi.example)"));
+    assert_eq!(acts(&then(&first, Purpose::Scheduled, &seen, 1)), ["begin Capture", "apply Job in reprise"]);
+    let unmounted = Observed { sources: vec![Source { mounted_by: None, ..source("data") }], ..seen };
+    assert_eq!(acts(&then(&first, Purpose::Scheduled, &unmounted, 1)), ["begin Capture", "apply Pod in shop"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_planned_as_missing_with_the_reason() {
+    let block = Observed { sources: vec![Source { filesystem: false, ..source("data") }], ..observed() };
+    assert!(begun(&block).status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("Block")));
+    let mut off = Observed { snapshot_classes: BTreeMap::new(), ..observed() };
+    off.movers.as_mut().unwrap().direct = false;
+    assert!(begun(&off).status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("movers.direct.enabled")));
+}
+
+#[test]
+fn a_whole_point_is_of_its_oldest_instant_is_entered_and_tidied_up_after() {
+    let (end, point) = committed(stored(0), &[]);
+    assert_eq!((reason(&end), acts(&end)), ("Stored", vec!["delete Job".to_owned()]));
+    assert!(condition::is_true(&end.status.conditions, SUCCEEDED));
+    assert_eq!((end.status.duration_seconds, end.status.bytes), (Some(12), Some(110)));
+    assert_eq!((point.consistent_at, point.created_at, point.complete()), (at(2), at(0), true));
+    assert_eq!((point.epoch, point.branch, point.volumes[0].snapshot.as_str()), (3, false, "s1"));
+    let quiet = then(&end, Purpose::Scheduled, &observed(), 20);
+    assert_eq!((quiet.effects, quiet.recheck, quiet.status), (vec![], None, end.status));
+}
+
+#[test]
+fn a_commit_that_is_repeated_writes_the_same_point() {
+    let seen = read(stored(0), &[]);
+    let start = begun(&observed());
+    let [first, second] = [10, 400].map(|it| then(&start, Purpose::Scheduled, &seen, it).effects);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_point_that_lacks_something_is_kept_and_does_not_count() {
+    let failed = JobSeen::Failed { message: "the node is gone".into(), corrupt: false };
+    for (job, kinds, missing) in [
+        (failed, vec![], "volume data: the node is gone"),
+        (stored(2), vec![], "volume data: 2 files could not be read"),
+        (stored(0), vec!["secrets: forbidden"], "objects: secrets: forbidden"),
+        (JobSeen::Succeeded(Box::default()), vec![], "volume data: the mover ended without a snapshot"),
+    ] {
+        let (end, point) = committed(job, &kinds);
+        assert_eq!(point.missing, [missing]);
+        assert!(!point.complete());
+        assert_eq!(reason(&end), "Partial");
+        assert!(!condition::is_true(&end.status.conditions, SUCCEEDED));
+    }
+}
+
+#[test]
+fn a_claim_that_is_deleted_meanwhile_is_missing_and_does_not_hold_the_rest_up() {
+    let seen = Observed { sources: vec![], works: Works::from([captured(&[])]), ..observed() };
+    let entering = then(&begun(&observed()), Purpose::Scheduled, &seen, 10);
+    assert_eq!(acts(&entering), ["begin CommitPoint"]);
+    assert!(entering.status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("was deleted")));
+}
+
+#[test]
+fn a_catalogue_that_refuses_the_point_for_good_ends_the_run_and_one_that_is_away_does_not() {
+    let refused = |lasting| {
+        let mut seen = read(stored(0), &[]);
+        let failure = Failure { reason: "Sealed", message: "the catalogue is sealed with epoch 4".into(), lasting };
+        seen.works.insert("CommitPoint", Progress::Failed { at: at(10), times: 1, failure });
+        then(&begun(&observed()), Purpose::Scheduled, &seen, 10)
+    };
+    assert_eq!(reason(&refused(true)), "Sealed");
+    let away = refused(false);
+    assert_eq!((reason(&away), acts(&away)), ("Entering", vec![]));
+}
+
+#[test]
+fn a_run_that_is_not_finished_in_time_ends_says_what_it_waited_for_and_tidies_up() {
+    let start = begun(&observed());
+    let stuck = Observed {
+        jobs: BTreeMap::from([("data".to_owned(), JobSeen::Running(Some("no node has room".into())))]),
+        works: Works::from([captured(&[])]),
+        made: vec![job_key("reprise", "mover")],
+        ..observed()
+    };
+    let last = then(&start, Purpose::Scheduled, &stuck, 1_800);
+    assert_eq!(reason(&last), "Reading");
+    let end = then(&last, Purpose::Scheduled, &stuck, 1_801);
+    assert_eq!((reason(&end), acts(&end)), ("DeadlineExceeded", vec!["delete Job".to_owned()]));
+    let message = &condition::find(&end.status.conditions, SUCCEEDED).unwrap().message;
+    assert!(message.contains("volume data: no node has room"), "{message}");
+}
+
+#[test]
+fn an_operator_that_forgot_its_work_begins_it_again_under_the_same_name() {
+    let start = begun(&observed());
+    let seen = read(stored(0), &[]);
+    let entering = then(&start, Purpose::Scheduled, &seen, 10);
+    // The memory is gone, the movers' reports are in the cluster still.
+    let forgotten = Observed { works: Works::new(), ..seen.clone() };
+    let again = then(&entering, Purpose::Scheduled, &forgotten, 12);
+    assert_eq!((acts(&again), &again.status.id), (vec!["begin Capture".to_owned()], &start.status.id));
+    assert_eq!(then(&again, Purpose::Scheduled, &seen, 14).effects, entering.effects);
+}
+
+#[test]
+fn a_vault_that_is_gone_while_a_point_is_made_is_waited_for() {
+    let seen = Observed { vault: None, ..read(stored(0), &[]) };
+    let seen = Observed { jobs: BTreeMap::new(), ..seen };
+    let decision = then(&begun(&observed()), Purpose::Scheduled, &seen, 10);
+    assert_eq!((reason(&decision), acts(&decision)), ("VaultNotReady", vec![]));
+    assert!(decision.status.finished_at.is_none());
+}
+
+#[test]
+fn a_direct_copy_whose_start_was_not_written_down_is_of_the_start_of_the_run() {
+    let direct = |it: Observed| Observed { snapshot_classes: BTreeMap::new(), snapshots: BTreeMap::new(), ..it };
+    let entering = then(&begun(&direct(observed())), Purpose::Scheduled, &direct(read(stored(0), &[])), 10);
+    assert_eq!(entering.status.consistent_at, Some(Time(at(0))));
+}
