@@ -227,14 +227,13 @@ impl Pass<'_> {
             None if asked => Standing::Yielding,
             // A failover took it before this region was ever seen to stand by.
             None if self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch) => Standing::Arriving,
-            None => Standing::Serving,
             Some(fence) if fence.epoch == view.epoch => Standing::Yielding,
             // What a failover had not yet restored is not resumed.
             Some(fence) if fence.unproven && fence.retake == Some(view.epoch) => Standing::Resuming,
             Some(_) if !self.failover_succeeded(view.epoch) => Standing::Arriving,
             // What is not whole yet is not handed over: a last point of it would hide the good ones.
             Some(_) if asked => Standing::Yielding,
-            Some(_) => Standing::Serving,
+            None | Some(_) => Standing::Serving,
         }
     }
 

@@ -86,9 +86,9 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
     let bound = claims.iter().filter(|it| it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")));
     let schedules = Api::<CronJob>::namespaced(context.client.clone(), namespace);
     let schedules = schedules.list(&ListParams::default().limit(500)).await.map_err(Error::observe("cron jobs"))?.items;
-    let scheduled = schedules.iter().filter(|it| it.spec.as_ref().is_some_and(|it| it.suspend != Some(true)));
+    let running = schedules.iter().filter(|it| it.spec.as_ref().is_some_and(|it| it.suspend != Some(true)));
     Ok(LocalCopy {
-        wanted: wanted(namespace, context) + count(scheduled.count()),
+        wanted: wanted(namespace, context) + count(running.count()),
         pods: count(alive.count()),
         volumes: count(bound.count()),
     })
