@@ -5,7 +5,7 @@
 //! order does not matter. `REPRISE_LAB=attach` uses the lab that is up; `LAB_LONG=1` makes outages as long as they are
 //! told of.
 
-#[expect(dead_code, reason = "the demo's program writes, as a process of its own; here it is only judged")]
+#[expect(dead_code, reason = "the client is a program of its own here: the demo's; the judge is used")]
 #[path = "lab/client.rs"]
 mod client;
 #[path = "lab/harness/mod.rs"]

@@ -165,7 +165,7 @@ fn stops(decision: &Decided) -> bool {
 }
 
 fn starts(decision: &Decided) -> bool {
-    decision.effects.iter().any(|it| matches!(it, Effect::StartWorkloads { .. }))
+    decision.effects.iter().any(|it| matches!(it, Effect::Begin(work) if matches!(**work, Work::StartWorkloads { .. })))
 }
 
 fn reason(decision: &Decided, type_: &str) -> String {
@@ -287,7 +287,15 @@ fn a_region_that_lost_the_claim_writes_that_down_then_stops_then_saves_then_stan
     let name = format!("shop-branch-{}-00", START.as_second());
     assert_eq!(made(&saving, "RecoveryPoint"), [name.clone()]);
     assert_eq!((saving.status.role, stops(&saving)), (Some(Role::Fencing), false));
-    let saved = recovery_point(&name, "Branch", ended(false, "Partial", 2, 4, 8));
+    let mut saved = recovery_point(&name, "Branch", ended(false, "Partial", 2, 4, 8));
+    let without = then(&saving, &Observed { points: vec![saved.clone()], ..stopped.clone() }, 10);
+    assert_eq!(without.status.role, Some(Role::Fencing), "a branch without the volume saves nothing");
+    let volume = crate::api::recovery_point::VolumeInPoint {
+        claim: "data".into(),
+        snapshot: Some("s".into()),
+        ..Default::default()
+    };
+    Arc::make_mut(&mut saved).status.as_mut().unwrap().volumes = vec![volume];
     let standby = then(&saving, &Observed { points: vec![saved], ..stopped.clone() }, 10);
     assert_eq!(standby.status.role, Some(Role::Standby));
     assert_eq!(standby.status.fence.as_ref().and_then(|it| it.branch.as_deref()), Some("2-4"));
@@ -399,10 +407,12 @@ fn a_strict_holder_without_proof_stops_takes_its_claim_anew_and_goes_on() {
     let starting = then(&taking, &taken, 10);
     assert!(starts(&starting));
     assert_eq!(starting.status.role, Some(Role::Fencing));
-    // It may have failed: it is done until something is seen to run.
+    // It may have failed: it is begun until it is known to be done.
     let again = then(&starting, &taken, 12);
     assert!(starts(&again) && again.status.fence.is_some());
-    let up = Observed { copy: LocalCopy { wanted: 1, ..LocalCopy::default() }, ..taken };
+    let work = Work::StartWorkloads { application: AppKey { namespace: "shop".into(), name: "shop".into() }, epoch: 2 };
+    let started = Progress::Done { at: at(13), work: Box::new(work), outcome: Outcome::Done };
+    let up = Observed { works: Works::from([sealed(2), ("StartWorkloads", started)]), ..taken };
     let resumed = then(&again, &up, 14);
     assert_eq!((starts(&resumed), &resumed.status.fence), (false, &None));
     assert_eq!(then(&resumed, &up, 16).status.role, Some(Role::Active));

@@ -28,11 +28,6 @@ impl<'a> Pass<'a> {
         if let Some(conflict) = view.conflict {
             return Next::Stay(conflict);
         }
-        if view.mine && self.application.status.as_ref().is_some_and(|it| it.fence.is_none()) {
-            let message =
-                format!("{} serves already: there is nothing to move, and nothing was touched", self.seen.region);
-            return Next::Fail("AlreadyActive", message);
-        }
         if view.mine {
             if self.serves_already(view.epoch) {
                 let message = format!("{} serves already: nothing was moved, and nothing restored", self.seen.region);

@@ -9,7 +9,7 @@ use crate::{
         claim::state::Wish,
         effect::Effect,
         point::Point,
-        volume_restore::{Restore, Seen as VolumeSeen, Step},
+        volume_restore::{Restore, Seen as VolumeSeen, Step, WORKED_ON_BY},
         work::{Outcome, Seen, Work},
     },
 };
@@ -107,15 +107,19 @@ impl Pass<'_> {
 
     /// What this region had written before is saved as a branch before anything is written over.
     fn unsaved(&self) -> Option<String> {
-        let fence = self.application.status.as_ref().and_then(|it| it.fence.as_ref());
-        if fence.is_some_and(|it| it.settled) {
-            return None;
-        }
-        Some(
+        let settled = match self.application.status.as_ref().and_then(|it| it.fence.as_ref()) {
+            Some(fence) => fence.settled,
+            // Never seen to stand by: what is bound here and not this run's own work is somebody's data.
+            None => self.seen.volumes.values().all(|it| {
+                let worked = it.volume.as_ref().and_then(|it| it.annotations.get(WORKED_ON_BY)) == Some(&self.run.uid);
+                worked || !it.tenant.as_ref().is_some_and(|it| it.bound)
+            }),
+        };
+        (!settled).then(|| {
             "what this region's volumes hold is being saved as a branch first: see its RecoveryPoint (when it is worth \
              nothing and cannot be saved, delete the PersistentVolumeClaims in this namespace)"
-                .to_owned(),
-        )
+                .to_owned()
+        })
     }
 
     /// Objects, workloads last; then everything is started.

@@ -528,8 +528,17 @@ fn an_automatic_run_is_given_up_when_the_application_answers_again() {
     let decision = decide(&object, &seen, at(10));
     assert_eq!((reason(&decision).as_str(), acts(&decision)), ("Recovered", false));
     let person = Failover { spec: failover(Initiator::Person).spec, ..object };
-    let decision = decide(&person, &seen, at(10));
-    assert!(decision.effects.iter().any(|it| matches!(it, Effect::Wish { wish: Wish::RequestHandover { .. }, .. })));
+    assert!(!asks(&decide(&person, &seen, at(10))), "not before it is known what would be restored");
+    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
+    let application = AppKey { namespace: "shop".into(), name: "shop".into() };
+    let work = Work::SurveyPoints { vault: "main".into(), application, excluded: BTreeMap::new() };
+    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
+    assert!(asks(&decide(&person, &seen, at(10))));
+}
+
+fn asks(decision: &Decision<FailoverStatus>) -> bool {
+    let one = |it: &Effect| matches!(it, Effect::Wish { wish: Wish::RequestHandover { .. }, .. });
+    decision.effects.iter().any(one)
 }
 
 #[test]
@@ -557,7 +566,7 @@ fn what_a_region_had_written_is_saved_before_it_is_written_over() {
     let with = |fence: Value| Some(Arc::new(application(json!({"fence": fence, "conditions": []}))));
     seen.application = with(json!({"epoch": 2, "since": null}));
     assert!(!acts(&decide(&object, &seen, at(10))));
-    seen.application = with(json!({"epoch": 2, "since": null, "branch": "b1"}));
+    seen.application = with(json!({"epoch": 2, "since": null, "settled": true, "branch": "b1"}));
     assert!(acts(&decide(&object, &seen, at(10))));
 }
 

@@ -52,7 +52,7 @@ fn application_rules() -> Vec<Rule> {
         ("/spec/claim", claim("0s", "6s", "6s", "20s"), "claim.renew at least 1s"),
         ("/spec/claim", json!({"fencing": "Sometimes"}), "Unsupported value: \"Sometimes\""),
         ("/spec/regions", json!([]), "spec.regions"),
-        ("/spec/regions", json!([{"name": "a"}, {"name": "a"}]), "Duplicate value"),
+        ("/spec/regions", json!([{"name": "a"}, {"name": "a"}]), "duplicate entries for key"),
         ("/spec/backup/vaults", json!(["a", "b"]), "spec.backup.vaults"),
         ("/spec/health/probes/0", probe(json!({"http": {"url": "http://a"}})), "exactly one of http, tcp and workload"),
         ("/spec/health/probes/0", json!({"name": "front"}), "exactly one of http, tcp and workload"),
@@ -255,13 +255,9 @@ fn wrong_settings_are_told_by_field_and_remedy_and_cost_neither_restarts_nor_a_h
     let failing = pace(west)?;
     println!("failing: {failing:?}");
     ensure!(restarts(west)? == before, "the operator was restarted: {before:?}, then {:?}", restarts(west)?);
-    // The lease is renewed twice a minute and more by each pod; the rest is for what is wrong, and backs off.
-    let most = Pace { passes: 20.0 * 12.0, requests: 240.0 };
-    ensure!(
-        failing.passes < most.passes && failing.requests < most.requests,
-        "it runs hot: {failing:?}, at most {most:?}"
-    );
-    ensure!(idle.requests < 120.0, "it is not idle when nothing is wrong: {idle:?}");
+    // About a request a second is the lease of two pods. What is wrong is tried again, but ever more seldom.
+    ensure!(failing.passes < 150.0 && failing.requests < 200.0, "it runs hot over what is wrong: {failing:?}");
+    ensure!(idle.passes < 10.0 && idle.requests < 90.0, "it is not idle when nothing is wrong: {idle:?}");
     drop(cleared);
     Ok(())
 }

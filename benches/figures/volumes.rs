@@ -1,0 +1,258 @@
+//! Volumes: the mover against restic, on the same tree and the same `MinIO`.
+//!
+//! Both are timed as processes, from start to end, with their repository's defaults (restic: format 2, which
+//! compresses, as the mover does). What favours restic stays so: its repository is made beforehand and not timed, and
+//! it keeps its cache on disk between runs, where a mover's pod begins with none. Its restore is followed by a flush
+//! of the file system, since the mover's ends with one.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use reprise::core::mover_task::{REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
+
+use super::{
+    process::{Run, Variables, measure},
+    report::{Figure, Runs},
+    storage::{BUCKET, KEY, Storage, credentials},
+};
+
+/// How often each is run.
+const ROUNDS: usize = 3;
+/// Bytes of the tree.
+const TREE: u64 = 1 << 30;
+/// Files of 1 to 32 KiB in it.
+const SMALL: u64 = 20_000;
+/// Small files of one directory.
+const TOGETHER: u64 = 100;
+/// Bytes of a large file; the last one is what is left.
+const LARGE: u64 = 64 << 20;
+/// Free bytes that are needed: the tree, two repositories, and what is restored.
+const ROOM: u64 = 6 << 30;
+
+/// What is measured of each program.
+const VERBS: [&str; 3] = ["backup", "unchanged backup", "restore"];
+
+/// Measures everything about volumes.
+///
+/// # Errors
+/// When something cannot be run, or what is restored is not what was backed up.
+pub async fn measure_all(folder: &Path) -> Result<Vec<Figure>> {
+    let free = rustix::fs::statvfs(folder).context("how much room there is")?;
+    ensure!(free.f_bavail * free.f_frsize > ROOM, "needs {} GiB of room in {}", ROOM >> 30, folder.display());
+    eprintln!("volumes: making a tree of 1 GiB");
+    let tree = folder.join("tree");
+    plant(&tree)?;
+    let wanted = size_of(&tree)?;
+    let version = measure(folder, &["restic", "version"], vec![]).await?.output;
+    let restic_name = version.split(" compiled").next().unwrap_or("restic").to_owned();
+    let (mut ours, mut peer) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
+    for round in 0..ROUNDS {
+        // A repository per round, on a server with an empty disk.
+        let folder = folder.join("round");
+        fs::create_dir_all(&folder).context("make a directory")?;
+        let storage = Storage::start(&folder).await?;
+        let pair = Pair { folder: &folder, tree: &tree, storage: &storage, wanted };
+        // Whoever is first finds another state of the machine's caches.
+        if round % 2 == 0 {
+            add(&mut ours, "mover", pair.mover().await?);
+            add(&mut peer, "restic", pair.restic().await?);
+        } else {
+            add(&mut peer, "restic", pair.restic().await?);
+            add(&mut ours, "mover", pair.mover().await?);
+        }
+        storage.stop().await;
+        fs::remove_dir_all(&folder).context("remove what a round made")?;
+    }
+    fs::remove_dir_all(&tree).context("remove the tree")?;
+    let figures = VERBS.iter().zip(ours.iter().zip(&peer)).map(|(verb, (ours, peer))| {
+        let name = format!("volume: {verb}, 1 GiB in {} files, incompressible", wanted.0);
+        Figure::new(name, "s", &runs(ours), &restic_name, &runs(peer))
+    });
+    Ok(figures.collect())
+}
+
+fn add(to: &mut [Vec<Run>; 3], who: &str, three: [Run; 3]) {
+    for (at, run) in three.into_iter().enumerate() {
+        eprintln!("volumes: {who}: {}: {:.2} s, peak {:.0} MiB", VERBS[at], run.seconds, run.peak_mib);
+        to[at].push(run);
+    }
+}
+
+fn runs(of: &[Run]) -> Runs {
+    let mut runs = Runs::default();
+    for it in of {
+        runs.add(it.seconds, Some(it.peak_mib));
+    }
+    runs
+}
+
+/// Both programs, on one server.
+struct Pair<'a> {
+    folder: &'a Path,
+    tree: &'a Path,
+    storage: &'a Storage,
+    /// Files and bytes of the tree.
+    wanted: (u64, u64),
+}
+
+impl Pair<'_> {
+    /// Backs up twice, and restores, by the mover.
+    async fn mover(&self) -> Result<[Run; 3]> {
+        let backup = |point: &str, parent: Option<String>| Task::Backup {
+            namespace: "bench".to_owned(),
+            application: "tree".to_owned(),
+            source: self.tree.to_string_lossy().into_owned(),
+            host: "bench".to_owned(),
+            label: "data".to_owned(),
+            tags: vec![],
+            point: point.to_owned(),
+            parent,
+        };
+        let (first, report) = self.move_data(&backup("1", None)).await?;
+        let (again, report) = self.move_data(&backup("2", report.snapshot)).await?;
+        let target = self.target()?;
+        let restore = Task::Restore {
+            namespace: "bench".to_owned(),
+            application: "tree".to_owned(),
+            snapshot: report.snapshot.context("a report of a backup names its snapshot")?,
+            target: target.to_string_lossy().into_owned(),
+        };
+        let (restored, _) = self.move_data(&restore).await?;
+        self.check(&target, &target)?;
+        Ok([first, again, restored])
+    }
+
+    /// Runs the mover as its Job does.
+    async fn move_data(&self, task: &Task) -> Result<(Run, Report)> {
+        let report = self.folder.join("report");
+        let text = |value: String| OsString::from(value);
+        let mut variables: Variables = credentials();
+        variables.extend([
+            (TASK, text(serde_json::to_string(task).context("the task")?)),
+            (VAULT, text(serde_json::to_string(&self.storage.vault("vault")).context("the vault")?)),
+            (VAULT_KEY, KEY.into()),
+            (REPORT, report.clone().into_os_string()),
+            ("MALLOC_ARENA_MAX", "2".into()),
+        ]);
+        self.quiet()?;
+        let run = measure(self.folder, &[env!("CARGO_BIN_EXE_reprise"), "mover"], variables).await?;
+        let report = fs::read_to_string(&report).context("read the mover's report")?;
+        Ok((run, Report::from_message(&report).context("a report")?))
+    }
+
+    /// Backs up twice, and restores, by restic.
+    async fn restic(&self) -> Result<[Run; 3]> {
+        self.run_restic(["init", "--repository-version=2"].map(OsString::from).to_vec()).await?;
+        let backup = || vec!["backup".into(), "--quiet".into(), self.tree.into()];
+        let first = self.run_restic(backup()).await?;
+        let again = self.run_restic(backup()).await?;
+        let target = self.target()?;
+        let restore = vec!["restore".into(), "latest".into(), "--target".into(), target.clone().into()];
+        let mut restored = self.run_restic(restore).await?;
+        restored.seconds +=
+            measure(self.folder, &["sync".as_ref(), "-f".as_ref(), target.as_os_str()], vec![]).await?.seconds;
+        // It restores under the whole path.
+        let inside = target.join(self.tree.strip_prefix("/").context("an absolute path")?);
+        self.check(&inside, &target)?;
+        Ok([first, again, restored])
+    }
+
+    async fn run_restic(&self, arguments: Vec<OsString>) -> Result<Run> {
+        let mut variables = credentials();
+        variables.push(("RESTIC_PASSWORD", KEY.into()));
+        variables.push(("RESTIC_CACHE_DIR", self.folder.join("restic-cache").into()));
+        let mut command =
+            vec![OsString::from("restic"), "-r".into(), format!("s3:{}/{BUCKET}/restic", self.storage.url).into()];
+        command.extend(arguments);
+        self.quiet()?;
+        measure(self.folder, &command, variables).await
+    }
+
+    /// No run pays for what another one left to be written.
+    fn quiet(&self) -> Result<()> {
+        let folder = File::open(self.folder).context("open a directory")?;
+        rustix::fs::syncfs(folder).context("flush the file system")
+    }
+
+    fn target(&self) -> Result<PathBuf> {
+        let target = self.folder.join("restored");
+        fs::create_dir(&target).context("make a directory to restore into")?;
+        Ok(target)
+    }
+
+    /// As many files and bytes are there as were backed up; then they are removed.
+    fn check(&self, inside: &Path, target: &Path) -> Result<()> {
+        let found = size_of(inside)?;
+        ensure!(found == self.wanted, "restored {found:?} files and bytes, backed up {:?}", self.wanted);
+        fs::remove_dir_all(target).context("remove what was restored")
+    }
+}
+
+/// Makes the tree: the same each time.
+fn plant(root: &Path) -> Result<()> {
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    let mut left = TREE;
+    for at in 0..SMALL {
+        let folder = root.join(format!("small-{:03}", at / TOGETHER));
+        fs::create_dir_all(&folder).context("make a directory of the tree")?;
+        let bytes = 1024 + noise.next() % (31 << 10);
+        noise.write(&folder.join(format!("file-{at:05}")), bytes)?;
+        left -= bytes;
+    }
+    let mut number = 0;
+    while left > 0 {
+        let bytes = left.min(LARGE);
+        noise.write(&root.join(format!("large-{number:02}")), bytes)?;
+        left -= bytes;
+        number += 1;
+    }
+    Ok(())
+}
+
+/// Bytes that neither compress nor repeat (xorshift).
+pub struct Noise(pub u64);
+
+impl Noise {
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn write(&mut self, path: &Path, bytes: u64) -> Result<()> {
+        let mut file = File::create(path).with_context(|| format!("make {}", path.display()))?;
+        let mut left = usize::try_from(bytes).context("a size")?;
+        while left > 0 {
+            let block: Vec<u8> = std::iter::repeat_with(|| self.next().to_le_bytes()).take(1 << 13).flatten().collect();
+            let part = left.min(block.len());
+            file.write_all(&block[..part]).with_context(|| format!("write {}", path.display()))?;
+            left -= part;
+        }
+        Ok(())
+    }
+}
+
+/// Files below a directory, and their bytes.
+fn size_of(root: &Path) -> Result<(u64, u64)> {
+    let (mut files, mut bytes, mut waiting) = (0, 0, vec![root.to_owned()]);
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
+            let entry = entry.context("read a directory")?;
+            let meta = entry.metadata().context("look at a file")?;
+            if meta.is_dir() {
+                waiting.push(entry.path());
+            } else {
+                files += 1;
+                bytes += meta.len();
+            }
+        }
+    }
+    Ok((files, bytes))
+}
