@@ -285,7 +285,7 @@ fn a_region_that_lost_the_claim_writes_that_down_then_stops_then_saves_then_stan
     let stopped = Observed { copy: LocalCopy { volumes: 1, ..LocalCopy::default() }, ..foreign.clone() };
     let saving = then(&stopping, &stopped, 4);
     let name = format!("shop-branch-{}-00", START.as_second());
-    assert_eq!(made(&saving, "RecoveryPoint"), [name.clone()]);
+    assert_eq!(made(&saving, "RecoveryPoint"), std::slice::from_ref(&name));
     assert_eq!((saving.status.role, stops(&saving)), (Some(Role::Fencing), false));
     let mut saved = recovery_point(&name, "Branch", ended(false, "Partial", 2, 4, 8));
     let without = then(&saving, &Observed { points: vec![saved.clone()], ..stopped.clone() }, 10);
@@ -342,6 +342,8 @@ fn asked() -> Observed {
     Observed { copy: LocalCopy { volumes: 1, ..LocalCopy::default() }, ..observed(Some(view)) }
 }
 
+/// The point that the claim is released with.
+#[expect(clippy::option_option, reason = "a claim may be released without a point")]
 fn release(decision: &Decided) -> Option<Option<String>> {
     wishes(decision).into_iter().find_map(|it| match it {
         Wish::Release { to, point, .. } => {

@@ -12,7 +12,7 @@ fn suspicious(silent: bool) -> Observed {
         since: START,
         disrupted_at: Some(START),
     };
-    let view = View { holder_health, silent_for, ..view(Some("east"), 1) };
+    let view = View { silent_for, holder_health, ..view(Some("east"), 1) };
     Observed { health: Some(health), ..observed(Some(view)) }
 }
 
