@@ -29,7 +29,8 @@ need_packages() {
 # Prints the path of a helm: the one in PATH, or one built from the lab's module (minutes, once).
 helm() {
   local built=target/tools/helm
-  if command -v helm >/dev/null; then command helm "$@"; return; fi
+  # By its file: `command -v` would find this function.
+  if [[ -n $(type -P helm) ]]; then command helm "$@"; return; fi
   if [[ ! -x $built ]]; then
     command -v go >/dev/null || need_packages golang-go
     say "building helm (there is none in PATH)"

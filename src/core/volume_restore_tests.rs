@@ -20,6 +20,9 @@ use crate::{
     core::{effect::ObjectKey, mover_task::Report},
 };
 
+#[path = "volume_restore_orders_tests.rs"]
+mod orders;
+
 const HOME: &str = "reprise-system";
 const SPACE: &str = "shop";
 const CLAIM_NAME: &str = "data";
@@ -126,6 +129,7 @@ impl Pv {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that may happen or not, whatever the others do")]
 struct World {
     mutation: Mutation,
     /// Whether volumes are made only once a pod wants them.
@@ -535,140 +539,4 @@ fn holds(start: World) -> Result<usize, String> {
         world.clone().settle("s1").map_err(|error| format!("{error} from {world:#?}"))?;
     }
     Ok(all.len())
-}
-
-#[test]
-fn without_a_claim_every_order_ends_with_the_snapshot_and_nothing_is_lost() {
-    for lazy in [false, true] {
-        let worlds = holds(World::empty(lazy, Mutation::None)).unwrap();
-        assert!(worlds >= 50, "{worlds} worlds are not every order");
-    }
-}
-
-#[test]
-fn with_old_data_every_order_ends_with_the_snapshot_in_the_same_volume() {
-    for lazy in [false, true] {
-        let worlds = holds(World::with_old_data(lazy, Mutation::None)).unwrap();
-        assert!(worlds >= 50, "{worlds} worlds are not every order");
-        let end = World::with_old_data(lazy, Mutation::None).settle("s1").unwrap();
-        assert_eq!(end.volumes.keys().collect::<Vec<_>>(), ["pv-old"], "only what differs is transferred");
-    }
-}
-
-#[test]
-fn a_mover_that_failed_is_run_again_in_every_order() {
-    for start in [World::empty(true, Mutation::None), World::with_old_data(false, Mutation::None)] {
-        holds(World { fails: true, ..start }).unwrap();
-    }
-}
-
-#[test]
-fn a_point_that_is_passed_over_half_way_leaves_nothing_of_itself_in_any_order() {
-    for start in [World::empty(true, Mutation::None), World::with_old_data(false, Mutation::None)] {
-        for half in explore(start, "s2").unwrap() {
-            // Nobody tidied the mover away: the pass that was to do so was interrupted.
-            let half = World { pending: VecDeque::new(), ..half };
-            let end = half.clone().settle("s1").map_err(|error| format!("{error} from {half:#?}"));
-            assert_eq!(end.unwrap().served(), Some("s1"));
-        }
-    }
-}
-
-#[test]
-fn a_claim_that_somebody_makes_anew_meanwhile_gets_the_volume_or_is_left_to_people() {
-    let lazy = World { recreates: true, ..World::with_old_data(true, Mutation::None) };
-    assert!(holds(lazy).unwrap() >= 50);
-    // Where a claim gets a volume at once, that one is in the way: it is said, and nothing is deleted.
-    let eager = World { recreates: true, ..World::with_old_data(false, Mutation::None) };
-    for world in explore(eager, "s1").unwrap() {
-        match world.settle("s1") {
-            Ok(end) => assert_eq!(end.served(), Some("s1")),
-            Err(why) => assert!(why.contains("made anew with volume"), "{why}"),
-        }
-    }
-}
-
-#[test]
-fn a_claim_that_appears_while_a_new_volume_is_made_is_taken_over() {
-    for lazy in [false, true] {
-        // What was written into the new volume by then is given up.
-        let start = World { recreates: true, copies_may_go: true, ..World::empty(lazy, Mutation::None) };
-        for world in explore(start, "s1").unwrap() {
-            match world.settle("s1") {
-                Ok(end) => assert_eq!(end.served(), Some("s1")),
-                Err(why) => assert!(why.contains("made anew with volume"), "{why}"),
-            }
-        }
-    }
-}
-
-#[test]
-fn a_claim_that_is_only_just_being_bound_keeps_its_data() {
-    let mut start = World::with_old_data(false, Mutation::None);
-    start.claims.get_mut(&key(SPACE, CLAIM_NAME)).unwrap().bound = false;
-    holds(start).unwrap();
-}
-
-#[test]
-fn the_operators_claim_may_be_deleted_at_any_moment_once_its_volume_is_safe() {
-    let start = World { meddles: true, ..World::with_old_data(false, Mutation::None) };
-    holds(start).unwrap();
-    let start = World { meddles: true, ..World::empty(true, Mutation::None) };
-    holds(start).unwrap();
-}
-
-#[test]
-fn a_policy_that_was_put_back_is_not_remembered() {
-    let mut end = World::with_old_data(false, Mutation::None).settle("s1").unwrap();
-    let volume = end.volumes.get_mut("pv-old").unwrap();
-    assert_eq!(volume.annotation(RECLAIM_POLICY), None);
-    volume.object["spec"]["persistentVolumeReclaimPolicy"] = json!("Retain");
-    volume.object["metadata"]["annotations"][WORKED_ON_BY] = json!("another run");
-    let (_, effects) = end.next("s1");
-    let [Effect::PatchVolume { patch, .. }] = effects.as_slice() else { panic!("{effects:?}") };
-    assert_eq!(patch["metadata"]["annotations"][RECLAIM_POLICY], "Retain");
-}
-
-#[test]
-fn a_corrupt_snapshot_touches_nothing_more() {
-    let mut seen = World::with_old_data(false, Mutation::None).settle("s1").unwrap().seen();
-    let own = run().derived(CLAIM_NAME);
-    let volume = seen.volume.as_mut().unwrap();
-    volume.annotations.remove(RESTORED_FROM);
-    volume.claim = Some((HOME.into(), own, None));
-    (seen.tenant, seen.own) = (None, seen.tenant);
-    seen.job = Some(JobSeen::Failed { message: "pack gone".into(), corrupt: true });
-    let (run, movers, vault, volume) = (run(), movers(), vault(), wanted("s1"));
-    let restore = Restore {
-        run: &run,
-        movers: &movers,
-        application: "shop",
-        vault: &vault,
-        volume: &volume,
-        seen: &seen,
-        deadline: 600,
-    };
-    assert_eq!(restore.next(), (Step::Corrupt("pack gone".into()), vec![]));
-}
-
-#[test]
-fn the_model_loses_data_when_a_volume_is_not_retained() {
-    for start in [World::with_old_data(false, Mutation::NoRetain), World::with_old_data(true, Mutation::NoRetain)] {
-        let found = explore(start, "s1").map(|it| it.len());
-        assert!(found.as_ref().is_err_and(|it| it.starts_with("lost: ")), "{found:?}");
-    }
-    let found = explore(World::empty(true, Mutation::NoRetain), "s1").map(|it| it.len());
-    assert!(found.as_ref().is_err_and(|it| it.starts_with("lost: ")), "{found:?}");
-}
-
-#[test]
-fn the_model_never_binds_a_volume_that_keeps_the_uid_of_a_claim_that_is_gone() {
-    let end = World::with_old_data(false, Mutation::StaleUid).settle("s1");
-    assert!(end.as_ref().is_err_and(|it| it.starts_with("no end")), "{end:?}");
-}
-
-#[test]
-fn the_model_notices_a_volume_that_was_handed_over_before_it_was_filled() {
-    let found = holds(World::with_old_data(false, Mutation::NotFilled));
-    assert_eq!(found, Err("done with Some(\"old\")".to_owned()));
 }

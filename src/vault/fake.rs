@@ -36,6 +36,8 @@ struct Content {
     writes: u32,
     requests: u32,
     broken: Option<StoreError>,
+    /// What someone else writes as soon as something was read.
+    next: Vec<(String, Bytes)>,
 }
 
 impl Fake {
@@ -46,6 +48,11 @@ impl Fake {
     /// From now on every request fails.
     pub fn break_with(&self, error: StoreError) {
         self.content.lock().unwrap().broken = Some(error);
+    }
+
+    /// Someone else writes this right after the next `get`.
+    pub fn put_after_next_get<const N: usize>(&self, objects: [(&str, Bytes); N]) {
+        self.content.lock().unwrap().next = objects.map(|(key, bytes)| (key.to_owned(), bytes)).into();
     }
 
     pub fn requests(&self) -> u32 {
@@ -70,8 +77,11 @@ impl Fake {
     }
 
     pub fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        let content = self.content()?;
-        Ok(content.objects.get(key).map(|bytes| Object { bytes: bytes.clone(), tag: tag(bytes) }))
+        let mut content = self.content()?;
+        let found = content.objects.get(key).map(|bytes| Object { bytes: bytes.clone(), tag: tag(bytes) });
+        let next = std::mem::take(&mut content.next);
+        content.objects.extend(next);
+        Ok(found)
     }
 
     pub fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, StoreError> {

@@ -44,7 +44,13 @@ impl Vault {
             if let Some(object) = self.store().get(KEY).await? {
                 return self.check(&object.bytes);
             }
-            self.refuse_traces().await?;
+            if let Some(stray) = self.traces().await? {
+                // Someone may have made it, and begun to write, since it was looked for.
+                return match self.store().get(KEY).await? {
+                    Some(object) => self.check(&object.bytes),
+                    None => Err(stray),
+                };
+            }
             let identity = Identity {
                 format: FORMAT,
                 vault_id: Ulid::generate().to_string(),
@@ -75,14 +81,14 @@ impl Vault {
         if identity.key_check == self.keys().check_value() { Ok(identity.vault_id) } else { Err(VaultError::OtherKey) }
     }
 
-    /// A vault that lost its `reprise.json` must not be given a new one, with perhaps another key.
-    async fn refuse_traces(&self) -> Result<(), VaultError> {
+    /// Why a vault that has no `reprise.json` is given none, if it had one: the new one could have another key.
+    async fn traces(&self) -> Result<Option<VaultError>, VaultError> {
         for prefix in TRACES {
             if !self.store().page(prefix, None, 1).await?.is_empty() {
-                return Err(VaultError::Stray { prefix: prefix.to_owned() });
+                return Ok(Some(VaultError::Stray { prefix: prefix.to_owned() }));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -123,6 +129,16 @@ mod tests {
             let first = ids[0].clone().unwrap();
             assert!(ids.into_iter().all(|id| id.as_ref() == Ok(&first)));
         }
+    }
+
+    #[tokio::test]
+    async fn someone_who_begins_between_two_looks_left_no_stray_trace() {
+        let elsewhere = Fake::new(Manner::Sound);
+        let first = vault(&elsewhere, KEY_TEXT).identify().await.unwrap();
+        let identity = elsewhere.get(KEY).unwrap().unwrap().bytes;
+        let fake = Fake::new(Manner::Sound);
+        fake.put_after_next_get([(KEY, identity), ("repos/shop.shop/config", "x".into())]);
+        assert_eq!(vault(&fake, KEY_TEXT).identify().await, Ok(first));
     }
 
     #[tokio::test]

@@ -26,6 +26,8 @@ use crate::{
     },
 };
 
+mod suspicion;
+
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
 fn at(seconds: i64) -> Timestamp {
@@ -294,7 +296,7 @@ fn a_region_that_lost_the_claim_writes_that_down_then_stops_then_saves_then_stan
     let stopped = Observed { copy: LocalCopy { volumes: 1, ..LocalCopy::default() }, ..foreign.clone() };
     let saving = then(&stopping, &stopped, 4);
     let name = format!("shop-branch-{}-00", START.as_second());
-    assert_eq!(made(&saving, "RecoveryPoint"), [name.clone()]);
+    assert_eq!(made(&saving, "RecoveryPoint"), std::slice::from_ref(&name));
     assert_eq!((saving.status.role, stops(&saving)), (Some(Role::Fencing), false));
     let mut saved = recovery_point(&name, "Branch", ended(false, "Partial", 2, 4, 8));
     let without = then(&saving, &Observed { points: vec![saved.clone()], ..stopped.clone() }, 10);
@@ -351,6 +353,8 @@ fn asked() -> Observed {
     Observed { copy: LocalCopy { volumes: 1, ..LocalCopy::default() }, ..observed(Some(view)) }
 }
 
+/// The point that the claim is released with.
+#[expect(clippy::option_option, reason = "a claim may be released without a point")]
 fn release(decision: &Decided) -> Option<Option<String>> {
     wishes(decision).into_iter().find_map(|it| match it {
         Wish::Release { to, point, .. } => {
@@ -552,97 +556,6 @@ fn a_name_outside_the_zone_and_a_refused_update_are_said() {
     let failure = Failure { reason: "Refused", message: "the server refused".into(), lasting: false };
     seen.works.insert("Publish", Progress::Failed { at: at(0), times: 1, failure });
     assert_eq!(reason(&decide(&object, &seen, at(0)), TRAFFIC_PUBLISHED), "Refused");
-}
-
-// --- suspicion
-
-/// `west` sees it fail since the start, and the holder is silent or well renewing.
-fn suspicious(silent: bool) -> Observed {
-    let holder_health = Some(record::Health { healthy: false, since: START });
-    let silent_for = if silent { 40 } else { 0 };
-    let health = Health {
-        verdict: Verdict::Unhealthy,
-        reasons: vec!["web: refused".into()],
-        since: START,
-        disrupted_at: Some(START),
-    };
-    let view = View { holder_health, silent_for, ..view(Some("east"), 1) };
-    Observed { health: Some(health), ..observed(Some(view)) }
-}
-
-fn advice(object: &ProtectedApplication, seen: &Observed, seconds: i64) -> (String, Vec<String>) {
-    let decision = decide(object, seen, at(seconds));
-    (reason(&decision, FAILOVER_ADVISED), made(&decision, "Failover"))
-}
-
-fn automatic(started: bool) -> (String, Vec<String>) {
-    if started { ("Started".to_owned(), vec!["shop-000002-00".to_owned()]) } else { ("Waiting".to_owned(), vec![]) }
-}
-
-#[test]
-fn a_silent_holder_is_replaced_at_once_and_a_living_one_gets_a_third_of_the_rto_first() {
-    let object = application(json!({}));
-    assert_eq!(advice(&object, &suspicious(true), 40), automatic(true));
-    assert_eq!(advice(&object, &suspicious(false), 99), automatic(false));
-    assert_eq!(advice(&object, &suspicious(false), 100), automatic(true));
-}
-
-#[test]
-fn a_less_preferred_standby_waits_for_the_more_preferred_one() {
-    let south = Observed { region: "south".into(), ..suspicious(true) };
-    assert_eq!(advice(&application(json!({})), &south, 74), automatic(false));
-    assert_eq!(advice(&application(json!({})), &south, 75), automatic(true));
-}
-
-#[test]
-fn where_activation_is_manual_it_is_advised_and_not_started() {
-    let mut object = application(json!({}));
-    object.spec.failover.activation = crate::api::application::Activation::Manual;
-    assert_eq!(advice(&object, &suspicious(true), 400), ("ActivationIsManual".to_owned(), vec![]));
-}
-
-#[test]
-fn one_vantage_point_an_untrusted_vault_or_a_run_that_goes_on_starts_nothing() {
-    let object = application(json!({}));
-    let mut well = suspicious(false);
-    well.claim.as_mut().unwrap().holder_health = Some(record::Health { healthy: true, since: START });
-    assert_eq!(advice(&object, &well, 400), ("NotConfirmed".to_owned(), vec![]));
-    assert_eq!(
-        advice(&object, &Observed { vault: None, ..suspicious(true) }, 400),
-        ("VaultNotTrusted".to_owned(), vec![])
-    );
-    let going = Observed { failovers: vec![past("Operator", Truth::Unknown, 0)], ..suspicious(true) };
-    assert_eq!(advice(&object, &going, 400), ("InProgress".to_owned(), vec![]));
-}
-
-/// A failover that ended so at this second.
-fn past(initiator: &str, truth: Truth, finished: i64) -> Arc<Failover> {
-    let object = json!({
-        "apiVersion": "reprise.dev/v1alpha1", "kind": "Failover",
-        "metadata": {"name": format!("old{finished}"), "namespace": "shop"},
-        "spec": {"application": "shop", "to": "west", "initiator": initiator},
-        "status": {"finishedAt": at(finished), "conditions": conditions(vec![Finding::new(SUCCEEDED, truth, "r", "m")])},
-    });
-    Arc::new(serde_json::from_value(object).unwrap())
-}
-
-#[test]
-fn a_failover_is_followed_by_the_cooldown_and_one_that_took_nothing_by_a_short_pause() {
-    let object = application(json!({}));
-    let after = |truth| Observed { failovers: vec![past("Person", truth, 0)], ..suspicious(true) };
-    assert_eq!(advice(&object, &after(Truth::True), 1_799).0, "CoolingDown");
-    assert_eq!(advice(&object, &after(Truth::True), 1_800), automatic(true));
-    assert_eq!(advice(&object, &after(Truth::False), 29).0, "CoolingDown");
-    assert_eq!(advice(&object, &after(Truth::False), 30), automatic(true));
-}
-
-#[test]
-fn automatic_failovers_are_limited_by_the_day_and_a_persons_are_not_counted() {
-    let object = application(json!({}));
-    let after = |initiator| Observed { failovers: vec![past(initiator, Truth::True, 0)], ..suspicious(true) };
-    assert_eq!(advice(&object, &after("Operator"), 86_399).0, "LimitReached");
-    assert_eq!(advice(&object, &after("Operator"), 86_400), automatic(true));
-    assert_eq!(advice(&object, &after("Person"), 10_000), automatic(true));
 }
 
 // --- conditions

@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+mod steps;
+
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const ADDRESS: &str = "192.0.2.7";
 
@@ -35,7 +37,7 @@ fn at(seconds: i64) -> Timestamp {
     START + SignedDuration::from_secs(seconds)
 }
 
-fn application(status: Value) -> ProtectedApplication {
+fn application(status: &Value) -> ProtectedApplication {
     let object = json!({
         "apiVersion": "reprise.dev/v1alpha1", "kind": "ProtectedApplication",
         "metadata": {"name": "shop", "namespace": "shop", "uid": "app"},
@@ -246,7 +248,7 @@ impl Play {
                 kubelet_root: "/".into(),
                 resources: json!({}),
             },
-            application: Some(Arc::new(application(json!({"conditions": []})))),
+            application: Some(Arc::new(application(&json!({"conditions": []})))),
             vault: Some(Arc::new(vault())),
             zone: None,
             claim: Some(view(world.holder, world.epoch, world.holder.is_none() || !world.alive && world.epoch == 1)),
@@ -265,9 +267,9 @@ impl Play {
     fn work(&mut self, work: Work, status: &FailoverStatus) {
         let outcome = match &work {
             Work::SurveyPoints { excluded, .. } => {
-                let good = self.world.points.iter().map(|(it, _)| it).filter(|it| !excluded.contains_key(&it.id));
+                let mut good = self.world.points.iter().map(|(it, _)| it).filter(|it| !excluded.contains_key(&it.id));
                 let passed_over = excluded.iter().map(|(id, why)| format!("{id}: {why}")).collect();
-                Outcome::Surveyed { chosen: good.cloned().next().map(Box::new), passed_over }
+                Outcome::Surveyed { chosen: good.next().cloned().map(Box::new), passed_over }
             }
             Work::SealCatalogue { epoch, .. } => {
                 assert_eq!((status.step, status.epoch), (Some(StepName::SealCatalogue), Some(*epoch)));
@@ -316,7 +318,6 @@ impl Play {
                 assert_eq!((to.as_str(), world.alive), ("west", true));
                 world.holder = None;
             }
-            Effect::Wish { wish: Wish::Hold | Wish::Watch, .. } | Effect::Announce(_) => {}
             Effect::StopWorkloads { .. } => world.running = 0,
             Effect::Apply(object) if object.types.as_ref().unwrap().kind == "Job" => {
                 assert_eq!(world.running, 0, "nothing runs while volumes are written");
@@ -327,7 +328,10 @@ impl Play {
                 world.mover.get_or_insert(snapshot);
             }
             Effect::Delete(key) if key.kind == "Job" => world.mover = None,
-            Effect::Apply(_) | Effect::Delete(_) => {}
+            Effect::Wish { wish: Wish::Hold | Wish::Watch, .. }
+            | Effect::Announce(_)
+            | Effect::Apply(_)
+            | Effect::Delete(_) => {}
             other => panic!("a failover does not {other:?}"),
         }
     }
@@ -444,166 +448,4 @@ fn an_end_is_an_end_and_only_tidies_up() {
     let decision = decide(&play.object, &play.observed(), at(9_000));
     assert_eq!(decision.effects, [Effect::Delete(job_key("reprise", "mover"))]);
     assert_eq!(Some(decision.status), before);
-}
-
-/// A run at this step, with epoch 2, whose claim looks like this.
-fn at_step(step: StepName, view: View) -> (Failover, Observed) {
-    let play = Play::new(false);
-    let mut object = failover(Initiator::Operator);
-    let status = FailoverStatus {
-        step: Some(step),
-        steps: vec![Step { name: step, started_at: Time(START), finished_at: None, message: String::new() }],
-        epoch: (step != StepName::WaitOutClaim).then_some(2),
-        point: Some("p2".into()),
-        address: Some(ADDRESS.into()),
-        ..FailoverStatus::default()
-    };
-    object.status = Some(status);
-    (object, Observed { claim: Some(view), ..play.observed() })
-}
-
-fn reason(decision: &Decision<FailoverStatus>) -> String {
-    condition::find(&decision.status.conditions, SUCCEEDED).map_or(String::new(), |it| it.reason.clone())
-}
-
-fn acts(decision: &Decision<FailoverStatus>) -> bool {
-    decision.effects.iter().any(|it| !matches!(it, Effect::Announce(_) | Effect::Wish { wish: Wish::Hold, .. }))
-}
-
-#[test]
-fn a_claim_that_is_lost_ends_the_run_before_anything_more_is_done() {
-    for step in [
-        StepName::SealCatalogue,
-        StepName::ChoosePoint,
-        StepName::RestoreVolumes,
-        StepName::RestoreObjects,
-        StepName::SwitchTraffic,
-    ] {
-        // Also when it is this region that took the next epoch: what is done under the old one is refused for ever.
-        for holder in ["east", "west"] {
-            let (object, seen) = at_step(step, view(Some(holder), 3, false));
-            let decision = decide(&object, &seen, at(10));
-            assert_eq!(reason(&decision), "LostClaim", "{step:?} {holder}");
-            assert!(!acts(&decision), "{step:?}: {:?}", decision.effects);
-        }
-    }
-}
-
-#[test]
-fn a_race_for_the_claim_that_is_lost_ends_the_run() {
-    for (view, why) in [
-        (view(Some("east"), 2, false), "LostRace"),
-        (view(Some("west"), 3, false), "LostRace"),
-        (view(Some("east"), 1, false), "HolderReturned"),
-    ] {
-        let (object, seen) = at_step(StepName::SeizeClaim, view);
-        let decision = decide(&object, &seen, at(10));
-        assert_eq!(reason(&decision), why);
-        assert!(!acts(&decision), "{:?}", decision.effects);
-    }
-}
-
-#[test]
-fn a_claim_that_cannot_be_read_is_waited_for() {
-    let unreadable = View { readable: false, last_error: Some("refused".into()), ..view(Some("east"), 1, false) };
-    let (object, seen) = at_step(StepName::WaitOutClaim, unreadable);
-    let decision = decide(&object, &seen, at(10));
-    assert_eq!((reason(&decision).as_str(), acts(&decision)), ("InProgress", false));
-    assert_eq!(decision.status.steps[0].message, "the claim cannot be read: refused");
-}
-
-#[test]
-fn nothing_is_taken_while_there_is_no_good_point() {
-    let (object, mut seen) = at_step(StepName::WaitOutClaim, view(Some("east"), 1, true));
-    let outcome = Outcome::Surveyed { chosen: None, passed_over: vec!["p3: partial".into()] };
-    let work =
-        Work::ReadHead { vault: String::new(), application: AppKey { namespace: "shop".into(), name: "shop".into() } };
-    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
-    let decision = decide(&object, &seen, at(10));
-    assert_eq!((reason(&decision).as_str(), acts(&decision)), ("NoRecoveryPoint", false));
-}
-
-#[test]
-fn an_automatic_run_is_given_up_when_the_application_answers_again() {
-    let (object, mut seen) = at_step(StepName::WaitOutClaim, view(Some("east"), 1, false));
-    seen.health = Some(Health {
-        verdict: crate::api::application::Verdict::Healthy,
-        reasons: vec![],
-        since: START,
-        disrupted_at: None,
-    });
-    let decision = decide(&object, &seen, at(10));
-    assert_eq!((reason(&decision).as_str(), acts(&decision)), ("Recovered", false));
-    let person = Failover { spec: failover(Initiator::Person).spec, ..object };
-    assert!(!asks(&decide(&person, &seen, at(10))), "not before it is known what would be restored");
-    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
-    let application = AppKey { namespace: "shop".into(), name: "shop".into() };
-    let work = Work::SurveyPoints { vault: "main".into(), application, excluded: BTreeMap::new() };
-    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
-    assert!(asks(&decide(&person, &seen, at(10))));
-}
-
-fn asks(decision: &Decision<FailoverStatus>) -> bool {
-    let one = |it: &Effect| matches!(it, Effect::Wish { wish: Wish::RequestHandover { .. }, .. });
-    decision.effects.iter().any(one)
-}
-
-#[test]
-fn the_active_region_is_not_set_back_to_its_last_point() {
-    let (object, mut seen) = at_step(StepName::WaitOutClaim, view(Some("west"), 2, false));
-    let go_on = decide(&object, &seen, at(10));
-    assert_eq!(go_on.status.step, Some(StepName::SeizeClaim), "a run that did not come to an end is gone on from");
-    seen.application = Some(Arc::new(application(json!({"role": "Active", "epoch": 2, "conditions": []}))));
-    let decision = decide(&object, &seen, at(10));
-    assert_eq!((reason(&decision).as_str(), acts(&decision)), ("AlreadyActive", false));
-}
-
-#[test]
-fn what_a_region_had_written_is_saved_before_it_is_written_over() {
-    let (object, mut seen) = at_step(StepName::RestoreVolumes, view(Some("west"), 2, false));
-    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
-    let work =
-        Work::ReadHead { vault: String::new(), application: AppKey { namespace: "shop".into(), name: "shop".into() } };
-    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
-    seen.copy = LocalCopy::default();
-    let tenant = ClaimSeen { uid: "t".into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };
-    let volume = VolumeSeen { name: "pv".into(), reclaim: "Delete".into(), ..VolumeSeen::default() };
-    let found = volume_restore::Seen { tenant: Some(tenant), volume: Some(volume), ..volume_restore::Seen::default() };
-    seen.volumes = BTreeMap::from([("data".to_owned(), found)]);
-    let with = |fence: Value| Some(Arc::new(application(json!({"fence": fence, "conditions": []}))));
-    seen.application = with(json!({"epoch": 2, "since": null}));
-    assert!(!acts(&decide(&object, &seen, at(10))));
-    seen.application = with(json!({"epoch": 2, "since": null, "settled": true, "branch": "b1"}));
-    assert!(acts(&decide(&object, &seen, at(10))));
-}
-
-#[test]
-fn work_that_failed_is_tried_again_after_a_pause_and_its_reason_is_said() {
-    let (object, mut seen) = at_step(StepName::SealCatalogue, view(Some("west"), 2, false));
-    let failure = Failure { reason: "Unreachable", message: "the vault does not answer".into(), lasting: false };
-    seen.works.insert("SealCatalogue", Progress::Failed { at: at(10), times: 3, failure });
-    let early = decide(&object, &seen, at(13));
-    assert!(!acts(&early));
-    assert_eq!(early.status.steps[0].message, "the vault does not answer");
-    assert!(acts(&decide(&object, &seen, at(14))));
-}
-
-#[test]
-fn a_run_in_the_wrong_place_or_besides_another_is_refused() {
-    let play = Play::new(false);
-    let refused = |object: &Failover, seen: Observed| {
-        let decision = decide(object, &seen, at(1));
-        assert!(!acts(&decision));
-        reason(&decision)
-    };
-    let seen = || play.observed();
-    assert_eq!(refused(&play.object, Observed { region: "east".into(), ..seen() }), "WrongCluster");
-    assert_eq!(refused(&play.object, Observed { application: None, ..seen() }), "NoApplication");
-    assert_eq!(
-        refused(&play.object, Observed { others: vec!["shop-000001-00".into()], ..seen() }),
-        "AnotherInProgress"
-    );
-    let mut far = failover(Initiator::Person);
-    far.spec.to = "south".into();
-    assert_eq!(refused(&far, Observed { region: "south".into(), ..seen() }), "UnknownRegion");
 }
