@@ -4,12 +4,6 @@
 //! moment, and the next pass may begin at any moment. In none of them is data deleted or a volume given to the
 //! application that does not hold the snapshot; and from each of them the end is reached.
 
-#![expect(
-    clippy::doc_markdown,
-    clippy::struct_excessive_bools,
-    reason = "a test is read from top to bottom: what makes it shorter to read is worth more there"
-)]
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};

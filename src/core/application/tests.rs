@@ -1,12 +1,5 @@
 //! Roles and what follows from them, as plain values: one pass each, with what was observed before it.
 
-#![expect(
-    clippy::cloned_ref_to_slice_refs,
-    clippy::inconsistent_struct_constructor,
-    clippy::option_option,
-    reason = "a test is read from top to bottom: what makes it shorter to read is worth more there"
-)]
-
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};

@@ -1,12 +1,5 @@
 //! A failover, step by step and as a whole: driven through a small world, with the operator ended at any moment.
 
-#![expect(
-    clippy::iter_overeager_cloned,
-    clippy::match_same_arms,
-    clippy::needless_pass_by_value,
-    reason = "a test is read from top to bottom: what makes it shorter to read is worth more there"
-)]
-
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
