@@ -45,7 +45,7 @@ async fn once(context: &Context) -> Result<(), kube::Error> {
         };
         match sweep(&api, &uids).await {
             // A cluster without snapshots.
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
             other => other?,
         }
     }

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -88,7 +87,8 @@ impl Registry {
     fn end(&self, uid: &str, work: Work, result: Result<Outcome, Failure>) {
         let mut objects = self.objects();
         let Some(owned) = objects.get_mut(uid) else { return };
-        let at = Timestamp::now();
+        // It ends up in a status: a finer time would never equal what is read back.
+        let at = super::clock::second();
         let name = work.name();
         let progress = match result {
             Ok(outcome) => Progress::Done { at, work: Box::new(work), outcome },
