@@ -222,8 +222,9 @@ impl Rfc2136 {
 
     async fn find(&self, session: &mut Session<'_>, names: &Names) -> Result<Found, TrafficError> {
         let mut found = Found { address: Vec::new(), owner: Vec::new() };
+        // The owner last: an address that another region publishes in between must not look as if nobody owned it.
         for (name, kind) in
-            [(&names.owner, RecordType::TXT), (&names.address, RecordType::A), (&names.address, RecordType::AAAA)]
+            [(&names.address, RecordType::A), (&names.address, RecordType::AAAA), (&names.owner, RecordType::TXT)]
         {
             let answer = self.ask(session, name, kind).await?;
             let records = if kind == RecordType::TXT { &mut found.owner } else { &mut found.address };
