@@ -199,12 +199,19 @@ async fn movers(uid: &str, context: &Context) -> Result<BTreeMap<String, JobSeen
     let pods = pods.list(&of_run).await.map_err(Error::observe("mover pods"))?.items;
     let seen = |job: &Job| {
         let claim = job.annotations().get(CLAIM).cloned().unwrap_or_default();
-        let of_job = |it: &&Pod| it.labels().get("job-name").is_some_and(|name| *name == job.name_any());
-        let mut own: Vec<&Pod> = pods.iter().filter(of_job).collect();
-        own.sort_by_key(|it| it.creation_timestamp().map(|it| it.0));
-        (claim, job_seen(job, &own))
+        (claim, job_seen(job, &pods_of(job, &pods)))
     };
     Ok(jobs.iter().map(seen).collect())
+}
+
+/// A job's own pods, oldest first. Not by its name: a pod outlives its deleted job for some seconds, and what it said
+/// is not what the new job of that name says.
+fn pods_of<'a>(job: &Job, pods: &'a [Pod]) -> Vec<&'a Pod> {
+    let uid = job.metadata.uid.as_ref();
+    let of_job = |it: &&Pod| it.owner_references().iter().any(|owner| Some(&owner.uid) == uid);
+    let mut own: Vec<&Pod> = pods.iter().filter(of_job).collect();
+    own.sort_by_key(|it| it.creation_timestamp().map(|it| it.0));
+    own
 }
 
 fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
@@ -290,4 +297,36 @@ fn requested(spec: Option<&k8s_openapi::api::core::v1::PersistentVolumeClaimSpec
 
 fn count(it: usize) -> u32 {
     u32::try_from(it).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(uid: &str) -> Job {
+        serde_json::from_value(json!({"metadata": {"name": "mover", "uid": uid}})).expect("a job")
+    }
+
+    /// The pod of a mover that found its data damaged.
+    fn pod_of(uid: &str) -> Pod {
+        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "mover", "uid": uid, "controller": true});
+        let ended = json!({"terminated": {"exitCode": CORRUPT, "message": "{}"}});
+        serde_json::from_value(json!({
+            "metadata": {"name": "mover-1", "labels": {"job-name": "mover"}, "ownerReferences": [owner]},
+            "status": {"containerStatuses": [{
+                "name": "mover", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended,
+            }]},
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn what_the_pod_of_a_deleted_job_said_is_not_taken_for_the_new_jobs_word() {
+        let left_behind = [pod_of("old")];
+        let told_by = |uid| job_seen(&job(uid), &pods_of(&job(uid), &left_behind));
+        assert!(matches!(told_by("old"), JobSeen::Failed { corrupt: true, .. }));
+        assert_eq!(told_by("new"), JobSeen::Running(None));
+    }
 }
