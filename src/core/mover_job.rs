@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    child::{Run, job_key},
+    child::{CLAIM, Run, job_key},
     mover_task::Task,
 };
 use crate::api::vault::VaultSpec;
@@ -108,8 +108,10 @@ impl Mover<'_> {
         }
         let spec = json!({
             "backoffLimit": 2,
+            // A pod that is being evicted may still write: the next one waits until it has ended.
+            "podReplacementPolicy": "Failed",
             "activeDeadlineSeconds": self.deadline,
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": {"labels": labels, "annotations": {CLAIM: self.claim}}, "spec": pod},
         });
         self.run.object(&key, self.claim, json!({"spec": spec}))
     }

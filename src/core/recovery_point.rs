@@ -105,7 +105,7 @@ pub struct SnapshotSeen {
 /// A mover's Job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobSeen {
-    /// It goes on; what it waits for, if it waits.
+    /// It goes on, or was deleted and its pod still runs; what it waits for, if it waits.
     Running(Option<String>),
     /// It ended well.
     Succeeded(Box<Report>),

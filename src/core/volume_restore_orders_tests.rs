@@ -137,3 +137,21 @@ fn the_model_notices_a_volume_that_was_handed_over_before_it_was_filled() {
     let found = holds(World::with_old_data(false, Mutation::NotFilled));
     assert_eq!(found, Err("done with Some(\"old\")".to_owned()));
 }
+
+#[test]
+fn the_model_notices_a_mover_that_is_started_beside_the_pod_of_a_deleted_one() {
+    let start = World { meddles: true, ..World::with_old_data(false, Mutation::PodUnseen) };
+    let found = explore(start, "s1").map(|it| it.len());
+    assert_eq!(found, Err("two movers write to one volume".to_owned()));
+}
+
+#[test]
+fn a_pod_of_a_mover_is_replaced_only_once_it_has_ended() {
+    let (_, effects) = World::empty(true, Mutation::None).next("s1");
+    let [_, Effect::Apply(job)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(job.data["spec"]["podReplacementPolicy"], "Failed");
+    assert_eq!(
+        job.data["spec"]["template"]["metadata"]["annotations"][CLAIM], CLAIM_NAME,
+        "it is found without its Job"
+    );
+}

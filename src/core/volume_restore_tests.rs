@@ -67,6 +67,8 @@ enum Mutation {
     StaleUid,
     /// The mover's report is not waited for.
     NotFilled,
+    /// A Job goes before its pod does, and is no longer seen.
+    PodUnseen,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +84,8 @@ struct Pvc {
 struct MoverJob {
     snapshot: String,
     done: bool,
+    /// It was deleted, and is there until its pod has ended.
+    deleting: bool,
 }
 
 /// A volume: its data, and its object as the API server has it.
@@ -132,6 +136,8 @@ struct World {
     claims: BTreeMap<(String, String), Pvc>,
     volumes: BTreeMap<String, Pv>,
     job: Option<MoverJob>,
+    /// A second mover was started beside the pod of one that was deleted.
+    two_movers: bool,
     /// Data of volumes that were deleted.
     lost: Vec<String>,
     /// Whether what was restored so far may go: the vault has it.
@@ -179,6 +185,7 @@ impl World {
             claims: BTreeMap::new(),
             volumes: BTreeMap::new(),
             job: None,
+            two_movers: false,
             lost: Vec::new(),
             copies_may_go: false,
             pending: VecDeque::new(),
@@ -222,7 +229,8 @@ impl World {
             .find(|(_, it)| it.annotation(WORKED_ON_BY) == Some("run-1") && it.annotation(CLAIM) == Some(CLAIM_NAME));
         let bound_to = tenant.as_ref().or(own.as_ref()).and_then(|it| it.volume.clone());
         let found = marked.or_else(|| bound_to.and_then(|name| self.volumes.get_key_value(&name)));
-        let job = self.job.as_ref().map(|it| match (it.done, self.failed) {
+        let unseen = |it: &&MoverJob| it.deleting && self.mutation == Mutation::PodUnseen;
+        let job = self.job.as_ref().filter(|it| !unseen(it)).map(|it| match (it.done && !it.deleting, self.failed) {
             (false, _) => JobSeen::Running(None),
             (true, true) => JobSeen::Failed { message: "the network was away".into(), corrupt: false },
             (true, false) => JobSeen::Succeeded(Box::new(Report {
@@ -283,8 +291,9 @@ impl World {
                     }
                 }
                 "Job" => {
-                    self.job = None;
-                    self.failed = false;
+                    if let Some(it) = self.job.as_mut() {
+                        it.deleting = true;
+                    }
                 }
                 other => panic!("a restore deletes no {other}"),
             },
@@ -314,8 +323,11 @@ impl World {
         let task = environment.as_array().unwrap().iter().find(|it| it["name"] == "REPRISE_TASK").unwrap();
         let task: Task = serde_json::from_str(task["value"].as_str().unwrap()).unwrap();
         let Task::Restore { snapshot, .. } = task else { panic!("a restore only restores") };
+        self.two_movers |=
+            self.mutation == Mutation::PodUnseen && self.job.as_ref().is_some_and(|it| it.deleting && !it.done);
         // The template of a Job that is there cannot be changed.
-        self.job.get_or_insert(MoverJob { snapshot, done: self.mutation == Mutation::NotFilled });
+        let done = self.mutation == Mutation::NotFilled;
+        self.job.get_or_insert(MoverJob { snapshot, done, deleting: false });
     }
 
     fn patch_volume(&mut self, name: &str, patch: &Value, version: Option<&str>) {
@@ -327,7 +339,7 @@ impl World {
             Mutation::StaleUid if patch["spec"]["claimRef"].is_object() => {
                 patch["spec"]["claimRef"].as_object_mut().unwrap().remove("uid");
             }
-            Mutation::None | Mutation::NoRetain | Mutation::StaleUid | Mutation::NotFilled => {}
+            Mutation::None | Mutation::NoRetain | Mutation::StaleUid | Mutation::NotFilled | Mutation::PodUnseen => {}
         }
         let Some(it) = self.volumes.get_mut(name) else { return };
         if version.is_some_and(|version| version != it.version.to_string()) {
@@ -350,6 +362,7 @@ impl World {
         }
         all.extend(self.volumes.keys().filter_map(|it| self.reclaim(it)));
         all.extend(self.work());
+        all.extend(self.end_job());
         let safe = self.volumes.values().any(|it| it.annotation(WORKED_ON_BY).is_some());
         if self.meddles && safe && self.claims.contains_key(&Self::own()) {
             let mut next = self.clone();
@@ -447,6 +460,12 @@ impl World {
         Some(next)
     }
 
+    /// A deleted Job goes once its pod has, which was ended, or ended by itself.
+    fn end_job(&self) -> Option<Self> {
+        self.job.as_ref().filter(|it| it.deleting)?;
+        Some(Self { job: None, failed: false, ..self.clone() })
+    }
+
     // --- what is checked
 
     /// The snapshot in the volume that the tenant's claim is bound to.
@@ -458,6 +477,9 @@ impl World {
     fn check(&self, snapshot: &str) -> Result<(), String> {
         if let Some(lost) = self.lost.first() {
             return Err(format!("lost: {lost}"));
+        }
+        if self.two_movers {
+            return Err("two movers write to one volume".to_owned());
         }
         if self.pending.is_empty() && self.next(snapshot).0 == Step::Done {
             let volume = &self.volumes[self.claims[&key(SPACE, CLAIM_NAME)].volume.as_ref().unwrap()];

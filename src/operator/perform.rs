@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::events::{Event, EventType},
@@ -68,8 +68,8 @@ where
     K: Resource<DynamicType = ()> + Sync,
 {
     match effect {
-        Effect::Apply(child) => apply(&child, context).await,
-        Effect::Delete(key) => delete(&key, context).await,
+        Effect::Apply(child) => apply(&child, &context.client).await,
+        Effect::Delete(key) => delete(&key, &context.client).await,
         Effect::PatchVolume { name, mut patch, resource_version } => {
             if let Some(version) = resource_version {
                 patch["metadata"]["resourceVersion"] = version.into();
@@ -113,18 +113,18 @@ fn claimed(application: &AppKey, epoch: u64, context: &Context) -> Result<(), Er
     Err(Error::NoClaim { namespace: application.namespace.clone(), name: application.name.clone(), epoch })
 }
 
-fn api_of(api_version: &str, kind: &str, namespace: Option<&str>, context: &Context) -> Api<DynamicObject> {
+fn api_of(api_version: &str, kind: &str, namespace: Option<&str>, client: &Client) -> Api<DynamicObject> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     match namespace {
-        Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),
-        None => Api::all_with(context.client.clone(), &resource),
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
     }
 }
 
-async fn apply(child: &DynamicObject, context: &Context) -> Result<(), Error> {
+async fn apply(child: &DynamicObject, client: &Client) -> Result<(), Error> {
     let types = child.types.clone().unwrap_or_default();
-    let api = api_of(&types.api_version, &types.kind, child.namespace().as_deref(), context);
+    let api = api_of(&types.api_version, &types.kind, child.namespace().as_deref(), client);
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch(&child.name_any(), &params, &Patch::Apply(child)).await {
         Ok(_) => Ok(()),
@@ -135,11 +135,18 @@ async fn apply(child: &DynamicObject, context: &Context) -> Result<(), Error> {
     }
 }
 
-async fn delete(key: &ObjectKey, context: &Context) -> Result<(), Error> {
-    let api = api_of(key.api_version, key.kind, key.namespace.as_deref(), context);
-    match api.delete(&key.name, &DeleteParams::background()).await {
+/// Deletes an object, if it is there.
+///
+/// # Errors
+/// When the API server refuses.
+pub(super) async fn delete(key: &ObjectKey, client: &Client) -> Result<(), Error> {
+    let api = api_of(key.api_version, key.kind, key.namespace.as_deref(), client);
+    // A Job goes after its pods: as long as one of them may still write, the Job is seen, and nothing follows on it.
+    let params = if key.kind == "Job" { DeleteParams::foreground() } else { DeleteParams::background() };
+    match api.delete(&key.name, &params).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        // By the code: the answer for a kind that is not served is no JSON, and so has no reason.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(source) => Err(Error::Delete { what: format!("{} {}", key.kind, key.name), source: Box::new(source) }),
     }
 }
@@ -156,5 +163,49 @@ async fn announce<K: Resource<DynamicType = ()>>(it: Announcement, object: &K, c
     tracing::info!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), reason = it.reason, note = it.note);
     if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
         tracing::warn!(%error, "an event could not be published");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{Router, body::Bytes, extract::State, http::StatusCode};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::core::child::{content_key, job_key, snapshot_key};
+
+    type Asked = Arc<Mutex<Vec<Value>>>;
+
+    /// An API server that serves no kind at all: its answer is not JSON.
+    async fn serves_nothing(asked: Asked) -> Client {
+        let answer = |State(asked): State<Asked>, body: Bytes| async move {
+            asked.lock().unwrap().push(serde_json::from_slice(&body).unwrap_or_default());
+            (StatusCode::NOT_FOUND, "404 page not found\n")
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(asked);
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn in_a_cluster_without_the_snapshot_kinds_none_is_left_to_delete() {
+        let client = serves_nothing(Asked::default()).await;
+        for key in [snapshot_key("shop", "reprise-1"), content_key("reprise-1")] {
+            delete(&key, &client).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_is_deleted_only_after_its_pods() {
+        let asked = Asked::default();
+        let client = serves_nothing(asked.clone()).await;
+        delete(&job_key("reprise", "mover"), &client).await.unwrap();
+        delete(&snapshot_key("shop", "reprise-1"), &client).await.unwrap();
+        let policies: Vec<Value> = asked.lock().unwrap().iter().map(|it| it["propagationPolicy"].clone()).collect();
+        assert_eq!(policies, ["Foreground", "Background"]);
     }
 }

@@ -76,10 +76,6 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let not_ours = ListParams::default().labels(&format!("{}!={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
     let pods = pods.list(&not_ours).await.map_err(Error::observe(format!("pods of {namespace}")))?.items;
-    let alive = pods.iter().filter(|it| {
-        let phase = it.status.as_ref().and_then(|it| it.phase.as_deref());
-        !matches!(phase, Some("Succeeded" | "Failed"))
-    });
     let claims =
         Api::<k8s_openapi::api::core::v1::PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let claims = claims.list(&ListParams::default().limit(500)).await.map_err(Error::observe("claims"))?.items;
@@ -89,9 +85,15 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
     let unsuspended = schedules.iter().filter(|it| it.spec.as_ref().is_some_and(|it| it.suspend != Some(true)));
     Ok(LocalCopy {
         wanted: wanted(namespace, context) + count(unsuspended.count()),
-        pods: count(alive.count()),
+        pods: count(pods.iter().filter(|it| alive(it)).count()),
         volumes: count(bound.count()),
     })
+}
+
+/// Whether a pod may still run, also when it is being deleted.
+fn alive(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Workloads that want to run, as the watches tell.
@@ -192,29 +194,40 @@ async fn movers(uid: &str, context: &Context) -> Result<BTreeMap<String, JobSeen
     let of_run = ListParams::default().labels(&format!("{RUN}={uid}")).limit(500);
     let jobs = Api::<Job>::namespaced(context.client.clone(), home);
     let jobs = jobs.list(&of_run).await.map_err(Error::observe("mover jobs"))?.items;
-    if jobs.is_empty() {
-        return Ok(BTreeMap::new());
-    }
     let pods = Api::<Pod>::namespaced(context.client.clone(), home);
     let pods = pods.list(&of_run).await.map_err(Error::observe("mover pods"))?.items;
-    let seen = |job: &Job| {
-        let claim = job.annotations().get(CLAIM).cloned().unwrap_or_default();
-        (claim, job_seen(job, &pods_of(job, &pods)))
-    };
-    Ok(jobs.iter().map(seen).collect())
+    Ok(movers_seen(&jobs, &pods))
+}
+
+/// A deleted job may leave a pod behind that still writes: until that has ended, the mover goes on.
+fn movers_seen(jobs: &[Job], pods: &[Pod]) -> BTreeMap<String, JobSeen> {
+    let claim = |it: &BTreeMap<String, String>| it.get(CLAIM).cloned().unwrap_or_default();
+    let seen = |job: &Job| (claim(job.annotations()), job_seen(job, &pods_of(job, pods)));
+    let mut seen: BTreeMap<_, _> = jobs.iter().map(seen).collect();
+    for pod in pods.iter().filter(|it| alive(it) && !jobs.iter().any(|job| owns(job, it))) {
+        let message = format!("pod {} of a deleted mover still runs", pod.name_any());
+        seen.insert(claim(pod.annotations()), JobSeen::Running(Some(message)));
+    }
+    seen
 }
 
 /// A job's own pods, oldest first. Not by its name: a pod outlives its deleted job for some seconds, and what it said
 /// is not what the new job of that name says.
 fn pods_of<'a>(job: &Job, pods: &'a [Pod]) -> Vec<&'a Pod> {
-    let uid = job.metadata.uid.as_ref();
-    let of_job = |it: &&Pod| it.owner_references().iter().any(|owner| Some(&owner.uid) == uid);
-    let mut own: Vec<&Pod> = pods.iter().filter(of_job).collect();
+    let mut own: Vec<&Pod> = pods.iter().filter(|it| owns(job, it)).collect();
     own.sort_by_key(|it| it.creation_timestamp().map(|it| it.0));
     own
 }
 
+fn owns(job: &Job, pod: &Pod) -> bool {
+    pod.owner_references().iter().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
+}
+
 fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
+    // Whatever it did: it is there until its pods are gone, and its report goes with it.
+    if job.metadata.deletion_timestamp.is_some() {
+        return JobSeen::Running(Some("the mover is being deleted".to_owned()));
+    }
     let conditions = job.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
     let is = |type_: &str| conditions.iter().any(|it| it.type_ == type_ && it.status == "True");
     let ends: Vec<_> = pods.iter().filter_map(|it| termination(it)).collect();
@@ -266,7 +279,7 @@ fn waiting(pod: &Pod) -> Option<String> {
 }
 
 /// A kind that k8s-openapi does not have. An empty list where the cluster does not know it.
-async fn snapshots_of(
+pub(super) async fn snapshots_of(
     kind: &str,
     namespace: Option<&str>,
     labels: Option<&str>,
@@ -305,28 +318,55 @@ mod tests {
 
     use super::*;
 
-    fn job(uid: &str) -> Job {
-        serde_json::from_value(json!({"metadata": {"name": "mover", "uid": uid}})).expect("a job")
+    fn job(uid: &str, deleted_at: Option<&str>) -> Job {
+        let metadata =
+            json!({"name": "mover", "uid": uid, "annotations": {CLAIM: "data"}, "deletionTimestamp": deleted_at});
+        serde_json::from_value(json!({ "metadata": metadata })).expect("a job")
     }
 
-    /// The pod of a mover that found its data damaged.
-    fn pod_of(uid: &str) -> Pod {
+    /// The pod of a mover.
+    fn pod_of(uid: &str, phase: &str, state: &serde_json::Value) -> Pod {
         let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "mover", "uid": uid, "controller": true});
-        let ended = json!({"terminated": {"exitCode": CORRUPT, "message": "{}"}});
         serde_json::from_value(json!({
-            "metadata": {"name": "mover-1", "labels": {"job-name": "mover"}, "ownerReferences": [owner]},
-            "status": {"containerStatuses": [{
-                "name": "mover", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended,
+            "metadata": {"name": "mover-1", "annotations": {CLAIM: "data"}, "ownerReferences": [owner]},
+            "status": {"phase": phase, "containerStatuses": [{
+                "name": "mover", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
             }]},
         }))
         .expect("a pod")
     }
 
+    /// One that found its data damaged.
+    fn corrupt_of(uid: &str) -> Pod {
+        pod_of(uid, "Failed", &json!({"terminated": {"exitCode": CORRUPT, "message": "{}"}}))
+    }
+
+    fn told_by(jobs: &[Job], pods: &[Pod]) -> Option<JobSeen> {
+        movers_seen(jobs, pods).remove("data")
+    }
+
     #[test]
     fn what_the_pod_of_a_deleted_job_said_is_not_taken_for_the_new_jobs_word() {
-        let left_behind = [pod_of("old")];
-        let told_by = |uid| job_seen(&job(uid), &pods_of(&job(uid), &left_behind));
-        assert!(matches!(told_by("old"), JobSeen::Failed { corrupt: true, .. }));
-        assert_eq!(told_by("new"), JobSeen::Running(None));
+        let left_behind = [corrupt_of("old")];
+        assert!(matches!(told_by(&[job("old", None)], &left_behind), Some(JobSeen::Failed { corrupt: true, .. })));
+        assert_eq!(told_by(&[job("new", None)], &left_behind), Some(JobSeen::Running(None)));
+        assert_eq!(told_by(&[], &left_behind), None, "a pod that has ended writes nothing more");
+    }
+
+    #[test]
+    fn a_job_that_is_being_deleted_is_still_there_whatever_it_said() {
+        let jobs = [job("old", Some("2027-01-15T08:00:00Z"))];
+        for pods in [vec![], vec![corrupt_of("old")]] {
+            assert!(matches!(told_by(&jobs, &pods), Some(JobSeen::Running(Some(_)))));
+        }
+    }
+
+    #[test]
+    fn a_deleted_job_still_counts_while_its_pod_runs() {
+        let running = [pod_of("old", "Running", &json!({"running": {}}))];
+        for jobs in [vec![], vec![job("new", None)]] {
+            let Some(JobSeen::Running(Some(why))) = told_by(&jobs, &running) else { panic!("{jobs:?}") };
+            assert!(why.contains("mover-1"), "{why}");
+        }
     }
 }
