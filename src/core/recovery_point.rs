@@ -113,6 +113,8 @@ pub enum JobSeen {
     Failed {
         /// Why.
         message: String,
+        /// When.
+        at: Timestamp,
         /// Whether the repository's data is bad: another try would find the same.
         corrupt: bool,
     },

@@ -304,7 +304,7 @@ fn a_commit_that_is_repeated_writes_the_same_point() {
 
 #[test]
 fn a_point_that_lacks_something_is_kept_and_does_not_count() {
-    let failed = JobSeen::Failed { message: "the node is gone".into(), corrupt: false };
+    let failed = JobSeen::Failed { message: "the node is gone".into(), at: START, corrupt: false };
     for (job, kinds, missing) in [
         (failed, vec![], "volume data: the node is gone"),
         (stored(2), vec![], "volume data: 2 files could not be read"),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     mover_task::Task,
     point::Volume,
     recovery_point::JobSeen,
+    work::doubled,
 };
 use crate::api::vault::VaultSpec;
 
@@ -24,6 +26,10 @@ pub const WORKED_ON_BY: &str = "reprise.dev/restored-by";
 pub const RESTORED_FROM: &str = "reprise.dev/restored-from";
 /// On a `PersistentVolume`: the reclaim policy it had before.
 pub const RECLAIM_POLICY: &str = "reprise.dev/reclaim-policy";
+/// On a `PersistentVolume`: how many of its movers failed in a row, and when the last of them did.
+pub const FAILURES: &str = "reprise.dev/mover-failures";
+/// After a mover failed: the first pause and the longest one, in seconds.
+const PAUSES: (i64, i64) = (10, 300);
 
 /// What was found of one volume.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,6 +94,8 @@ pub struct Restore<'a> {
     pub seen: &'a Seen,
     /// Seconds after which Kubernetes ends the mover.
     pub deadline: u64,
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// How far it is.
@@ -99,7 +107,7 @@ pub enum Step {
     Done,
     /// The repository's data is bad: the point must be passed over.
     Corrupt(String),
-    /// The mover failed; it is run again.
+    /// The mover failed; it is run again after a pause.
     Failed(String),
 }
 
@@ -139,7 +147,7 @@ impl Restore<'_> {
     fn mark(&self, volume: &VolumeSeen) -> serde_json::Value {
         // A run before this one may have left its own `Retain` behind: the policy of old is the one it wrote down.
         let reclaim = volume.annotations.get(RECLAIM_POLICY).unwrap_or(&volume.reclaim);
-        json!({WORKED_ON_BY: self.run.uid, RECLAIM_POLICY: reclaim, RESTORED_FROM: null})
+        json!({WORKED_ON_BY: self.run.uid, RECLAIM_POLICY: reclaim, RESTORED_FROM: null, FAILURES: null})
     }
 
     /// No volume yet: the operator's claim makes one, and the mover's pod has it bound.
@@ -160,6 +168,10 @@ impl Restore<'_> {
         }
         let key = claim_key(&self.movers.namespace, &name);
         let claim = self.run.object(&key, &self.volume.claim, json!({"spec": spec}));
+        if let Some(JobSeen::Failed { message, .. }) = &self.seen.job {
+            // It waited for the volume until its deadline.
+            return (Step::Failed(message.clone()), vec![Effect::Delete(job_key(&self.movers.namespace, &name))]);
+        }
         // The mover is made at once: with WaitForFirstConsumer it is what has the volume made.
         (Step::Going("a new volume is made".into()), vec![Effect::Apply(Box::new(claim)), self.mover()])
     }
@@ -192,13 +204,11 @@ impl Restore<'_> {
             ),
             Some(JobSeen::Succeeded(report)) => {
                 let note = format!("{} files restored", report.files);
-                let patch = json!({"metadata": {"annotations": {RESTORED_FROM: self.volume.snapshot}}});
+                let patch = json!({"metadata": {"annotations": {RESTORED_FROM: self.volume.snapshot, FAILURES: null}}});
                 (Step::Going(note), vec![self.patch(volume, patch)])
             }
-            Some(JobSeen::Failed { message, corrupt: true }) => (Step::Corrupt(message.clone()), Vec::new()),
-            Some(JobSeen::Failed { message, corrupt: false }) => {
-                (Step::Failed(message.clone()), vec![Effect::Delete(job_key(home, &name))])
-            }
+            Some(JobSeen::Failed { message, corrupt: true, .. }) => (Step::Corrupt(message.clone()), Vec::new()),
+            Some(JobSeen::Failed { message, at, corrupt: false }) => self.run_again(volume, message, *at),
             Some(JobSeen::Running(why)) => {
                 (Step::Going(why.clone().unwrap_or_else(|| "the data is being restored".into())), Vec::new())
             }
@@ -207,6 +217,22 @@ impl Restore<'_> {
                 (Step::Going("the mover is started".into()), vec![claim, self.mover()])
             }
         }
+    }
+
+    /// A failure is counted on the volume before the mover is deleted. It is left to be looked at until the pause ends.
+    fn run_again(&self, volume: &VolumeSeen, message: &str, at: Timestamp) -> (Step, Vec<Effect>) {
+        let counted = volume.annotations.get(FAILURES).and_then(|it| it.split_once(' '));
+        let (times, last) =
+            counted.map_or((0, None), |(times, last)| (times.parse().unwrap_or(0_u32), last.parse().ok()));
+        if last != Some(at) {
+            let patch = json!({"metadata": {"annotations": {FAILURES: format!("{} {at}", times.saturating_add(1))}}});
+            return (Step::Failed(message.to_owned()), vec![self.patch(volume, patch)]);
+        }
+        let due = at + doubled(PAUSES.0, times, PAUSES.1);
+        let name = self.run.derived(&self.volume.claim);
+        let again = (due <= self.now).then(|| Effect::Delete(job_key(&self.movers.namespace, &name)));
+        let told = format!("the mover failed, {times} times in a row, and is run again at {due}: {message}");
+        (Step::Failed(told), again.into_iter().collect())
     }
 
     /// The data is there: the tenant's claim gets the volume.

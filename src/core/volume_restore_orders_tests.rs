@@ -25,6 +25,76 @@ fn a_mover_that_failed_is_run_again_in_every_order() {
     for start in [World::empty(true, Mutation::None), World::with_old_data(false, Mutation::None)] {
         holds(World { fails: true, ..start }).unwrap();
     }
+    let start = World { fails: true, ..World::with_old_data(false, Mutation::None) };
+    let end = start.settle("s1").unwrap();
+    assert_eq!(end.volumes["pv-old"].annotation(FAILURES), None, "what ended well is not counted on");
+}
+
+/// What comes `seconds` after a mover failed, and what was counted on its volume by then.
+fn after_failure(counted: Option<&str>, seconds: i64) -> (Step, Vec<Effect>) {
+    let mut seen = being_filled();
+    let annotations = &mut seen.volume.as_mut().unwrap().annotations;
+    annotations.extend(counted.map(|it| (FAILURES.to_owned(), it.to_owned())));
+    seen.job = Some(JobSeen::Failed { message: "the vault is away".into(), at: FAILED_AT, corrupt: false });
+    let (run, movers, vault, volume) = (run(), movers(), vault(), wanted("s1"));
+    let restore = Restore {
+        run: &run,
+        movers: &movers,
+        application: "shop",
+        vault: &vault,
+        volume: &volume,
+        seen: &seen,
+        deadline: 600,
+        now: FAILED_AT + SignedDuration::from_secs(seconds),
+    };
+    restore.next()
+}
+
+/// The volume is the operator's claim's, and not equal to the snapshot yet.
+fn being_filled() -> Seen {
+    let mut seen = World::with_old_data(false, Mutation::None).settle("s1").unwrap().seen();
+    let own = run().derived(CLAIM_NAME);
+    let volume = seen.volume.as_mut().unwrap();
+    volume.annotations.remove(RESTORED_FROM);
+    volume.claim = Some((HOME.into(), own, None));
+    (seen.tenant, seen.own) = (None, seen.tenant);
+    seen
+}
+
+#[test]
+fn a_failure_is_counted_before_its_mover_is_deleted() {
+    for (counted, then) in [
+        (None, format!("1 {FAILED_AT}")),
+        (Some("2 2027-01-01T00:00:00Z"), format!("3 {FAILED_AT}")),
+        (Some("somebody wrote this"), format!("1 {FAILED_AT}")),
+    ] {
+        let (step, effects) = after_failure(counted, 9_999);
+        let [Effect::PatchVolume { patch, .. }] = effects.as_slice() else { panic!("{effects:?}") };
+        assert_eq!(patch["metadata"]["annotations"][FAILURES], then);
+        assert_eq!(step, Step::Failed("the vault is away".into()));
+    }
+}
+
+#[test]
+fn a_mover_that_failed_is_run_again_after_a_pause_that_doubles_up_to_five_minutes_and_says_why() {
+    for (times, pause) in [(1, 10), (2, 20), (3, 40), (5, 160), (6, 300), (1_000, 300)] {
+        let counted = format!("{times} {FAILED_AT}");
+        let (step, effects) = after_failure(Some(&counted), pause - 1);
+        assert_eq!(effects, [], "{times}");
+        let Step::Failed(why) = step else { panic!("{step:?}") };
+        assert!(why.ends_with(": the vault is away") && why.contains(&format!("{times} times")), "{why}");
+        let mover = job_key(HOME, &run().derived(CLAIM_NAME));
+        assert_eq!(after_failure(Some(&counted), pause).1, [Effect::Delete(mover)], "{times}");
+    }
+}
+
+#[test]
+fn a_mover_that_never_got_a_volume_is_run_again() {
+    let mut world = World::empty(true, Mutation::None);
+    world.job = Some(MoverJob { snapshot: "s1".into(), done: true, deleting: false });
+    world.failed = true;
+    assert_eq!(world.next("s1").1, [Effect::Delete(job_key(HOME, &run().derived(CLAIM_NAME)))]);
+    holds(world).unwrap();
 }
 
 #[test]
@@ -96,13 +166,8 @@ fn a_policy_that_was_put_back_is_not_remembered() {
 
 #[test]
 fn a_corrupt_snapshot_touches_nothing_more() {
-    let mut seen = World::with_old_data(false, Mutation::None).settle("s1").unwrap().seen();
-    let own = run().derived(CLAIM_NAME);
-    let volume = seen.volume.as_mut().unwrap();
-    volume.annotations.remove(RESTORED_FROM);
-    volume.claim = Some((HOME.into(), own, None));
-    (seen.tenant, seen.own) = (None, seen.tenant);
-    seen.job = Some(JobSeen::Failed { message: "pack gone".into(), corrupt: true });
+    let mut seen = being_filled();
+    seen.job = Some(JobSeen::Failed { message: "pack gone".into(), at: FAILED_AT, corrupt: true });
     let (run, movers, vault, volume) = (run(), movers(), vault(), wanted("s1"));
     let restore = Restore {
         run: &run,
@@ -112,6 +177,7 @@ fn a_corrupt_snapshot_touches_nothing_more() {
         volume: &volume,
         seen: &seen,
         deadline: 600,
+        now: FAILED_AT,
     };
     assert_eq!(restore.next(), (Step::Corrupt("pack gone".into()), vec![]));
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::*;
@@ -20,6 +21,7 @@ mod orders;
 const HOME: &str = "reprise-system";
 const SPACE: &str = "shop";
 const CLAIM_NAME: &str = "data";
+const FAILED_AT: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const TENANT: (&str, &str) = (SPACE, CLAIM_NAME);
 
 fn run() -> Run {
@@ -232,7 +234,7 @@ impl World {
         let unseen = |it: &&MoverJob| it.deleting && self.mutation == Mutation::PodUnseen;
         let job = self.job.as_ref().filter(|it| !unseen(it)).map(|it| match (it.done && !it.deleting, self.failed) {
             (false, _) => JobSeen::Running(None),
-            (true, true) => JobSeen::Failed { message: "the network was away".into(), corrupt: false },
+            (true, true) => JobSeen::Failed { message: "the network was away".into(), at: FAILED_AT, corrupt: false },
             (true, false) => JobSeen::Succeeded(Box::new(Report {
                 snapshot: Some(it.snapshot.clone()),
                 files: 3,
@@ -267,6 +269,7 @@ impl World {
             volume: &volume,
             seen: &seen,
             deadline: 600,
+            now: FAILED_AT + SignedDuration::from_hours(1),
         };
         restore.next()
     }

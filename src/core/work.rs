@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     app_key::AppKey,
@@ -253,8 +253,14 @@ pub type Works = BTreeMap<&'static str, Progress>;
 
 /// How long to wait after the `times`th failure in a row: 1, 2, 4, ... 60 seconds.
 #[must_use]
-pub fn retry_after(times: u32) -> jiff::SignedDuration {
-    jiff::SignedDuration::from_secs(1_i64 << times.saturating_sub(1).min(6)).min(jiff::SignedDuration::from_secs(60))
+pub fn retry_after(times: u32) -> SignedDuration {
+    doubled(1, times, 60)
+}
+
+/// How long to wait after the `times`th failure in a row, in seconds: `first`, doubled each time, at most `most`.
+#[must_use]
+pub fn doubled(first: i64, times: u32, most: i64) -> SignedDuration {
+    SignedDuration::from_secs(first.saturating_mul(1 << times.saturating_sub(1).min(30)).min(most))
 }
 
 /// What a decision sees of one piece of work.

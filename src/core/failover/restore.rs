@@ -50,6 +50,7 @@ impl Pass<'_> {
                 volume,
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
                 deadline: 24 * 3_600,
+                now: self.now,
             };
             let (step, effects) = restore.next();
             self.effects.extend(effects);

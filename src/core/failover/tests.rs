@@ -207,7 +207,7 @@ impl Play {
                 let job = if whole {
                     JobSeen::Running(None)
                 } else {
-                    JobSeen::Failed { message: "a pack is gone".into(), corrupt: true }
+                    JobSeen::Failed { message: "a pack is gone".into(), at: START, corrupt: true }
                 };
                 volume_restore::Seen {
                     own: bound("own"),

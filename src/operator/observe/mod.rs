@@ -230,6 +230,9 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
     }
     let conditions = job.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
     let is = |type_: &str| conditions.iter().any(|it| it.type_ == type_ && it.status == "True");
+    // The same each time it is looked at: it tells this failure from the next job's.
+    let ended = conditions.iter().find(|it| it.status == "True").and_then(|it| it.last_transition_time.as_ref());
+    let at = ended.or(job.metadata.creation_timestamp.as_ref()).map_or(Timestamp::UNIX_EPOCH, |it| it.0);
     let ends: Vec<_> = pods.iter().filter_map(|it| termination(it)).collect();
     if is("Complete") || is("SuccessCriteriaMet") {
         return match ends
@@ -239,7 +242,9 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
             .and_then(|(_, message)| Report::from_message(message))
         {
             Some(report) => JobSeen::Succeeded(Box::new(report)),
-            None => JobSeen::Failed { message: "the mover ended well, but its report is gone".into(), corrupt: false },
+            None => {
+                JobSeen::Failed { message: "the mover ended well, but its report is gone".into(), at, corrupt: false }
+            }
         };
     }
     let last = ends.last();
@@ -247,13 +252,14 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
     if last.is_some_and(|(code, _)| *code == i32::from(CORRUPT)) {
         return JobSeen::Failed {
             message: told.unwrap_or_else(|| "its data in the repository is damaged".into()),
+            at,
             corrupt: true,
         };
     }
     if is("Failed") {
         let why = conditions.iter().find(|it| it.type_ == "Failed").and_then(|it| it.message.clone());
         let message = told.or(why).unwrap_or_else(|| "the mover failed".into());
-        return JobSeen::Failed { message, corrupt: false };
+        return JobSeen::Failed { message, at, corrupt: false };
     }
     JobSeen::Running(told.or_else(|| pods.last().and_then(|it| waiting(it))))
 }
