@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    child::{CLAIM, MANAGED_BY, Run, claim_key, job_key},
+    child::{CLAIM, MANAGED_BY, RUN, Run, claim_key, job_key},
     effect::Effect,
     mover_job::{DATA, Mount, Mover, MoverSettings},
     mover_task::Task,
@@ -20,8 +20,6 @@ use super::{
 };
 use crate::api::vault::VaultSpec;
 
-/// On a `PersistentVolume`: the run that works on it.
-pub const WORKED_ON_BY: &str = "reprise.dev/restored-by";
 /// On a `PersistentVolume`: the snapshot that it was made equal to.
 pub const RESTORED_FROM: &str = "reprise.dev/restored-from";
 /// On a `PersistentVolume`: the reclaim policy it had before.
@@ -72,6 +70,8 @@ pub struct VolumeSeen {
     pub claim: Option<(String, String, Option<String>)>,
     /// Its storage class.
     pub storage_class: Option<String>,
+    /// The run that works on it, or did last.
+    pub run: Option<String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
     /// Its resource version.
@@ -116,7 +116,7 @@ impl Restore<'_> {
     #[must_use]
     pub fn next(&self) -> (Step, Vec<Effect>) {
         let seen = self.seen;
-        let marked = seen.volume.as_ref().filter(|it| it.annotations.get(WORKED_ON_BY) == Some(&self.run.uid));
+        let marked = seen.volume.as_ref().filter(|it| it.run.as_ref() == Some(&self.run.uid));
         match (marked, &seen.tenant) {
             (Some(volume), _) if volume.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => {
                 self.hand_over(volume)
@@ -138,16 +138,16 @@ impl Restore<'_> {
             return (Step::Going("the volume is looked up".into()), Vec::new());
         };
         let patch = json!({
-            "metadata": {"annotations": self.mark(volume)},
+            "metadata": {"annotations": Self::taken(volume)},
             "spec": {"persistentVolumeReclaimPolicy": "Retain"},
         });
         (Step::Going("the existing volume is taken over".into()), vec![self.patch(volume, patch)])
     }
 
-    fn mark(&self, volume: &VolumeSeen) -> serde_json::Value {
+    fn taken(volume: &VolumeSeen) -> serde_json::Value {
         // A run before this one may have left its own `Retain` behind: the policy of old is the one it wrote down.
         let reclaim = volume.annotations.get(RECLAIM_POLICY).unwrap_or(&volume.reclaim);
-        json!({WORKED_ON_BY: self.run.uid, RECLAIM_POLICY: reclaim, RESTORED_FROM: null, FAILURES: null})
+        json!({RECLAIM_POLICY: reclaim, RESTORED_FROM: null, FAILURES: null})
     }
 
     /// No volume yet: the operator's claim makes one, and the mover's pod has it bound.
@@ -157,7 +157,7 @@ impl Restore<'_> {
             let Some(volume) = self.seen.volume.as_ref().filter(|it| Some(&it.name) == own.volume.as_ref()) else {
                 return (Step::Going("the new volume is looked up".into()), Vec::new());
             };
-            let patch = json!({"metadata": {"annotations": self.mark(volume)}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+            let patch = json!({"metadata": {"annotations": Self::taken(volume)}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
             return (Step::Going("the new volume is bound".into()), vec![self.patch(volume, patch)]);
         }
         let mut spec =
@@ -333,8 +333,9 @@ impl Restore<'_> {
         Effect::Apply(Box::new(mover.job()))
     }
 
+    /// Changes the volume, which is marked with the run from then on.
     fn patch(&self, volume: &VolumeSeen, mut patch: serde_json::Value) -> Effect {
-        patch["metadata"]["labels"] = json!({MANAGED_BY.0: MANAGED_BY.1});
+        patch["metadata"]["labels"] = json!({MANAGED_BY.0: MANAGED_BY.1, RUN: self.run.uid});
         patch["metadata"]["annotations"][CLAIM] = json!(self.volume.claim);
         Effect::PatchVolume { name: volume.name.clone(), patch, resource_version: volume.resource_version.clone() }
     }

@@ -158,7 +158,7 @@ fn a_policy_that_was_put_back_is_not_remembered() {
     let volume = end.volumes.get_mut("pv-old").unwrap();
     assert_eq!(volume.annotation(RECLAIM_POLICY), None);
     volume.object["spec"]["persistentVolumeReclaimPolicy"] = json!("Retain");
-    volume.object["metadata"]["annotations"][WORKED_ON_BY] = json!("another run");
+    volume.object["metadata"]["labels"][RUN] = json!("another run");
     let (_, effects) = end.next("s1");
     let [Effect::PatchVolume { patch, .. }] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(patch["metadata"]["annotations"][RECLAIM_POLICY], "Retain");

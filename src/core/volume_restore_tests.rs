@@ -102,7 +102,7 @@ impl Pv {
     /// What a provisioner makes: reclaimed with its claim, as nearly every class has it.
     fn provisioned(data: &str, owner: (&str, &str), uid: u32) -> Self {
         let object = json!({
-            "metadata": {"annotations": {}},
+            "metadata": {"labels": {}, "annotations": {}},
             "spec": {
                 "persistentVolumeReclaimPolicy": "Delete",
                 "storageClassName": "fast",
@@ -121,6 +121,10 @@ impl Pv {
         let owner = &self.object["spec"]["claimRef"];
         let text = |field: &str| owner[field].as_str().map(ToOwned::to_owned);
         ((text("namespace").unwrap_or_default(), text("name").unwrap_or_default()), text("uid"))
+    }
+
+    fn run(&self) -> Option<&str> {
+        self.object["metadata"]["labels"][RUN].as_str()
     }
 
     fn annotation(&self, name: &str) -> Option<&str> {
@@ -225,10 +229,8 @@ impl World {
 
     fn seen(&self) -> Seen {
         let (tenant, own) = (self.claim_seen(&key(SPACE, CLAIM_NAME)), self.claim_seen(&Self::own()));
-        let marked = self
-            .volumes
-            .iter()
-            .find(|(_, it)| it.annotation(WORKED_ON_BY) == Some("run-1") && it.annotation(CLAIM) == Some(CLAIM_NAME));
+        let marked =
+            self.volumes.iter().find(|(_, it)| it.run() == Some("run-1") && it.annotation(CLAIM) == Some(CLAIM_NAME));
         let bound_to = tenant.as_ref().or(own.as_ref()).and_then(|it| it.volume.clone());
         let found = marked.or_else(|| bound_to.and_then(|name| self.volumes.get_key_value(&name)));
         let unseen = |it: &&MoverJob| it.deleting && self.mutation == Mutation::PodUnseen;
@@ -254,6 +256,7 @@ impl World {
             reclaim: reclaim.to_owned(),
             claim: Some((space, claim, uid)),
             storage_class: Some("fast".into()),
+            run: it.run().map(ToOwned::to_owned),
             annotations: annotations.iter().map(|(key, value)| (key.clone(), text(value))).collect(),
             resource_version: Some(it.version.to_string()),
         }
@@ -366,7 +369,7 @@ impl World {
         all.extend(self.volumes.keys().filter_map(|it| self.reclaim(it)));
         all.extend(self.work());
         all.extend(self.end_job());
-        let safe = self.volumes.values().any(|it| it.annotation(WORKED_ON_BY).is_some());
+        let safe = self.volumes.values().any(|it| it.run().is_some());
         if self.meddles && safe && self.claims.contains_key(&Self::own()) {
             let mut next = self.clone();
             next.meddles = false;

@@ -9,7 +9,7 @@ use crate::{
         claim::state::Wish,
         effect::Effect,
         point::Point,
-        volume_restore::{Restore, Seen as VolumeSeen, Step, WORKED_ON_BY},
+        volume_restore::{Restore, Seen as VolumeSeen, Step},
         work::{Outcome, Seen, Work},
     },
 };
@@ -112,7 +112,7 @@ impl Pass<'_> {
             Some(fence) => fence.settled,
             // Never seen to stand by: what is bound here and not this run's own work is somebody's data.
             None => self.seen.volumes.values().all(|it| {
-                let worked = it.volume.as_ref().and_then(|it| it.annotations.get(WORKED_ON_BY)) == Some(&self.run.uid);
+                let worked = it.volume.as_ref().and_then(|it| it.run.as_ref()) == Some(&self.run.uid);
                 worked || !it.tenant.as_ref().is_some_and(|it| it.bound)
             }),
         };

@@ -16,7 +16,7 @@ use crate::{
         mover_task::Task,
         point::{Head, Objects, Point, Volume},
         recovery_point::JobSeen,
-        volume_restore::{ClaimSeen, RESTORED_FROM, VolumeSeen, WORKED_ON_BY},
+        volume_restore::{ClaimSeen, RESTORED_FROM, VolumeSeen},
         work::{Failure, Outcome, Progress, Work},
     },
 };
@@ -190,7 +190,7 @@ impl Play {
 
     fn volume_seen(&self) -> volume_restore::Seen {
         let run = Run { namespace: "shop".into(), name: "shop-000002-00".into(), uid: "run-1".into() };
-        let mut annotations = BTreeMap::from([(WORKED_ON_BY.to_owned(), "run-1".to_owned())]);
+        let mut annotations = BTreeMap::new();
         let bound = |uid: &str| {
             Some(ClaimSeen { uid: uid.into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() })
         };
@@ -198,6 +198,7 @@ impl Play {
             name: "pv".into(),
             reclaim: "Retain".into(),
             claim: Some((owner.0.into(), owner.1, Some(owner.2.into()))),
+            run: Some("run-1".into()),
             annotations,
             ..VolumeSeen::default()
         };

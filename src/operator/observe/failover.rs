@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::StorageClass,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{address, copy, movers, not_ready};
 use crate::{
@@ -16,12 +16,12 @@ use crate::{
         self,
         app_key::AppKey,
         application::LocalCopy,
-        child::{CLAIM, MANAGED_BY, Run},
+        child::{CLAIM, RUN, Run},
         condition,
         effect::Decision,
         failover::Observed,
         point::Volume,
-        volume_restore::{ClaimSeen, Seen, VolumeSeen, WORKED_ON_BY},
+        volume_restore::{ClaimSeen, Seen, VolumeSeen},
         work::{Outcome, Progress, Works},
     },
     operator::{
@@ -107,9 +107,7 @@ async fn volumes(run: &Run, works: &Works, context: &Context) -> Result<BTreeMap
     else {
         return Ok(BTreeMap::new());
     };
-    let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
-    let marked = Api::<PersistentVolume>::all(context.client.clone());
-    let marked = marked.list(&ours).await.map_err(Error::observe("PersistentVolumes"))?.items;
+    let marked = marked_volumes(&format!("{RUN}={}", run.uid), &context.client).await?;
     let classes = Api::<StorageClass>::all(context.client.clone());
     let classes =
         classes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("StorageClasses"))?.items;
@@ -118,28 +116,42 @@ async fn volumes(run: &Run, works: &Works, context: &Context) -> Result<BTreeMap
     for volume in &point.volumes {
         let class_present = classes.iter().any(|it| Some(it.name_any()) == volume.storage_class);
         let job = jobs.remove(&volume.claim);
-        let found = one(run, volume, &marked, context).await?;
+        let marked = marked.iter().find(|it| it.annotations.get(CLAIM) == Some(&volume.claim));
+        let found = one(run, volume, marked, context).await?;
         seen.insert(volume.claim.clone(), Seen { job, class_present, ..found });
     }
     Ok(seen)
 }
 
-async fn one(run: &Run, volume: &Volume, marked: &[PersistentVolume], context: &Context) -> Result<Seen, Error> {
+/// The volumes with these labels: all of them, page by page.
+pub(in crate::operator) async fn marked_volumes(labels: &str, client: &Client) -> Result<Vec<VolumeSeen>, Error> {
+    let volumes = Api::<PersistentVolume>::all(client.clone());
+    let mut page = ListParams::default().labels(labels).limit(500);
+    let mut found = Vec::new();
+    loop {
+        let list = volumes.list(&page).await.map_err(Error::observe("PersistentVolumes"))?;
+        found.extend(list.items.into_iter().map(volume_seen));
+        match list.metadata.continue_.filter(|it| !it.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+async fn one(run: &Run, volume: &Volume, marked: Option<&VolumeSeen>, context: &Context) -> Result<Seen, Error> {
     let tenant = claim(&run.namespace, &volume.claim, context).await?;
     let own = claim(&context.movers.namespace, &run.derived(&volume.claim), context).await?;
-    let of_run = |it: &&PersistentVolume| {
-        it.annotations().get(WORKED_ON_BY) == Some(&run.uid) && it.annotations().get(CLAIM) == Some(&volume.claim)
-    };
     let bound_to = tenant.as_ref().or(own.as_ref()).and_then(|it| it.volume.clone());
-    let found = match (marked.iter().find(of_run), bound_to) {
+    let found = match (marked, bound_to) {
         (Some(found), _) => Some(found.clone()),
         (None, Some(name)) => {
             let volumes = Api::<PersistentVolume>::all(context.client.clone());
-            volumes.get_opt(&name).await.map_err(Error::observe(format!("PersistentVolume {name}")))?
+            let found = volumes.get_opt(&name).await.map_err(Error::observe(format!("PersistentVolume {name}")))?;
+            found.map(volume_seen)
         }
         (None, None) => None,
     };
-    Ok(Seen { tenant, own, volume: found.map(volume_seen), ..Seen::default() })
+    Ok(Seen { tenant, own, volume: found, ..Seen::default() })
 }
 
 async fn claim(namespace: &str, name: &str, context: &Context) -> Result<Option<ClaimSeen>, Error> {
@@ -164,7 +176,41 @@ fn volume_seen(it: PersistentVolume) -> VolumeSeen {
         reclaim: spec.persistent_volume_reclaim_policy.unwrap_or_else(|| "Retain".to_owned()),
         claim,
         storage_class: spec.storage_class_name,
+        run: it.labels().get(RUN).cloned(),
         annotations: it.metadata.annotations.clone().unwrap_or_default(),
         resource_version: it.metadata.resource_version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, http::Uri, routing::get};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server with three pages of 500 volumes, named by their labels and the page.
+    async fn many_volumes() -> Client {
+        let list = |uri: Uri| async move {
+            let asked = |name: &str| uri.query()?.split('&').find_map(|it| it.strip_prefix(&format!("{name}=")));
+            let page = asked("continue").unwrap_or("1");
+            let next = ["", "2", "3", ""][page.parse::<usize>().unwrap()];
+            let labels = asked("labelSelector").unwrap_or_default();
+            let volume = |it: usize| json!({"metadata": {"name": format!("{labels}-{page}-{it}")}});
+            let items: Vec<Value> = (0..500).map(volume).collect();
+            json!({"metadata": {"continue": next}, "items": items}).to_string()
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/api/v1/persistentvolumes", get(list));
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_more_volumes_than_fit_a_page_every_one_is_seen() {
+        let client = many_volumes().await;
+        let found = marked_volumes("mine", &client).await.unwrap();
+        assert_eq!((found.len(), found[1_499].name.as_str()), (1_500, "mine-3-499"));
     }
 }
