@@ -345,6 +345,26 @@ impl Restore<'_> {
     }
 }
 
+/// What is done about a volume that a run, which is over, made `Retain` and did not hand over: the patch.
+///
+/// Is it bound to a claim that stays, its policy is put back, and the mark removed. Else it is kept: what is on it may be
+/// the only copy of what the region had written, and with its policy of old it would be deleted at once.
+#[must_use]
+pub fn let_go(volume: &VolumeSeen, claim: Option<&ClaimSeen>) -> Option<serde_json::Value> {
+    let policy = volume.annotations.get(RECLAIM_POLICY)?;
+    let claim = claim.filter(|it| it.bound && !it.deleting && it.volume.as_ref() == Some(&volume.name))?;
+    let named = volume.claim.as_ref().and_then(|(_, _, uid)| uid.as_ref());
+    (named == Some(&claim.uid)).then(|| {
+        json!({
+            "metadata": {
+                "labels": {RUN: null},
+                "annotations": {RECLAIM_POLICY: null, RESTORED_FROM: null, FAILURES: null},
+            },
+            "spec": {"persistentVolumeReclaimPolicy": policy},
+        })
+    })
+}
+
 #[cfg(test)]
 #[path = "volume_restore_tests.rs"]
 mod tests;

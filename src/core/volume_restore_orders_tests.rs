@@ -221,3 +221,35 @@ fn a_pod_of_a_mover_is_replaced_only_once_it_has_ended() {
         "it is found without its Job"
     );
 }
+
+#[test]
+fn a_volume_of_a_run_that_is_over_gets_its_policy_back_only_while_it_is_bound_to_a_claim_that_stays() {
+    let start = || World { copies_may_go: true, ..World::with_old_data(false, Mutation::None) };
+    let mut put_back = 0;
+    for world in explore(start(), "s1").unwrap() {
+        // The run is over here: its mover and the operator's claim are swept, and nothing more is handed over.
+        let mut left = World { pending: VecDeque::new(), job: None, ..world };
+        left.claims.remove(&World::own());
+        let (seen, volume) = (left.seen(), left.volume_seen("pv-old", &left.volumes["pv-old"]));
+        if let Some(patch) = let_go(&volume, seen.tenant.as_ref()) {
+            left.patch_volume("pv-old", &patch, None);
+            assert_eq!((left.volumes["pv-old"].reclaim(), left.volumes["pv-old"].run()), ("Delete", None));
+            put_back += 1;
+        }
+        while let Some(next) = left.controllers().into_iter().next() {
+            left = next;
+        }
+        assert!(left.volumes.contains_key("pv-old"), "kept, or bound: {left:?}");
+    }
+    assert!(put_back > 0);
+}
+
+#[test]
+fn a_volume_that_was_handed_over_is_left_as_it_is() {
+    let mut end = World::with_old_data(false, Mutation::None).settle("s1").unwrap();
+    let volume = |world: &World| world.volume_seen("pv-old", &world.volumes["pv-old"]);
+    assert_eq!(let_go(&volume(&end), end.seen().tenant.as_ref()), None);
+    end.claims.get_mut(&key(SPACE, CLAIM_NAME)).unwrap().deleting = true;
+    end.volumes.get_mut("pv-old").unwrap().object["metadata"]["annotations"][RECLAIM_POLICY] = json!("Delete");
+    assert_eq!(let_go(&volume(&end), end.seen().tenant.as_ref()), None, "a claim that goes would take the data along");
+}

@@ -70,18 +70,8 @@ where
     match effect {
         Effect::Apply(child) => apply(&child, &context.client).await,
         Effect::Delete(key) => delete(&key, &context.client).await,
-        Effect::PatchVolume { name, mut patch, resource_version } => {
-            if let Some(version) = resource_version {
-                patch["metadata"]["resourceVersion"] = version.into();
-            }
-            let api = Api::<PersistentVolume>::all(context.client.clone());
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            match api.patch(&name, &params, &Patch::Merge(&patch)).await {
-                Ok(_) => Ok(()),
-                // Somebody changed it since it was read: the next pass reads and decides anew.
-                Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
-                Err(source) => Err(Error::PatchVolume { name, source: Box::new(source) }),
-            }
+        Effect::PatchVolume { name, patch, resource_version } => {
+            patch_volume(name, patch, resource_version, &context.client).await
         }
         Effect::StopWorkloads { namespace } => {
             fence::stop(&context.client, &namespace).await?;
@@ -132,6 +122,29 @@ async fn apply(child: &DynamicObject, client: &Client) -> Result<(), Error> {
             let what = format!("{} {}", types.kind, child.name_any());
             Err(Error::Apply { what, source: Box::new(source) })
         }
+    }
+}
+
+/// Changes a volume, unless it is another one than was read.
+///
+/// # Errors
+/// When the API server refuses.
+pub(super) async fn patch_volume(
+    name: String,
+    mut patch: serde_json::Value,
+    resource_version: Option<String>,
+    client: &Client,
+) -> Result<(), Error> {
+    if let Some(version) = resource_version {
+        patch["metadata"]["resourceVersion"] = version.into();
+    }
+    let api = Api::<PersistentVolume>::all(client.clone());
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(&name, &params, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        // Somebody changed it since it was read: the next pass reads and decides anew.
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+        Err(source) => Err(Error::PatchVolume { name, source: Box::new(source) }),
     }
 }
 

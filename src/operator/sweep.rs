@@ -1,4 +1,5 @@
-//! What runs left behind in the operator's namespace when their object was deleted meanwhile: found by label, deleted.
+//! What runs left behind when they ended early: found by label. What stands in the operator's namespace for a run that
+//! is gone is deleted; a volume gets its reclaim policy back where that is safe, and no volume is deleted.
 //!
 //! Owner references cannot point across namespaces, and a finalizer would hold up people's deletions.
 
@@ -9,27 +10,98 @@ use kube::{Api, Resource, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
-use super::{context::Context, observe, perform, shell::Error, stores};
-use crate::core::{
-    child::{MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
-    effect::ObjectKey,
+use super::{
+    context::Context,
+    observe::{
+        self,
+        failover::{claim, marked_volumes},
+    },
+    perform,
+    shell::Error,
+    stores,
+};
+use crate::{
+    api::failover::Failover,
+    core::{
+        child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
+        condition,
+        effect::ObjectKey,
+        volume_restore::{self, RECLAIM_POLICY, VolumeSeen},
+    },
 };
 
+/// Longer than any pass.
 const EVERY: Duration = Duration::from_mins(10);
+
+/// A volume's name, and its resource version.
+type Version = (String, Option<String>);
 
 /// Sweeps again and again.
 pub async fn run(context: Arc<Context>) {
+    let mut left = HashSet::new();
     loop {
         sleep(EVERY).await;
-        if let Err(error) = once(&context).await {
+        // A store that was never filled knows no run, and every child would be an orphan.
+        context.stores.ready().await;
+        if let Err(error) = children(&context).await {
             tracing::warn!(%error, "could not look for what runs left behind");
+        }
+        match volumes(&left, &context).await {
+            Ok(found) => left = found,
+            Err(error) => tracing::warn!(%error, "could not look for volumes that runs left behind"),
         }
     }
 }
 
-async fn once(context: &Context) -> Result<(), Error> {
-    // A store that was never filled knows no run, and every child would be an orphan.
-    context.stores.ready().await;
+/// The volumes that runs which are over left as they were in their hands, each with its version. Those that were so
+/// `before` are let go: in between, a pass that was under way when its run ended has come to its end.
+async fn volumes(before: &HashSet<Version>, context: &Context) -> Result<HashSet<Version>, Error> {
+    let ours = format!("{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1);
+    let mut marked = marked_volumes(&ours, &context.client).await?;
+    marked.retain(|it| it.annotations.contains_key(RECLAIM_POLICY));
+    // Looked up after the volumes: a run that has marked one is known by now.
+    let going = |it: &Failover| !it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+    let going: HashSet<_> = stores::all(&context.stores.failovers, going).iter().filter_map(|it| it.uid()).collect();
+    marked.retain(|it| it.run.as_ref().is_some_and(|run| !going.contains(run)));
+    let mut left = HashSet::new();
+    for volume in marked {
+        let version = (volume.name.clone(), volume.resource_version.clone());
+        if before.contains(&version)
+            && let Err(error) = let_go(&volume, context).await
+        {
+            tracing::warn!(%error, volume = volume.name, "could not let go of a volume that a run left behind");
+        }
+        left.insert(version);
+    }
+    Ok(left)
+}
+
+async fn let_go(volume: &VolumeSeen, context: &Context) -> Result<(), Error> {
+    let tenant = match &volume.claim {
+        // The operator's own claim goes with its run.
+        Some((space, name, _)) if *space != context.movers.namespace => claim(space, name, context).await?,
+        Some(_) | None => None,
+    };
+    match volume_restore::let_go(volume, tenant.as_ref()) {
+        Some(patch) => {
+            tracing::info!(volume = volume.name, "the reclaim policy is put back");
+            let version = volume.resource_version.clone();
+            Ok(perform::patch_volume(volume.name.clone(), patch, version, &context.client).await?)
+        }
+        None => {
+            let claim = volume.annotations.get(CLAIM);
+            tracing::warn!(
+                volume = volume.name,
+                claim,
+                "kept: a restore that ended early left it without its claim. Bind it again, or delete it"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// What stands in the operator's namespace for runs that are gone.
+async fn children(context: &Context) -> Result<(), Error> {
     let points = stores::all(&context.stores.points, |_| true);
     let failovers = stores::all(&context.stores.failovers, |_| true);
     let uids: HashSet<String> =

@@ -154,7 +154,12 @@ async fn one(run: &Run, volume: &Volume, marked: Option<&VolumeSeen>, context: &
     Ok(Seen { tenant, own, volume: found, ..Seen::default() })
 }
 
-async fn claim(namespace: &str, name: &str, context: &Context) -> Result<Option<ClaimSeen>, Error> {
+/// A claim, read directly.
+pub(in crate::operator) async fn claim(
+    namespace: &str,
+    name: &str,
+    context: &Context,
+) -> Result<Option<ClaimSeen>, Error> {
     let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let found = claims.get_opt(name).await.map_err(Error::observe(format!("claim {namespace}/{name}")))?;
     Ok(found.map(|it| ClaimSeen {
