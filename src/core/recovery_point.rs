@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -303,7 +303,7 @@ impl Pass<'_> {
             };
             let key = snapshot_key(&self.run.namespace, &name);
             let spec = json!({"volumeSnapshotClassName": class, "source": {"persistentVolumeClaimName": volume.claim}});
-            effects.push(Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec})))));
+            effects.push(self.in_tenants_namespace(&key, &volume.claim, &spec));
             return;
         };
         volume.consistent_at = Some(Time(taken_at));
@@ -373,7 +373,14 @@ impl Pass<'_> {
             }],
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": volume.claim}}],
         });
-        Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec}))))
+        self.in_tenants_namespace(&key, &volume.claim, &spec)
+    }
+
+    /// What stands in the application's namespace goes with the point's object, also when that is deleted half way.
+    fn in_tenants_namespace(&self, key: &ObjectKey, claim: &str, spec: &serde_json::Value) -> Effect {
+        let mut object = self.run.object(key, claim, json!({"spec": spec}));
+        object.metadata.owner_references = self.point.owner_ref(&()).map(|it| vec![it]);
+        Effect::Apply(Box::new(object))
     }
 
     fn mover(&self, volume: &VolumeInPoint, mount: Mount, source: String, deadline: u64) -> Effect {

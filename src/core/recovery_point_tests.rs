@@ -128,6 +128,9 @@ fn acts(decision: &Decided) -> Vec<String> {
             let metadata = &it.metadata;
             let space = metadata.namespace.as_deref().unwrap_or("-");
             assert!(metadata.labels.as_ref().is_some_and(|it| it[RUN] == "run-1"), "what a run makes is found again");
+            let owners = metadata.owner_references.iter().flatten().map(|it| (it.kind.as_str(), it.uid.as_str()));
+            let expected = (space == "shop").then_some(("RecoveryPoint", "run-1"));
+            assert!(owners.eq(expected), "in the application's namespace it goes with the point, elsewhere it cannot");
             Some(format!("apply {} in {space}", it.types.as_ref().unwrap().kind))
         }
         Effect::Begin(work) => Some(format!("begin {}", work.name())),
