@@ -58,6 +58,10 @@ fn archive(
 
 /// The region does not matter for what is compared with: after a failover the snapshots of the other region are the
 /// newest ones of the label.
+///
+/// A file is taken for unchanged when its size, mtime and ctime are: a snapshot of a volume keeps the ctime, a restored
+/// volume has new ones and is read in whole once. Inodes are not compared:
+/// the engine does that only when it is told to ignore them.
 fn parent_options(engine: &Engine, parent: Option<&str>) -> Result<ParentOptions, MoverError> {
     let group = "label,paths".parse().expect("it is a list of known criteria");
     let options = ParentOptions::default().group_by(Some(group));

@@ -35,6 +35,31 @@ fn an_unchanged_file_is_not_read_again() {
 }
 
 #[test]
+fn a_file_that_changed_is_read_again_also_when_its_size_and_its_time_say_otherwise() {
+    let lab = Lab::new();
+    let (written, replaced) = (lab.volume().join("written"), lab.volume().join("replaced"));
+    // The other file was there all the time: nothing but its place changes.
+    for (name, seed) in [("written", 1), ("replaced", 2), ("other", 3)] {
+        fs::write(lab.volume().join(name), noise(seed, 100_000)).unwrap();
+    }
+    let old = fs::metadata(&written).unwrap().modified().unwrap();
+    let set_back = |name: &str| fs::File::open(lab.volume().join(name)).unwrap().set_modified(old).unwrap();
+    for name in ["written", "replaced", "other"] {
+        set_back(name);
+    }
+    lab.back_up();
+    fs::write(&written, noise(4, 100_000)).unwrap();
+    set_back("written");
+    fs::rename(lab.volume().join("other"), &replaced).unwrap();
+    let report = lab.back_up();
+    assert!((100_000..200_000).contains(&report.added_bytes), "{} bytes", report.added_bytes);
+    lab.restore(&report);
+    for (name, seed) in [("written", 4), ("replaced", 3)] {
+        assert!(fs::read(lab.target().join(name)).unwrap() == noise(seed, 100_000), "{name}");
+    }
+}
+
+#[test]
 fn the_named_parent_is_compared_with_and_a_vanished_one_does_no_harm() {
     let lab = Lab::new();
     fs::write(lab.volume().join("file"), noise(1, 100_000)).unwrap();
