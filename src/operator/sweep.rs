@@ -82,22 +82,14 @@ async fn let_go(volume: &VolumeSeen, context: &Context) -> Result<(), Error> {
         Some((space, name, _)) if *space != context.movers.namespace => claim(space, name, context).await?,
         Some(_) | None => None,
     };
-    match volume_restore::let_go(volume, tenant.as_ref()) {
-        Some(patch) => {
-            tracing::info!(volume = volume.name, "the reclaim policy is put back");
-            let version = volume.resource_version.clone();
-            Ok(perform::patch_volume(volume.name.clone(), patch, version, &context.client).await?)
-        }
-        None => {
-            let claim = volume.annotations.get(CLAIM);
-            tracing::warn!(
-                volume = volume.name,
-                claim,
-                "kept: a restore that ended early left it without its claim. Bind it again, or delete it"
-            );
-            Ok(())
-        }
-    }
+    let Some(patch) = volume_restore::let_go(volume, tenant.as_ref()) else {
+        let told = "kept: a restore that ended early left it without its claim. Bind it again, or delete it";
+        tracing::warn!(volume = volume.name, claim = volume.annotations.get(CLAIM), "{told}");
+        return Ok(());
+    };
+    tracing::info!(volume = volume.name, "the reclaim policy is put back");
+    perform::patch_volume(volume.name.clone(), patch, volume.resource_version.clone(), &context.client).await?;
+    Ok(())
 }
 
 /// What stands in the operator's namespace for runs that are gone.
