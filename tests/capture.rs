@@ -1,7 +1,7 @@
 //! Capture, restore, stop and start against a real API server.
 //!
-//! Run with `cargo test --test capture -- --ignored`, and `KUBECONFIG_A` set to the configuration of a cluster that is
-//! there for tests, with an image `localhost/pause:lab` if it has nodes. Each test makes namespaces of its own and
+//! `scripts/lab-tests` runs it on a region of the lab. By itself: `cargo test --test capture -- --ignored`, and
+//! `KUBECONFIG_A` set to the configuration of a cluster that is there for tests, with an image `localhost/pause:lab`. Each test makes namespaces of its own and
 //! deletes them; `custom_resources_...` makes the definition of a kind, too.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -448,29 +448,6 @@ async fn fill(client: &Client, namespace: &str, count: usize) {
         .await;
 }
 
-/// A list of everything, as bare as it can be had.
-async fn bare_list(client: &Client, namespace: &str) -> Duration {
-    let start = Instant::now();
-    let mut at = Some(String::new());
-    while let Some(token) = at {
-        let list = ListParams { limit: Some(500), continue_token: Some(token), ..ListParams::default() };
-        let path = kube::core::Request::new(format!("/api/v1/namespaces/{namespace}/configmaps"));
-        let mut request = path.list(&list).unwrap();
-        request.headers_mut().insert("accept-encoding", "identity".parse().unwrap());
-        let text = client.request_text(request).await.unwrap();
-        let head = &text[..text.find("\"items\"").unwrap() - 1];
-        let page: Value = serde_json::from_str(&format!("{head}}}")).unwrap();
-        at = page["metadata"]["continue"].as_str().map(str::to_owned).filter(|it| !it.is_empty());
-    }
-    start.elapsed()
-}
-
-/// The most memory that this process ever had, as the kernel tells it.
-fn most_memory() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().find(|it| it.starts_with("VmHWM")).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[tokio::test]
 #[ignore = "needs a cluster for tests"]
 async fn large_objects_come_in_small_pages_and_lie_in_a_file() {
@@ -491,34 +468,6 @@ async fn large_objects_come_in_small_pages_and_lie_in_a_file() {
         let limits = Limits { total_bytes: 10 << 20, ..Limits::default() };
         let refused = collect::capture(&client, &namespace, limits).await;
         assert!(matches!(refused, Err(collect::CaptureError::TooLarge { .. })), "{refused:?}");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a cluster for tests, and a minute: ten thousand objects"]
-async fn ten_thousand_objects_cost_little_more_than_listing_them() {
-    in_namespaces("scale", async |client, [from, to]| {
-        make(&client, &from, json!({})).await;
-        fill(&client, &from, 10_000).await;
-        let (mut lists, mut captures) = (Vec::new(), Vec::new());
-        for _ in 0..5 {
-            lists.push(bare_list(&client, &from).await);
-            let start = Instant::now();
-            let point = captured(&client, &from).await;
-            captures.push(start.elapsed());
-            assert_eq!(point.count, 10_000);
-        }
-        lists.sort();
-        captures.sort();
-        eprintln!("bare paged list {:?}, capture {:?}, {}", lists[2], captures[2], most_memory());
-        let point = captured(&client, &from).await;
-        let start = Instant::now();
-        assert_eq!(restored(&client, &to, &point.bundle, Phase::Everything).await.created, 10_000);
-        eprintln!("restore {:?}, bundle {} bytes, {}", start.elapsed(), point.bundle.len(), most_memory());
-        let start = Instant::now();
-        assert_eq!(restored(&client, &to, &point.bundle, Phase::Everything).await.unchanged, 10_000);
-        eprintln!("restore again {:?}", start.elapsed());
     })
     .await;
 }

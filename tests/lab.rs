@@ -2,8 +2,7 @@
 //! one lab for all of them, one after the other: `scripts/lab-tests`.
 //!
 //! Each test has an application and a namespace of its own, and mends what it broke, also when it fails, so that their
-//! order does not matter. `REPRISE_LAB=attach` uses the lab that is up; `LAB_LONG=1` makes outages as long as they are
-//! told of.
+//! order does not matter. The script brings the lab up; started without it, they use the one that is up.
 
 #[expect(dead_code, reason = "the client is a program of its own here: the demo's; the judge is used")]
 #[path = "lab/client.rs"]

@@ -1,6 +1,7 @@
 //! An application in the lab: what Reprise says of it, what runs of it, and a client that writes to it.
 
 use std::{
+    ffi::OsString,
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -150,10 +151,10 @@ impl Writer {
                 fs::remove_file(old)?;
             }
         }
-        let inside = inside("hub");
-        let child = Command::new(&inside[0])
-            .args(&inside[1..])
-            .arg(program)
+        let mut command: Vec<OsString> = inside("hub").into_iter().map(OsString::from).collect();
+        command.push(program.into());
+        let child = Command::new(&command[0])
+            .args(&command[1..])
             .arg("client")
             .args(["--dns", lab.value("LAB_DNS_SERVER")?, "--name", &app.hostname()])
             .args(["--port", &app.port.to_string(), "--seconds", &at_most.as_secs().to_string()])

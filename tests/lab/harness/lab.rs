@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
@@ -25,11 +25,20 @@ const BUILD: Duration = Duration::from_mins(70);
 /// One request of kubectl.
 const REQUEST: Duration = Duration::from_secs(20);
 
-/// A lab that is up.
+/// A lab that is up, or two clusters in its place.
 #[derive(Clone, Debug)]
 pub struct Lab {
     /// What `lab env` prints.
     pub env: BTreeMap<String, String>,
+}
+
+/// The clusters that a developer gives in place of the lab: the variable with the path of each kubeconfig, and the region
+/// that it stands for. There are no faults in them, and commands "in a region" run on this machine.
+const GIVEN: [(&str, &str); 2] = [("KUBECONFIG_A", "EU_WEST"), ("KUBECONFIG_B", "EU_NORTH")];
+
+/// Whether clusters are given.
+pub fn given() -> bool {
+    GIVEN.iter().all(|(variable, _)| std::env::var_os(variable).is_some())
 }
 
 /// One region of it.
@@ -60,11 +69,14 @@ impl Lab {
         Self::attach()
     }
 
-    /// Use the one that is up.
+    /// Use the one that is up, or the clusters that are given.
     ///
     /// # Errors
-    /// When none is up.
+    /// When none is up; when a given cluster does not answer.
     pub fn attach() -> Result<Self> {
+        if given() {
+            return Self::of_given();
+        }
         let exported = run(SHORT, &[script().as_os_str(), "env".as_ref()], None)?;
         // The values are quoted for a shell, so a shell reads them.
         let read = format!("{exported}\nenv | grep -a ^LAB_");
@@ -72,12 +84,23 @@ impl Lab {
         Ok(Self { env: env.lines().filter_map(|it| it.split_once('=')).map(|(a, b)| (a.into(), b.into())).collect() })
     }
 
-    /// Take it down.
-    ///
-    /// # Errors
-    /// When something of it remains.
-    pub fn down(&self) -> Result<()> {
-        verb(SHORT, &["down"]).map(|_| ())
+    /// The facts that `lab env` would print, from the environment; what is not there is asked of the clusters.
+    fn of_given() -> Result<Self> {
+        let mut env: BTreeMap<String, String> = std::env::vars().filter(|(name, _)| name.starts_with("LAB_")).collect();
+        let mut unless_set = |name: String, value: String| {
+            env.entry(name).or_insert(value);
+        };
+        unless_set("LAB_KUBECTL".to_owned(), "kubectl".to_owned());
+        unless_set("LAB_HELM".to_owned(), "helm".to_owned());
+        for (variable, region) in GIVEN {
+            let file = std::env::var(variable)?;
+            let address = r#"jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}"#;
+            let asked = ["kubectl", "--kubeconfig", &file, "--request-timeout=10s", "get", "nodes", "-o", address];
+            unless_set(format!("LAB_NODE_IP_{region}"), run(REQUEST, &asked, None)?);
+            unless_set(format!("LAB_KUBELET_ROOT_{region}"), "/var/lib/kubelet".to_owned());
+            unless_set(format!("LAB_KUBECONFIG_{region}"), file);
+        }
+        Ok(Self { env })
     }
 
     /// A value of `lab env`.
@@ -109,6 +132,7 @@ impl Lab {
     /// # Errors
     /// When it could not be caused or ended.
     pub fn fault(&self, words: &[&str]) -> Result<String> {
+        ensure!(!given(), "there are no faults in clusters that are given: unset KUBECONFIG_A to test in the lab");
         verb(FAULT, &[&["fault"], words].concat())
     }
 
@@ -124,6 +148,9 @@ impl Lab {
 
 /// The command that runs another one in the network of a region or of the hub.
 pub fn inside(node: &str) -> Vec<String> {
+    if given() {
+        return Vec::new();
+    }
     vec![script().to_string_lossy().into_owned(), "in".to_owned(), node.to_owned()]
 }
 

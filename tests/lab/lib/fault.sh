@@ -38,9 +38,10 @@ operator_pods() { # the Deployment's own pods only: a mover may go on
   [[ -n $sel ]] || die "no Deployment reprise in reprise-system of $1"
   operator "$1" get pods -l "${sel%,}" "${@:2}"
 }
-operator_pids() { # the processes of its containers
-  local id
-  for id in $(operator_pods "$1" -o 'jsonpath={.items[*].status.containerStatuses[*].containerID}'); do
+operator_pids() { # REGION [POD]: the processes of its containers, or of one pod's
+  local id which='*'
+  [[ -z ${2:-} ]] || which="?(@.metadata.name==\"$2\")"
+  for id in $(operator_pods "$1" -o "jsonpath={.items[$which].status.containerStatuses[*].containerID}"); do
     in_net "$1" ctr -a "$RUN/$1/containerd.sock" -n k8s.io task ps "${id#containerd://}" 2>/dev/null | awk 'NR > 1 {print $1}'
   done
 }
@@ -84,12 +85,12 @@ cmd_fault() {
         stop.operator:*) need_region "${a#*:}"; operator_stop "${a#*:}" ;;
         start.operator:*) need_region "${a#*:}"; operator_start "${a#*:}" ;;
         pause.operator:*|resume.operator:*) need_region "${a#*:}"
-          local pids; pids=$(operator_pids "${a#*:}"); [[ -n $pids ]] || die "no operator runs in ${a#*:}"
+          local pids; pids=$(operator_pids "${a#*:}" "$b"); [[ -n $pids ]] || die "no operator ${b:+$b }runs in ${a#*:}"
           # shellcheck disable=SC2086
           kill "-$([[ $what = pause ]] && echo STOP || echo CONT)" $pids 2>/dev/null || true ;; # a child may have ended meanwhile
         *) die "$what what? s3, dns, apiserver:REGION or operator:REGION (pause and resume: operator:REGION)" ;;
       esac
-      stamp "$what $a" ;;
+      stamp "$what $a${b:+ $b}" ;;
     *) die "no such fault: '$what'" ;;
   esac
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -240,10 +240,16 @@ fn wrong_settings_are_told_by_field_and_remedy_and_cost_neither_restarts_nor_a_h
     for it in WRONG.iter().filter(|it| it.kind == "ProtectedApplication") {
         scene.namespace(it.name)?;
     }
-    west.apply(&fs::read_to_string(file("tests/lab/scenarios/count-requests.yaml"))?)?;
+    let counted = fs::read_to_string(file("tests/lab/scenarios/count-requests.yaml"))?;
+    west.apply(&counted)?;
+    scene.north.apply(&counted)?;
     let before = restarts(west)?;
-    let idle = pace(west)?;
-    println!("idle: {idle:?}");
+    let (idle, idle_standby) = thread::scope(|scope| {
+        let standby = scope.spawn(|| pace(scene.north));
+        (pace(west), standby.join().expect("counting does not panic"))
+    });
+    let (idle, idle_standby) = (idle?, idle_standby?);
+    println!("idle: {idle:?}, and in the other region: {idle_standby:?}");
     let mut values: BTreeMap<String, String> = scene.lab.env.clone();
     let main: Vault = west.get("", "main")?.context("there is no Vault main")?;
     values.insert("PREFIX".to_owned(), main.spec.s3.and_then(|it| it.prefix).context("the vault has no prefix")?);
@@ -257,7 +263,9 @@ fn wrong_settings_are_told_by_field_and_remedy_and_cost_neither_restarts_nor_a_h
     ensure!(restarts(west)? == before, "the operator was restarted: {before:?}, then {:?}", restarts(west)?);
     // About a request a second is the lease of two pods. What is wrong is tried again, but ever more seldom.
     ensure!(failing.passes < 150.0 && failing.requests < 200.0, "it runs hot over what is wrong: {failing:?}");
-    ensure!(idle.passes < 10.0 && idle.requests < 90.0, "it is not idle when nothing is wrong: {idle:?}");
+    for idle in [idle, idle_standby] {
+        ensure!(idle.passes < 10.0 && idle.requests < 90.0, "it is not idle when nothing is wrong: {idle:?}");
+    }
     drop(cleared);
     Ok(())
 }

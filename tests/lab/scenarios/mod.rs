@@ -1,7 +1,9 @@
 //! What is promised, one file per kind of fault. [`stage`] is what they share.
 
 mod bad_input;
+mod both_lost;
 mod hindrances;
+mod leader;
 mod manual;
 mod power_loss;
 mod stage;

@@ -20,7 +20,7 @@ use crate::harness::{
     app::{App, Writer},
     command::run,
     file,
-    lab::{Lab, Region, filled, inside},
+    lab::{Lab, Region, filled, given, inside},
     product,
     wait::{Look, until},
 };
@@ -43,9 +43,11 @@ static WORLD: OnceLock<Result<World, String>> = OnceLock::new();
 static TURN: Mutex<()> = Mutex::new(());
 
 fn build() -> Result<World> {
-    let lab = if env::var("REPRISE_LAB").is_ok_and(|it| it == "attach") { Lab::attach()? } else { Lab::fresh()? };
+    let lab = Lab::attach().context("bring the lab up first: make lab-up")?;
     let (west, north) = (lab.region(WEST)?, lab.region(NORTH)?);
-    lab.load(&product::image()?)?;
+    if !given() {
+        lab.load(&product::image()?)?;
+    }
     let shared = product::shared(&lab)?;
     thread::scope(|scope| {
         let installing = [&west, &north].map(|region| {
@@ -89,6 +91,8 @@ pub struct Terms {
 
 /// What most tests take.
 pub const TERMS: Terms = Terms { fencing: "Advisory", activation: "Manual", storage: "btrfs", rpo: "1h" };
+/// Those that move by themselves.
+pub const AUTOMATIC: Terms = Terms { activation: "Automatic", ..TERMS };
 
 impl Scene {
     /// Wait for the turn. The first one brings the lab up.
@@ -206,12 +210,15 @@ fn undoing(words: &[&str]) -> Vec<String> {
 /// A document of this folder, for an application.
 pub fn document(name: &str, app: App, terms: Terms) -> Result<String> {
     let port = app.port.to_string();
+    // Clusters that are given have storage classes of other names.
+    let class = format!("LAB_CLASS_{}", terms.storage.to_uppercase());
+    let storage = env::var(class).unwrap_or_else(|_| terms.storage.to_owned());
     let values = [
         ("NAME", app.name),
         ("PORT", &port),
         ("FENCING", terms.fencing),
         ("ACTIVATION", terms.activation),
-        ("STORAGE", terms.storage),
+        ("STORAGE", &storage),
         ("RPO", terms.rpo),
     ];
     let values: BTreeMap<String, String> = values.map(|(name, value)| (name.to_owned(), value.to_owned())).into();

@@ -6,7 +6,7 @@ use std::{env, thread::sleep, time::Duration};
 use anyhow::{Context, Result, ensure};
 use reprise::api::application::Role;
 
-use super::stage::{NORTH, SOON, Scene, TERMS, Terms, WEST, ask, throughout};
+use super::stage::{AUTOMATIC, NORTH, SOON, Scene, TERMS, Terms, WEST, ask, throughout};
 use crate::{
     client,
     harness::{
@@ -14,8 +14,6 @@ use crate::{
         wait::{Look, until},
     },
 };
-
-const AUTOMATIC: Terms = Terms { activation: "Automatic", ..TERMS };
 
 /// While those faults last, and after them: every record is acknowledged by the west, and nobody makes a failover.
 fn nothing_happens(scene: &Scene, app: App, faults: &[&[&str]], long: Duration) -> Result<()> {
