@@ -39,9 +39,10 @@ fn nothing_happens(scene: &Scene, app: App, faults: &[&[&str]], long: Duration) 
     let attempts = writer.finish()?;
     let still = app.pods(scene.west)?;
     ensure!(running == still, "other pods run than before: {still:?}, not {running:?}");
-    // A machine that is busy is slow now and then. What was stopped does not answer the next one either.
-    let twice = attempts.windows(2).find(|it| it.iter().all(|it| !it.acknowledged()));
-    ensure!(twice.is_none(), "two in a row were not acknowledged: {twice:?}");
+    // A machine that is busy is slow now and then.
+    let acknowledged: Vec<_> = attempts.iter().filter(|it| it.acknowledged()).map(|it| it.ended_at).collect();
+    let gap = acknowledged.windows(2).map(|it| it[1].duration_since(it[0]).as_secs()).max();
+    ensure!(gap.is_some_and(|it| it < 10), "no record was acknowledged for {gap:?} s: {attempts:?}");
     let account = client::judge(&attempts, &app.records(scene.west)?, None, Duration::ZERO);
     ensure!(account.lost == 0 && account.duplicated == 0, "{account:?}");
     let status = app.status(scene.west)?;
