@@ -1,6 +1,7 @@
 //! An application in the lab: what Reprise says of it, what runs of it, and a client that writes to it.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs,
     net::IpAddr,
@@ -14,6 +15,7 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     core::v1::Pod,
 };
+use kube::ResourceExt;
 use reprise::api::{
     application::{ProtectedApplication, ProtectedApplicationStatus, Role},
     failover::Failover,
@@ -99,6 +101,18 @@ impl App {
         let asked = deployments.iter().map(|it| it.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1));
         let asked = asked.chain(sets.iter().map(|it| it.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)));
         Ok((asked.sum(), pods.len()))
+    }
+
+    /// The uids of its pods in a region, each with how often its containers were started anew.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn pods(&self, region: &Region) -> Result<BTreeMap<String, i32>> {
+        let pods: Vec<Pod> = region.list(self.name)?;
+        let restarts = |pod: &Pod| {
+            pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten()).map(|it| it.restart_count).sum()
+        };
+        Ok(pods.iter().map(|it| (it.uid().unwrap_or_default(), restarts(it))).collect())
     }
 
     /// The numbers that the application returns, asked in a region past DNS.
