@@ -13,6 +13,9 @@ use super::{
 };
 use crate::api::application::Probe;
 
+/// So many points that were passed over are named.
+pub const REASONS: usize = 20;
+
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
@@ -67,8 +70,8 @@ pub enum Work {
         vault: String,
         /// Whose.
         application: AppKey,
-        /// Points that were found bad while restoring, each with the reason.
-        excluded: BTreeMap<String, String>,
+        /// Only points that are older: this one was passed over, and so was every newer one that is not good.
+        older_than: Option<String>,
     },
     /// Bring the objects of a point back, workloads last, and start them.
     RestoreObjects {
@@ -196,7 +199,7 @@ pub enum Outcome {
     Surveyed {
         /// The newest good point.
         chosen: Option<Box<Point>>,
-        /// Newer ones that are not good, with the reason.
+        /// Newer ones that are not good, with the reason, newest first: the last `REASONS`, after a line about the rest.
         passed_over: Vec<String>,
     },
     /// Of `RestoreObjects`.

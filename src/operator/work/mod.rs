@@ -184,8 +184,8 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::CommitPoint { vault, point } => point::commit(vault, point, context).await,
         Work::ReadHead { vault, application } => point::read_head(vault, application, context).await,
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
-        Work::SurveyPoints { vault, application, excluded } => {
-            restore::survey(vault, application, excluded, context).await
+        Work::SurveyPoints { vault, application, older_than } => {
+            restore::survey(vault, application, older_than.as_deref(), context).await
         }
         Work::RestoreObjects { vault, application, manifest, epoch } => {
             restore::objects(vault, application, manifest, *epoch, context).await

@@ -94,7 +94,7 @@ fn an_automatic_run_is_given_up_when_the_application_answers_again() {
     assert!(!asks(&decide(&person, &seen, at(10))), "not before it is known what would be restored");
     let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
     let application = AppKey { namespace: "shop".into(), name: "shop".into() };
-    let work = Work::SurveyPoints { vault: "main".into(), application, excluded: BTreeMap::new() };
+    let work = Work::SurveyPoints { vault: "main".into(), application, older_than: None };
     seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
     assert!(asks(&decide(&person, &seen, at(10))));
 }
