@@ -1,6 +1,7 @@
 //! One recovery point, pass by pass, as plain values.
 
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::*;
 use crate::{
@@ -85,6 +86,7 @@ fn source(claim: &str) -> Source {
         driver: Some("csi.example".into()),
         node_path: None,
         mounted_by: Some(Mounting { pod_uid: "pod".into(), node: "node-1".into() }),
+        deleting: false,
     }
 }
 
@@ -280,6 +282,41 @@ fn what_cannot_be_read_is_planned_as_missing_with_the_reason() {
     let mut off = Observed { snapshot_classes: BTreeMap::new(), ..observed() };
     off.movers.as_mut().unwrap().direct = false;
     assert!(begun(&off).status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("movers.direct.enabled")));
+}
+
+#[test]
+fn a_claim_without_a_volume_is_missing_when_it_is_lost_or_a_pod_waits_for_it_and_left_out_otherwise() {
+    let unbound = |phase: &str, pod: Option<&str>| Unbound {
+        claim: "new".into(),
+        phase: phase.into(),
+        wanted_by: pod.map(Into::into),
+    };
+    let end = |it: Unbound, purpose| {
+        let start = decide(&point(purpose), &Observed { unbound: vec![it], ..observed() }, at(0));
+        let entering = then(&start, purpose, &read(stored(0), &[]), 10);
+        let [.., Effect::Begin(work)] = entering.effects.as_slice() else { panic!("{:?}", entering.effects) };
+        let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
+        assert_eq!(point.volumes.len(), 1);
+        (point.missing.clone(), entering.status.volumes[1].left_out.is_some())
+    };
+    let missing = |it: &str| (vec![format!("volume new: {it}")], false);
+    let waits = missing("the claim is Pending, and pod db-0 waits for it");
+    assert_eq!(end(unbound("Pending", Some("db-0")), Purpose::Scheduled), waits);
+    let lost = missing("the claim is Lost: its PersistentVolume is gone");
+    assert_eq!(end(unbound("Lost", None), Purpose::Scheduled), lost);
+    assert_eq!(end(unbound("Pending", None), Purpose::Scheduled), (vec![], true));
+    assert_eq!(end(unbound("Lost", None), Purpose::Branch), (vec![], true), "a branch saves what is there");
+}
+
+#[test]
+fn a_claim_that_is_being_deleted_is_read_where_that_is_possible_and_missing_at_once_where_not() {
+    let deleting = Source { deleting: true, ..source("data") };
+    let seen = Observed { sources: vec![deleting.clone()], ..observed() };
+    let start = begun(&seen);
+    assert_eq!(start.status.volumes[0].method, "Direct (the claim is being deleted)");
+    assert_eq!(acts(&then(&start, Purpose::Scheduled, &seen, 1)), ["begin Capture", "apply Job in reprise"]);
+    let seen = Observed { sources: vec![Source { mounted_by: None, ..deleting }], ..observed() };
+    assert!(begun(&seen).status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("being deleted")));
 }
 
 #[test]

@@ -63,6 +63,9 @@ async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&st
     let listed = vault.list_points(namespace, app, None, end.as_deref()).await;
     let ids = listed.map_err(|error| catalogue_failure(&error))?;
     let chosen = search.through(&ids, vault, application).await?;
+    if search.last.is_none() && older_than.is_none() {
+        search.reasons.push_back("the vault holds no point of it".to_owned());
+    }
     Ok(search.outcome(chosen))
 }
 
@@ -76,9 +79,7 @@ fn a_day_before(id: &str) -> Option<String> {
 /// What was looked at so far.
 #[derive(Default)]
 struct Search {
-    /// How many.
-    looked_at: usize,
-    /// The oldest of them.
+    /// The oldest point.
     last: Option<String>,
     /// How many were passed over.
     passed: usize,
@@ -93,7 +94,6 @@ impl Search {
         for some in ids.chunks(AT_ONCE) {
             let points = join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await;
             for (id, read) in some.iter().zip(points) {
-                self.looked_at += 1;
                 self.last = Some(id.clone());
                 match judge(read, vault, application).await? {
                     Ok(point) => return Ok(Some(point)),
@@ -114,12 +114,9 @@ impl Search {
     }
 
     fn outcome(mut self, chosen: Option<Point>) -> Outcome {
-        let more = self.passed - self.reasons.len();
+        let more = self.passed.saturating_sub(self.reasons.len());
         if more > 0 {
             self.reasons.push_front(format!("{more} newer ones were passed over as well"));
-        }
-        if self.looked_at == 0 {
-            self.reasons.push_back("the vault holds no point of it that is not named here".to_owned());
         }
         Outcome::Surveyed { chosen: chosen.map(Box::new), passed_over: self.reasons.into() }
     }
