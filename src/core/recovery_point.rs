@@ -50,6 +50,8 @@ pub struct Observed {
     pub sources: Vec<Source>,
     /// Its claims that are not.
     pub unbound: Vec<Unbound>,
+    /// The newest point before this one that counts, as far as this cluster has its record.
+    pub before: Option<Before>,
     /// The `VolumeSnapshotClass` for each CSI driver.
     pub snapshot_classes: BTreeMap<String, String>,
     /// The tenant's snapshots of this run, by claim.
@@ -85,6 +87,17 @@ pub struct Source {
     pub mounted_by: Option<Mounting>,
     /// Whether it goes as soon as no pod uses it any more.
     pub deleting: bool,
+}
+
+/// What was in an earlier point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Its name in the vault.
+    pub id: String,
+    /// How many objects.
+    pub objects: u64,
+    /// How many volumes.
+    pub volumes: usize,
 }
 
 /// A `PersistentVolumeClaim` of the application without a volume.
@@ -262,7 +275,7 @@ impl Pass<'_> {
     fn commit(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         match see(&self.seen.works, "CommitPoint", self.now) {
             Seen::Done(..) => {
-                let missing = missing(&status);
+                let missing = self.missing(&status);
                 let ending = if missing.is_empty() { Ending::Stored } else { Ending::Partial(missing.join("; ")) };
                 end(self.point, status, self.seen, ending, self.now)
             }
@@ -313,8 +326,37 @@ impl Pass<'_> {
             created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
             objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
             volumes: status.volumes.iter().filter_map(volume).collect(),
-            missing: missing(status),
+            missing: self.missing(status),
         }
+    }
+
+    /// What is not in the point, for people.
+    fn missing(&self, status: &RecoveryPointStatus) -> Vec<String> {
+        let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
+            Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
+            None if it.unreadable > 0 => {
+                Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable))
+            }
+            None => None,
+        });
+        let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
+        volumes.chain(kinds).chain(self.emptied(status)).collect()
+    }
+
+    /// An application that was emptied by mistake is not to be restored as nothing. One made by hand is what is meant.
+    fn emptied(&self, status: &RecoveryPointStatus) -> Option<String> {
+        let before = self.seen.before.as_ref().filter(|it| it.objects > 0 || it.volumes > 0)?;
+        let empty = status.volumes.is_empty() && status.objects.as_ref().is_some_and(|it| it.count == 0);
+        (empty && self.point.spec.purpose == Purpose::Scheduled).then(|| {
+            format!(
+                "the namespace is empty, and {} before it has {} objects and {} volumes: if that is meant, make a \
+                 RecoveryPoint by hand (kubectl reprise backup {})",
+                before.id,
+                before.objects,
+                before.volumes,
+                self.application.name_any()
+            )
+        })
     }
 
     fn waiting_for(&self, status: &RecoveryPointStatus) -> String {
@@ -371,17 +413,6 @@ impl Pass<'_> {
         status.conditions = condition::conditions(&status.conditions, vec![finding], generation, self.now);
         Decision { status, effects: Vec::new(), recheck: Some(LOOK) }
     }
-}
-
-/// What is not in the point, for people.
-fn missing(status: &RecoveryPointStatus) -> Vec<String> {
-    let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
-        Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
-        None if it.unreadable > 0 => Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable)),
-        None => None,
-    });
-    let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
-    volumes.chain(kinds).collect()
 }
 
 /// `<epoch, 10 digits>-<ULID>`: the time and a digest of the run, so that a repeated pass finds the same.

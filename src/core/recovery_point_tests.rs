@@ -357,6 +357,26 @@ fn a_point_that_lacks_something_is_kept_and_does_not_count() {
 }
 
 #[test]
+fn an_emptied_application_makes_no_point_that_counts_unless_a_person_asks_for_it() {
+    let missing = |before: Option<Before>, purpose| {
+        let mut seen = Observed { sources: vec![], before, works: Works::from([captured(&[])]), ..observed() };
+        if let Some(Progress::Done { outcome: Outcome::Captured { objects, .. }, .. }) = seen.works.get_mut("Capture") {
+            objects.count = 0;
+        }
+        let entering = then(&decide(&point(purpose), &seen, at(0)), purpose, &seen, 10);
+        let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
+        let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
+        point.missing.clone()
+    };
+    let full = Before { id: "p1".into(), objects: 7, volumes: 1 };
+    let said = missing(Some(full.clone()), Purpose::Scheduled);
+    assert!(said[0].contains("p1 before it has 7 objects and 1 volumes"), "{said:?}");
+    assert_eq!(missing(Some(full), Purpose::Manual), Vec::<String>::new());
+    assert_eq!(missing(Some(Before { objects: 0, volumes: 0, id: "p1".into() }), Purpose::Scheduled), [""; 0]);
+    assert_eq!(missing(None, Purpose::Scheduled), [""; 0], "an application that begins empty");
+}
+
+#[test]
 fn a_claim_that_is_deleted_meanwhile_is_missing_and_does_not_hold_the_rest_up() {
     let seen = Observed { sources: vec![], works: Works::from([captured(&[])]), ..observed() };
     let entering = then(&begun(&observed()), Purpose::Scheduled, &seen, 10);

@@ -91,7 +91,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Objects beyond the newest `KEPT` are deleted from the cluster; the points stay in the vault.
+    /// Objects beyond the newest `KEPT` are deleted from the cluster; the points stay in the vault. The newest that
+    /// counts is kept: later ones are compared with it.
     fn forget_old(&mut self) {
         let mut ended: Vec<_> = self
             .seen
@@ -102,7 +103,12 @@ impl Pass<'_> {
             .collect();
         ended.sort_unstable();
         let excess = ended.len().saturating_sub(KEPT);
-        for (_, name) in ended.into_iter().take(excess) {
+        let counts = |it: &RecoveryPoint| {
+            let id = it.status.as_ref().and_then(|it| it.id.as_ref());
+            id.is_some() && id == self.status.last_point.as_ref().map(|it| &it.id)
+        };
+        let newest = self.seen.points.iter().find(|it| counts(it)).map(|it| it.name_any());
+        for (_, name) in ended.into_iter().take(excess).filter(|(_, name)| Some(name) != newest.as_ref()) {
             let key = child::key("reprise.dev/v1alpha1", "RecoveryPoint", Some(&self.key.namespace), &name);
             self.effects.push(Effect::Delete(key));
         }

@@ -491,6 +491,17 @@ fn of_the_ended_points_made_on_schedule_the_newest_twenty_are_kept() {
 }
 
 #[test]
+fn the_newest_point_that_counts_is_kept_however_many_failed_since() {
+    let mut points: Vec<_> = (2..=30)
+        .map(|it| recovery_point(&format!("shop-{it:06}"), "Scheduled", ended(false, "Partial", 1, it, it + 1)))
+        .collect();
+    points.push(recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 1, 2)));
+    let decision = decide(&application(json!({})), &with_points(points), at(31));
+    let deleted = |name: &str| decision.effects.iter().any(|it| matches!(it, Effect::Delete(it) if it.name == name));
+    assert!(!deleted("shop-000001") && deleted("shop-000002") && deleted("shop-000010") && !deleted("shop-000011"));
+}
+
+#[test]
 fn the_objective_is_met_by_young_points_that_count_and_missed_by_others() {
     let good = recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 0, 9));
     let partial = recovery_point("shop-000002", "Scheduled", ended(false, "Partial", 1, 40, 49));

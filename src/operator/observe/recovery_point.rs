@@ -8,14 +8,14 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{movers, requested, snapshots_of};
 use crate::{
-    api::recovery_point::{RecoveryPoint, RecoveryPointStatus},
+    api::recovery_point::{Purpose, RecoveryPoint, RecoveryPointStatus},
     core::{
         self,
         app_key::AppKey,
         child::{CLAIM, RUN, claim_key, content_key, job_key, key, snapshot_key},
-        condition,
+        condition::{self, SUCCEEDED},
         effect::{Decision, ObjectKey},
-        recovery_point::{Mounting, Observed, SnapshotSeen, Source, Unbound},
+        recovery_point::{Before, Mounting, Observed, SnapshotSeen, Source, Unbound},
     },
     operator::{
         context::Context,
@@ -51,6 +51,7 @@ impl Reconciled for RecoveryPoint {
             return Ok(observed);
         }
         (observed.sources, observed.unbound) = claims(&namespace, context).await?;
+        observed.before = self.before(&namespace, context);
         observed.snapshot_classes = snapshot_classes(context).await?;
         if self.status.as_ref().is_some_and(|it| it.id.is_some()) {
             observed.snapshots = snapshots(&namespace, &uid, context).await?;
@@ -66,6 +67,25 @@ impl Reconciled for RecoveryPoint {
     fn written(&self, context: &Context) {
         let namespace = self.namespace().unwrap_or_default();
         context.wake_application(&AppKey { namespace, name: self.spec.application.clone() });
+    }
+}
+
+impl RecoveryPoint {
+    /// The newest point before this one that counts.
+    fn before(&self, namespace: &str, context: &Context) -> Option<Before> {
+        let own = self.status.as_ref().and_then(|it| it.id.clone())?;
+        let earlier = stores::all(&context.stores.points, |it| {
+            it.namespace().as_deref() == Some(namespace)
+                && it.spec.application == self.spec.application
+                && it.spec.purpose != Purpose::Branch
+        });
+        let earlier = earlier.iter().filter_map(|it| it.status.as_ref());
+        let counting = earlier.filter(|it| condition::is_true(&it.conditions, SUCCEEDED));
+        let known = counting.filter_map(|it| {
+            let (id, objects) = (it.id.clone()?, it.objects.as_ref()?.count);
+            (id < own).then_some(Before { id, objects, volumes: it.volumes.len() })
+        });
+        known.max_by(|one, other| one.id.cmp(&other.id))
     }
 }
 
