@@ -14,7 +14,10 @@ use crate::{
     },
     core::{
         claim::record::{self, Claim, Deadlines, FORMAT, Handover, Intent},
-        condition::{COMPARE_AND_SWAP, FAILOVER_ADVISED, Finding, READY, RPO_MET, SUCCEEDED, TRAFFIC_PUBLISHED, Truth},
+        condition::{
+            CLAIM_SOUND, COMPARE_AND_SWAP, FAILOVER_ADVISED, Finding, READY, RPO_MET, SUCCEEDED, TRAFFIC_PUBLISHED,
+            Truth,
+        },
         work::{Failure, Outcome, Publication},
     },
 };
@@ -239,8 +242,12 @@ fn a_holder_seals_its_epoch_before_it_makes_points_or_publishes() {
     let first = decide(&application(json!({})), &seen, at(0));
     assert_eq!((first.status.role, begun(&first)), (Some(Role::Active), vec!["SealCatalogue"]));
     assert_eq!(made(&first, "RecoveryPoint"), Vec::<String>::new());
-    let old = Observed { works: Works::from([sealed(0)]), ..seen };
+    let old = Observed { works: Works::from([sealed(0)]), ..seen.clone() };
     assert_eq!(begun(&decide(&application(json!({})), &old, at(0))), ["SealCatalogue"], "of another epoch");
+    let failure = Failure { reason: "Sealed", message: String::new(), lasting: true };
+    let refused = Works::from([("SealCatalogue", Progress::Failed { at: at(0), times: 1, failure })]);
+    let told = decide(&application(json!({})), &Observed { works: refused, ..seen }, at(0));
+    assert_eq!(reason(&told, CLAIM_SOUND), "Sealed");
 }
 
 #[test]

@@ -122,6 +122,14 @@ impl<'a> Pass<'a> {
         let work = Work::SealCatalogue { vault, application, epoch };
         match self.working(work, "the catalogue is being sealed") {
             Ok(_) => Next::Go(format!("sealed with epoch {epoch}")),
+            // The head of a claim that was lost, which the next look at the claim tells; or of one that was set back.
+            Err(Next::Hindered(reason, why)) => Next::Hindered(
+                reason,
+                format!(
+                    "{why}, and this run's epoch is {epoch}: it ends when another region holds the claim; when none \
+                     does, the claim was set back (docs/claim.md, \"A claim in conflict\")"
+                ),
+            ),
             Err(next) => next,
         }
     }
@@ -205,14 +213,17 @@ impl<'a> Pass<'a> {
 
     /// The outcome of a piece of work, which is begun when it is due.
     pub(super) fn working(&mut self, work: Work, meanwhile: &str) -> Result<Outcome, Next> {
-        let say = |failure: Option<&Failure>| failure.map_or_else(|| meanwhile.to_owned(), |it| it.message.clone());
+        let say = |failure: Option<&Failure>| match failure {
+            Some(it) if it.lasting => Next::Hindered(it.reason, it.message.clone()),
+            Some(it) => Next::Stay(it.message.clone()),
+            None => Next::Stay(meanwhile.to_owned()),
+        };
         match see(&self.seen.works, work.name(), self.now) {
             Seen::Done(outcome, _) => Ok(outcome.clone()),
-            Seen::Waiting(failure) => Err(Next::Stay(say(failure))),
+            Seen::Waiting(failure) => Err(say(failure)),
             Seen::Due(failure) => {
-                let message = say(failure);
                 self.effects.push(Effect::Begin(Box::new(work)));
-                Err(Next::Stay(message))
+                Err(say(failure))
             }
         }
     }

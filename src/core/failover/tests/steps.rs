@@ -145,6 +145,19 @@ fn work_that_failed_is_tried_again_after_a_pause_and_its_reason_is_said() {
 }
 
 #[test]
+fn a_catalogue_of_a_higher_epoch_is_told_as_what_it_is() {
+    let (object, mut seen) = at_step(StepName::SealCatalogue, view(Some("west"), 2, false));
+    let message = "the catalogue is sealed by region east with epoch 3".to_owned();
+    let failure = Failure { reason: "Sealed", message, lasting: true };
+    seen.works.insert("SealCatalogue", Progress::Failed { at: at(10), times: 1, failure });
+    let decision = decide(&object, &seen, at(10));
+    assert_eq!(reason(&decision), "Sealed");
+    assert!(decision.status.steps[0].message.starts_with("the catalogue is sealed by region east with epoch 3, and"));
+    seen.claim = Some(view(Some("east"), 3, false));
+    assert_eq!(reason(&decide(&object, &seen, at(11))), "LostClaim", "as soon as the claim was read");
+}
+
+#[test]
 fn a_run_in_the_wrong_place_or_besides_another_is_refused() {
     let play = Play::new(false);
     let refused = |object: &Failover, seen: Observed| {
