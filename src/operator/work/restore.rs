@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use futures::future::join_all;
+use futures::{TryFutureExt, future::join_all};
 use tokio::time::sleep;
 use ulid::Ulid;
 
@@ -26,6 +26,8 @@ use crate::{
 const AT_ONCE: usize = 16;
 /// How much of the reason why a point is not good is told.
 const REASON: usize = 300;
+/// How often the claim is asked, and what was started is looked at.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long starting may take.
 const STARTING: Duration = Duration::from_mins(5);
 
@@ -161,13 +163,13 @@ pub(super) async fn objects(
         .map_err(|error| catalogue_failure(&error))?;
     let bundle = Bundle::from_bytes(plain.into());
     let namespace = &application.namespace;
-    let put = |phase| restore(&context.client, namespace, &bundle, phase);
-    let first = put(Phase::AllButWorkloads).await.map_err(|error| failure("RestoreFailed", error))?;
-    // From here on pods run: the claim is asked once more.
-    if !context.keeper.valid_now(application, epoch) {
-        return Err(failure("NoClaim", "this region can no longer prove that it holds the claim: nothing is started"));
-    }
-    let second = put(Phase::Workloads).await.map_err(|error| failure("RestoreFailed", error))?;
+    let valid = || context.keeper.valid_now(application, epoch);
+    let put = async |phase| {
+        let put = restore(&context.client, namespace, &bundle, phase);
+        while_valid(valid, put.map_err(|error| failure("RestoreFailed", error))).await
+    };
+    let first = put(Phase::AllButWorkloads).await?;
+    let second = put(Phase::Workloads).await?;
     let unreadable = start(application, epoch, context).await?;
     let restored = [&first, &second].iter().map(|it| it.created + it.updated + it.unchanged).sum();
     let not_restored = first.not_restored.into_iter().chain(second.not_restored).chain(unreadable).collect();
@@ -176,19 +178,15 @@ pub(super) async fn objects(
 
 /// Starts what was stopped, as it was. Marks that could not be read, with the workload.
 pub(super) async fn start(application: &AppKey, epoch: u64, context: &Context) -> Result<Vec<String>, Failure> {
+    let valid = || context.keeper.valid_now(application, epoch);
     let starting = async {
         loop {
-            if !context.keeper.valid_now(application, epoch) {
-                return Err(failure(
-                    "NoClaim",
-                    "this region can no longer prove that it holds the claim: nothing is started",
-                ));
+            let start = fence::start(&context.client, &application.namespace);
+            let started = while_valid(valid, start.map_err(|error| failure("StartFailed", error))).await?;
+            if started.complete() {
+                return Ok(started.unreadable);
             }
-            match fence::start(&context.client, &application.namespace).await {
-                Ok(started) if started.complete() => return Ok(started.unreadable),
-                Ok(_) => sleep(Duration::from_millis(500)).await,
-                Err(error) => return Err(failure("StartFailed", error)),
-            }
+            sleep(ASK_AGAIN).await;
         }
     };
     tokio::time::timeout(STARTING, starting)
@@ -196,8 +194,28 @@ pub(super) async fn start(application: &AppKey, epoch: u64, context: &Context) -
         .map_err(|_| failure("StartFailed", "the workloads could not all be started in time"))?
 }
 
+/// Begins only while the claim is valid, and is given up when it no longer is: what may run elsewhere by then must not
+/// be brought up here.
+async fn while_valid<T>(
+    valid: impl Fn() -> bool,
+    doing: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let lost = async {
+        while valid() {
+            sleep(ASK_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = lost => Err(failure("NoClaim", "this region can no longer prove that it holds the claim: nothing more is restored or started")),
+        done = doing => done,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use jiff::Timestamp;
 
     use super::*;
@@ -282,6 +300,27 @@ mod tests {
         assert_eq!(surveyed(&vault, None).await.0, Some(head.id));
         let spent = fake.requests() - before;
         assert!(spent <= 1 + 2 + 16 + 1, "head, two pages of a day, points at once, one manifest: {spent}");
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_restored_once_the_claim_is_lost() {
+        let (valid, applied) = (Cell::new(true), Cell::new(0));
+        let restoring = async {
+            for object in 0..100 {
+                if object == 10 {
+                    valid.set(false);
+                }
+                applied.set(object);
+                sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        let lost = while_valid(|| valid.get(), restoring).await.unwrap_err();
+        assert_eq!((lost.reason, lost.lasting), ("NoClaim", false));
+        assert!(applied.get() < 50, "{} objects were restored", applied.get());
+        let begun =
+            while_valid(|| false, async { panic!("it was begun without a claim") as Result<(), Failure> }).await;
+        assert_eq!(begun.unwrap_err().reason, "NoClaim");
     }
 
     #[test]
