@@ -55,6 +55,15 @@ pub enum Work {
         /// Whose.
         application: AppKey,
     },
+    /// Read which point the head of the catalogue names, and of when it is.
+    ReadLatest {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// The point that is known already.
+        known: Option<String>,
+    },
     /// Seal the head with the new epoch.
     SealCatalogue {
         /// The `Vault`.
@@ -120,6 +129,7 @@ impl Work {
             Self::Capture { .. } => "Capture",
             Self::CommitPoint { .. } => "CommitPoint",
             Self::ReadHead { .. } => "ReadHead",
+            Self::ReadLatest { .. } => "ReadLatest",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::RestoreObjects { .. } => "RestoreObjects",
@@ -145,6 +155,7 @@ impl Work {
             | Self::Capture { .. }
             | Self::CommitPoint { .. }
             | Self::ReadHead { .. }
+            | Self::ReadLatest { .. }
             | Self::SurveyPoints { .. }
             | Self::Ask { .. } => None,
         }
@@ -193,6 +204,8 @@ pub enum Outcome {
     },
     /// Of `ReadHead`: the epoch, if there is a head.
     HeadRead(Option<u64>),
+    /// Of `ReadLatest`: the point and the instant of its data, if it is another than the known one.
+    Latest(Option<(String, Timestamp)>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints`.

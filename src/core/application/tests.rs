@@ -22,6 +22,7 @@ use crate::{
     },
 };
 
+mod latest;
 mod suspicion;
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);

@@ -175,6 +175,7 @@ fn deadline(work: &Work) -> Duration {
         Work::ListRegions { .. }
         | Work::TestZone { .. }
         | Work::ReadHead { .. }
+        | Work::ReadLatest { .. }
         | Work::SealCatalogue { .. }
         | Work::Publish { .. }
         | Work::CommitPoint { .. }
@@ -194,6 +195,9 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::Capture { vault, application } => point::capture(vault, application, context).await,
         Work::CommitPoint { vault, point } => point::commit(vault, point, context).await,
         Work::ReadHead { vault, application } => point::read_head(vault, application, context).await,
+        Work::ReadLatest { vault, application, known } => {
+            point::read_latest(vault, application, known.as_deref(), context).await
+        }
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
         Work::SurveyPoints { vault, application, older_than } => {
             restore::survey(vault, application, older_than.as_deref(), context).await
