@@ -382,7 +382,8 @@ pub struct ProtectedApplicationStatus {
     /// The service level reached so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<SloStatus>,
-    /// The newest recovery point that counts for the RPO.
+    /// The newest recovery point that counts for the RPO. Where none are made: as the vault named it when it was last
+    /// asked, once a minute or once in `objectives.rpo`, whichever is longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_point: Option<LastPoint>,
     /// How often points are made, and why.

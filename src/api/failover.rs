@@ -87,7 +87,7 @@ pub struct FailoverStatus {
     /// The instant that the restored data is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistent_at: Option<Time>,
-    /// Newer points that were not taken, each with the reason. At most 20.
+    /// Points that were not taken, each with the reason, newest first. The last 20: only older ones are chosen from then on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
     /// Objects that were not restored as they were, each with the reason. At most 100.

@@ -145,7 +145,10 @@ pub struct VolumeInPoint {
     /// The first of them, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable_files: Vec<String>,
-    /// Why it is not in the point. Absent when it is.
+    /// Why it is not in the point, though it should be: the point is `Partial` then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Why there is nothing of it to read. The point is complete without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
 }

@@ -200,12 +200,17 @@ fn cells(row: &Row, with_namespace: bool) -> Vec<Cell> {
         (None, Some(objective)) => Cell::toned(format!("unmeasured / {objective}"), Tone::Doubtful),
         (None, None) => Cell::plain("-"),
     };
+    let mut rpo = figure(row.rpo, "no point");
+    if row.role != Some(Role::Active) && rpo.tone == Tone::Bad {
+        // Other regions ask the vault for the newest point now and then: there may be a younger one.
+        rpo.tone = Tone::Doubtful;
+    }
     let mut cells = vec![
         Cell::plain(&row.application),
         role,
         Cell::plain(row.active_region.as_deref().unwrap_or("-")),
         health,
-        figure(row.rpo, "no point"),
+        rpo,
         figure(row.rto, "unproven"),
         slo,
         Cell::plain(row.last_point.as_deref().unwrap_or("-")),
@@ -264,14 +269,18 @@ mod tests {
 
     #[test]
     fn a_point_older_than_the_objective_is_bad() {
-        let it = application(&json!({
-            "region": "eu-west", "role": "Active", "activeRegion": "eu-west",
-            "lastPoint": {"id": "0000000001-X", "consistentAt": "2026-11-22T11:58:50Z"},
-            "conditions": [],
-        }));
-        let shown = |now| cells(&row(&it, &[], at(now)), false)[4].clone();
-        assert_eq!(shown("2026-11-22T11:59:50Z"), Cell::toned("1m / 1m", Tone::Good));
-        assert_eq!(shown("2026-11-22T12:00:00Z"), Cell::toned("1m10s / 1m", Tone::Bad));
+        let shown = |role, now| {
+            let it = application(&json!({
+                "region": "eu-west", "role": role, "activeRegion": "eu-west",
+                "lastPoint": {"id": "0000000001-X", "consistentAt": "2026-11-22T11:58:50Z"},
+                "conditions": [],
+            }));
+            cells(&row(&it, &[], at(now)), false)[4].clone()
+        };
+        assert_eq!(shown("Active", "2026-11-22T11:59:50Z"), Cell::toned("1m / 1m", Tone::Good));
+        assert_eq!(shown("Active", "2026-11-22T12:00:00Z"), Cell::toned("1m10s / 1m", Tone::Bad));
+        let elsewhere = shown("Standby", "2026-11-22T12:00:00Z");
+        assert_eq!(elsewhere, Cell::toned("1m10s / 1m", Tone::Doubtful), "there may be a younger one");
     }
 
     #[test]

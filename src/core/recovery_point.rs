@@ -2,27 +2,28 @@
 //!
 //! Which moment is due is decided by `core::application`; what a mover does is `mover`.
 
+mod volumes;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Resource, ResourceExt};
-use serde_json::json;
+use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
 use super::{
     app_key::AppKey,
-    child::{Run, claim_key, content_key, snapshot_key},
+    child::Run,
     claim::view::View,
     condition::{self, Finding, READY, SUCCEEDED, Truth},
     effect::{Decision, Effect, ObjectKey},
-    mover_job::{DATA, Mount, Mover, MoverSettings},
-    mover_task::{Report, Task},
+    mover_job::MoverSettings,
+    mover_task::Report,
     point::{FORMAT, Objects, Point, Volume},
     work::{Outcome, Seen, Work, Works, see},
 };
 use crate::api::{
-    application::{ProtectedApplication, VolumeMethod},
+    application::ProtectedApplication,
     recovery_point::{ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
     vault::Vault,
 };
@@ -47,6 +48,10 @@ pub struct Observed {
     pub claim: Option<View>,
     /// The namespace's claims that are bound.
     pub sources: Vec<Source>,
+    /// Its claims that are not.
+    pub unbound: Vec<Unbound>,
+    /// The newest point before this one that counts, as far as this cluster has its record.
+    pub before: Option<Before>,
     /// The `VolumeSnapshotClass` for each CSI driver.
     pub snapshot_classes: BTreeMap<String, String>,
     /// The tenant's snapshots of this run, by claim.
@@ -80,6 +85,30 @@ pub struct Source {
     pub node_path: Option<String>,
     /// A running pod that mounts it.
     pub mounted_by: Option<Mounting>,
+    /// Whether it goes as soon as no pod uses it any more.
+    pub deleting: bool,
+}
+
+/// What was in an earlier point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Its name in the vault.
+    pub id: String,
+    /// How many objects.
+    pub objects: u64,
+    /// How many volumes.
+    pub volumes: usize,
+}
+
+/// A `PersistentVolumeClaim` of the application without a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unbound {
+    /// Its name.
+    pub claim: String,
+    /// `Pending` or `Lost`.
+    pub phase: String,
+    /// A pod that is not finished and waits for it.
+    pub wanted_by: Option<String>,
 }
 
 /// A running pod that mounts a claim.
@@ -184,28 +213,9 @@ impl Pass<'_> {
         status.id = Some(identify(epoch, &self.run.uid, self.now));
         status.epoch = Some(epoch);
         status.started_at = Some(Time(self.now));
-        status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).collect();
+        let unbound = self.seen.unbound.iter().map(|it| volumes::without_volume(it, branch));
+        status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
         self.wait(status, "Preparing", "the volumes and objects of this moment are about to be read")
-    }
-
-    fn planned(&self, source: &Source) -> VolumeInPoint {
-        let class = source.driver.as_ref().and_then(|it| self.seen.snapshot_classes.get(it));
-        let (driver, direct) = (source.driver.as_deref().unwrap_or("no CSI driver"), self.movers.direct);
-        let (method, failure) = match (self.application.spec.backup.volumes.method, class) {
-            _ if !source.filesystem => {
-                (String::new(), Some("volumeMode Block cannot be read yet: only Filesystem volumes can".to_owned()))
-            }
-            (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) => ("Snapshot".to_owned(), None),
-            (VolumeMethod::Snapshot, None) => {
-                ("Snapshot".to_owned(), Some(format!("backup.volumes.method is Snapshot, but there is no VolumeSnapshotClass for {driver}")))
-            }
-            (VolumeMethod::Auto | VolumeMethod::Direct, _) if !direct => {
-                ("Direct".to_owned(), Some("direct movers are switched off: set movers.direct.enabled of the chart, or use a driver with snapshots".to_owned()))
-            }
-            (VolumeMethod::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
-            (VolumeMethod::Direct, _) => ("Direct".to_owned(), None),
-        };
-        VolumeInPoint { claim: source.claim.clone(), method, failure, ..VolumeInPoint::default() }
     }
 
     fn go_on(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
@@ -222,14 +232,14 @@ impl Pass<'_> {
         }
         let captured = self.capture(&mut status, &mut effects);
         let mut volumes = std::mem::take(&mut status.volumes);
-        for volume in volumes.iter_mut().filter(|it| it.snapshot.is_none() && it.failure.is_none()) {
+        for volume in volumes.iter_mut().filter(|it| !volumes::settled(it)) {
             self.advance(volume, patience, &mut effects);
         }
         status.volumes = volumes;
         status.bytes = Some(
             status.volumes.iter().map(|it| it.bytes).sum::<u64>() + status.objects.as_ref().map_or(0, |it| it.bytes),
         );
-        let read = captured.is_some() && status.volumes.iter().all(|it| it.snapshot.is_some() || it.failure.is_some());
+        let read = captured.is_some() && status.volumes.iter().all(volumes::settled);
         let Some(captured_at) = captured.filter(|_| read) else {
             let message = self.waiting_for(&status);
             let mut decision = self.wait(status, "Reading", message);
@@ -263,148 +273,11 @@ impl Pass<'_> {
         }
     }
 
-    /// One volume's next step: snapshot, then mover, then its report.
-    fn advance(&self, volume: &mut VolumeInPoint, patience: u64, effects: &mut Vec<Effect>) {
-        let Some(source) = self.seen.sources.iter().find(|it| it.claim == volume.claim) else {
-            volume.failure = Some("the claim was deleted while it was being read".to_owned());
-            return;
-        };
-        let job = self.seen.jobs.get(&volume.claim);
-        if job.is_some() && volume.consistent_at.is_none() {
-            // The pass that started the mover was not written down. Its data is not younger than this.
-            let taken_at = self.seen.snapshots.get(&volume.claim).and_then(|it| it.taken_at);
-            let started_at = self.point.status.as_ref().and_then(|it| it.started_at.as_ref()).map(|it| it.0);
-            volume.consistent_at = taken_at.or(started_at).map(Time);
-        }
-        match job {
-            Some(JobSeen::Succeeded(report)) => return record(volume, report),
-            Some(JobSeen::Failed { message, .. }) => {
-                volume.failure = Some(message.clone());
-                return;
-            }
-            Some(JobSeen::Running(_)) => return,
-            None => {}
-        }
-        if volume.method == "Snapshot" {
-            self.advance_snapshot(volume, source, patience, effects);
-        } else {
-            self.advance_direct(volume, source, patience, effects);
-        }
-    }
-
-    fn advance_snapshot(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {
-        let name = self.run.derived(&volume.claim);
-        let snapshot = self.seen.snapshots.get(&volume.claim).cloned().unwrap_or_default();
-        let (Some(handle), Some(taken_at)) = (&snapshot.handle, snapshot.taken_at) else {
-            let driver = source.driver.as_deref().unwrap_or_default();
-            let Some(class) = self.seen.snapshot_classes.get(driver) else {
-                volume.failure = Some(format!("the VolumeSnapshotClass of {driver} is gone"));
-                return;
-            };
-            let key = snapshot_key(&self.run.namespace, &name);
-            let spec = json!({"volumeSnapshotClassName": class, "source": {"persistentVolumeClaimName": volume.claim}});
-            effects.push(self.in_tenants_namespace(&key, &volume.claim, &spec));
-            return;
-        };
-        volume.consistent_at = Some(Time(taken_at));
-        let home = &self.movers.namespace;
-        let content = json!({
-            "deletionPolicy": "Retain",
-            "driver": source.driver,
-            "source": {"snapshotHandle": handle},
-            "sourceVolumeMode": "Filesystem",
-            "volumeSnapshotRef": {"namespace": home, "name": name},
-        });
-        let snapshot = json!({"source": {"volumeSnapshotContentName": name}});
-        let claim = json!({
-            "storageClassName": source.storage_class,
-            "accessModes": source.access_modes,
-            "resources": {"requests": {"storage": source.size}},
-            "dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name},
-        });
-        let objects =
-            [(content_key(&name), content), (snapshot_key(home, &name), snapshot), (claim_key(home, &name), claim)];
-        for (key, spec) in objects {
-            effects.push(Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec})))));
-        }
-        let mount = Mount::Claim { name, read_only: true };
-        effects.push(self.mover(volume, mount, DATA.to_owned(), patience));
-    }
-
-    fn advance_direct(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {
-        let Some(pod) = &source.mounted_by else {
-            effects.push(self.holding_pod(volume));
-            return;
-        };
-        // From here on the data changes under the reader: the RPO counts from the moment the reading began.
-        volume.consistent_at.get_or_insert(Time(self.now));
-        let path = match (&source.driver, &source.node_path) {
-            (Some(_), _) => {
-                let root = &self.movers.kubelet_root;
-                format!("{root}/pods/{}/volumes/kubernetes.io~csi/{}/mount", pod.pod_uid, source.volume)
-            }
-            (None, Some(path)) => path.clone(),
-            (None, None) => {
-                volume.failure = Some(format!(
-                    "volume {} is neither CSI, local nor hostPath: it cannot be read directly",
-                    source.volume
-                ));
-                return;
-            }
-        };
-        effects.push(self.mover(volume, Mount::Node { node: pod.node.clone(), path }, DATA.to_owned(), patience));
-    }
-
-    /// A volume that no pod mounts is mounted by a short pod of its own, in the application's namespace, that holds
-    /// no credentials and does nothing.
-    fn holding_pod(&self, volume: &VolumeInPoint) -> Effect {
-        let key = super::child::key("v1", "Pod", Some(&self.run.namespace), &self.run.derived(&volume.claim));
-        let spec = json!({
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": false,
-            "terminationGracePeriodSeconds": 1,
-            "activeDeadlineSeconds": PATIENCE,
-            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{
-                "name": "hold", "image": self.movers.image, "args": ["hold"],
-                "volumeMounts": [{"name": "data", "mountPath": DATA, "readOnly": true}],
-                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
-                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
-            }],
-            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": volume.claim}}],
-        });
-        self.in_tenants_namespace(&key, &volume.claim, &spec)
-    }
-
-    /// What stands in the application's namespace goes with the point's object, also when that is deleted half way.
-    fn in_tenants_namespace(&self, key: &ObjectKey, claim: &str, spec: &serde_json::Value) -> Effect {
-        let mut object = self.run.object(key, claim, json!({"spec": spec}));
-        object.metadata.owner_references = self.point.owner_ref(&()).map(|it| vec![it]);
-        Effect::Apply(Box::new(object))
-    }
-
-    fn mover(&self, volume: &VolumeInPoint, mount: Mount, source: String, deadline: u64) -> Effect {
-        let task = Task::Backup {
-            namespace: self.run.namespace.clone(),
-            application: self.application.name_any(),
-            source,
-            host: self.seen.region.clone(),
-            label: volume.claim.clone(),
-            tags: Vec::new(),
-            point: self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default(),
-            parent: None,
-        };
-        let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
-        let mover =
-            Mover { settings: self.movers, run: self.run, claim: &volume.claim, task: &task, mount, vault, deadline };
-        Effect::Apply(Box::new(mover.job()))
-    }
-
     /// Everything is read: the point is written, and entered.
     fn commit(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         match see(&self.seen.works, "CommitPoint", self.now) {
             Seen::Done(..) => {
-                let missing = missing(&status);
+                let missing = self.missing(&status);
                 let ending = if missing.is_empty() { Ending::Stored } else { Ending::Partial(missing.join("; ")) };
                 end(self.point, status, self.seen, ending, self.now)
             }
@@ -455,8 +328,37 @@ impl Pass<'_> {
             created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
             objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
             volumes: status.volumes.iter().filter_map(volume).collect(),
-            missing: missing(status),
+            missing: self.missing(status),
         }
+    }
+
+    /// What is not in the point, for people.
+    fn missing(&self, status: &RecoveryPointStatus) -> Vec<String> {
+        let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
+            Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
+            None if it.unreadable > 0 => {
+                Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable))
+            }
+            None => None,
+        });
+        let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
+        volumes.chain(kinds).chain(self.emptied(status)).collect()
+    }
+
+    /// An application that was emptied by mistake is not to be restored as nothing. One made by hand is what is meant.
+    fn emptied(&self, status: &RecoveryPointStatus) -> Option<String> {
+        let before = self.seen.before.as_ref().filter(|it| it.objects > 0 || it.volumes > 0)?;
+        let empty = status.volumes.is_empty() && status.objects.as_ref().is_some_and(|it| it.count == 0);
+        (empty && self.point.spec.purpose == Purpose::Scheduled).then(|| {
+            format!(
+                "the namespace is empty, and {} before it has {} objects and {} volumes: if that is meant, make a \
+                 RecoveryPoint by hand (kubectl reprise backup {})",
+                before.id,
+                before.objects,
+                before.volumes,
+                self.application.name_any()
+            )
+        })
     }
 
     fn waiting_for(&self, status: &RecoveryPointStatus) -> String {
@@ -467,7 +369,7 @@ impl Pass<'_> {
                 _ => "objects are being read".to_owned(),
             });
         }
-        for volume in status.volumes.iter().filter(|it| it.snapshot.is_none() && it.failure.is_none()) {
+        for volume in status.volumes.iter().filter(|it| !volumes::settled(it)) {
             let snapshot = self.seen.snapshots.get(&volume.claim);
             let why = match self.seen.jobs.get(&volume.claim) {
                 Some(JobSeen::Running(Some(why))) => why.clone(),
@@ -513,31 +415,6 @@ impl Pass<'_> {
         status.conditions = condition::conditions(&status.conditions, vec![finding], generation, self.now);
         Decision { status, effects: Vec::new(), recheck: Some(LOOK) }
     }
-}
-
-/// Takes over what a mover reported.
-fn record(volume: &mut VolumeInPoint, report: &Report) {
-    volume.files = report.files;
-    volume.bytes = report.bytes;
-    volume.added_bytes = report.added_bytes;
-    volume.duration_seconds = report.duration_seconds;
-    volume.unreadable = report.unreadable;
-    volume.unreadable_files.clone_from(&report.unreadable_files);
-    match &report.snapshot {
-        Some(snapshot) => volume.snapshot = Some(snapshot.clone()),
-        None => volume.failure = Some("the mover ended without a snapshot".to_owned()),
-    }
-}
-
-/// What is not in the point, for people.
-fn missing(status: &RecoveryPointStatus) -> Vec<String> {
-    let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
-        Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
-        None if it.unreadable > 0 => Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable)),
-        None => None,
-    });
-    let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
-    volumes.chain(kinds).collect()
 }
 
 /// `<epoch, 10 digits>-<ULID>`: the time and a digest of the run, so that a repeated pass finds the same.

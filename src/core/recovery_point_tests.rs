@@ -1,6 +1,7 @@
 //! One recovery point, pass by pass, as plain values.
 
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::*;
 use crate::{
@@ -85,6 +86,7 @@ fn source(claim: &str) -> Source {
         driver: Some("csi.example".into()),
         node_path: None,
         mounted_by: Some(Mounting { pod_uid: "pod".into(), node: "node-1".into() }),
+        deleting: false,
     }
 }
 
@@ -286,6 +288,41 @@ fn what_cannot_be_read_is_planned_as_missing_with_the_reason() {
 }
 
 #[test]
+fn a_claim_without_a_volume_is_missing_when_it_is_lost_or_a_pod_waits_for_it_and_left_out_otherwise() {
+    let unbound = |phase: &str, pod: Option<&str>| Unbound {
+        claim: "new".into(),
+        phase: phase.into(),
+        wanted_by: pod.map(Into::into),
+    };
+    let end = |it: Unbound, purpose| {
+        let start = decide(&point(purpose), &Observed { unbound: vec![it], ..observed() }, at(0));
+        let entering = then(&start, purpose, &read(stored(0), &[]), 10);
+        let [.., Effect::Begin(work)] = entering.effects.as_slice() else { panic!("{:?}", entering.effects) };
+        let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
+        assert_eq!(point.volumes.len(), 1);
+        (point.missing.clone(), entering.status.volumes[1].left_out.is_some())
+    };
+    let missing = |it: &str| (vec![format!("volume new: {it}")], false);
+    let waits = missing("the claim is Pending, and pod db-0 waits for it");
+    assert_eq!(end(unbound("Pending", Some("db-0")), Purpose::Scheduled), waits);
+    let lost = missing("the claim is Lost: its PersistentVolume is gone");
+    assert_eq!(end(unbound("Lost", None), Purpose::Scheduled), lost);
+    assert_eq!(end(unbound("Pending", None), Purpose::Scheduled), (vec![], true));
+    assert_eq!(end(unbound("Lost", None), Purpose::Branch), (vec![], true), "a branch saves what is there");
+}
+
+#[test]
+fn a_claim_that_is_being_deleted_is_read_where_that_is_possible_and_missing_at_once_where_not() {
+    let deleting = Source { deleting: true, ..source("data") };
+    let seen = Observed { sources: vec![deleting.clone()], ..observed() };
+    let start = begun(&seen);
+    assert_eq!(start.status.volumes[0].method, "Direct (the claim is being deleted)");
+    assert_eq!(acts(&then(&start, Purpose::Scheduled, &seen, 1)), ["begin Capture", "apply Job in reprise"]);
+    let seen = Observed { sources: vec![Source { mounted_by: None, ..deleting }], ..observed() };
+    assert!(begun(&seen).status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("being deleted")));
+}
+
+#[test]
 fn a_whole_point_is_of_its_oldest_instant_is_entered_and_tidied_up_after() {
     let (end, point) = committed(stored(0), &[]);
     assert_eq!((reason(&end), acts(&end)), ("Stored", vec!["delete Job".to_owned()]));
@@ -320,6 +357,26 @@ fn a_point_that_lacks_something_is_kept_and_does_not_count() {
         assert_eq!(reason(&end), "Partial");
         assert!(!condition::is_true(&end.status.conditions, SUCCEEDED));
     }
+}
+
+#[test]
+fn an_emptied_application_makes_no_point_that_counts_unless_a_person_asks_for_it() {
+    let missing = |before: Option<Before>, purpose| {
+        let mut seen = Observed { sources: vec![], before, works: Works::from([captured(&[])]), ..observed() };
+        if let Some(Progress::Done { outcome: Outcome::Captured { objects, .. }, .. }) = seen.works.get_mut("Capture") {
+            objects.count = 0;
+        }
+        let entering = then(&decide(&point(purpose), &seen, at(0)), purpose, &seen, 10);
+        let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
+        let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
+        point.missing.clone()
+    };
+    let full = Before { id: "p1".into(), objects: 7, volumes: 1 };
+    let said = missing(Some(full.clone()), Purpose::Scheduled);
+    assert!(said[0].contains("p1 before it has 7 objects and 1 volumes"), "{said:?}");
+    assert_eq!(missing(Some(full), Purpose::Manual), Vec::<String>::new());
+    assert_eq!(missing(Some(Before { objects: 0, volumes: 0, id: "p1".into() }), Purpose::Scheduled), [""; 0]);
+    assert_eq!(missing(None, Purpose::Scheduled), [""; 0], "an application that begins empty");
 }
 
 #[test]

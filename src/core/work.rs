@@ -13,6 +13,9 @@ use super::{
 };
 use crate::api::application::Probe;
 
+/// So many points that were passed over are named.
+pub const REASONS: usize = 20;
+
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
@@ -52,6 +55,15 @@ pub enum Work {
         /// Whose.
         application: AppKey,
     },
+    /// Read which point the head of the catalogue names, and of when it is.
+    ReadLatest {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// The point that is known already.
+        known: Option<String>,
+    },
     /// Seal the head with the new epoch.
     SealCatalogue {
         /// The `Vault`.
@@ -67,8 +79,8 @@ pub enum Work {
         vault: String,
         /// Whose.
         application: AppKey,
-        /// Points that were found bad while restoring, each with the reason.
-        excluded: BTreeMap<String, String>,
+        /// Only points that are older: this one was passed over, and so was every newer one that is not good.
+        older_than: Option<String>,
     },
     /// Bring the objects of a point back, workloads last, and start them.
     RestoreObjects {
@@ -117,6 +129,7 @@ impl Work {
             Self::Capture { .. } => "Capture",
             Self::CommitPoint { .. } => "CommitPoint",
             Self::ReadHead { .. } => "ReadHead",
+            Self::ReadLatest { .. } => "ReadLatest",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::RestoreObjects { .. } => "RestoreObjects",
@@ -142,6 +155,7 @@ impl Work {
             | Self::Capture { .. }
             | Self::CommitPoint { .. }
             | Self::ReadHead { .. }
+            | Self::ReadLatest { .. }
             | Self::SurveyPoints { .. }
             | Self::Ask { .. } => None,
         }
@@ -190,13 +204,15 @@ pub enum Outcome {
     },
     /// Of `ReadHead`: the epoch, if there is a head.
     HeadRead(Option<u64>),
+    /// Of `ReadLatest`: the point and the instant of its data, if it is another than the known one.
+    Latest(Option<(String, Timestamp)>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints`.
     Surveyed {
         /// The newest good point.
         chosen: Option<Box<Point>>,
-        /// Newer ones that are not good, with the reason.
+        /// Newer ones that are not good, with the reason, newest first: the last `REASONS`, after a line about the rest.
         passed_over: Vec<String>,
     },
     /// Of `RestoreObjects`.

@@ -1,14 +1,14 @@
 //! Secrets of the operator's namespace, and the vaults and DNS providers that are opened with them.
 //!
-//! Opened vaults are kept for a minute: a Secret that changed is taken up by then.
+//! Opened vaults are kept for a minute: a Secret that changed is taken up by then. Each Secret is read once for that.
 
 use std::{
-    collections::HashMap,
-    sync::Mutex,
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, ResourceExt};
 
 use crate::{
@@ -20,19 +20,67 @@ use crate::{
 
 /// How long an opened vault is used before its Secrets are read again.
 const KEEP: Duration = Duration::from_mins(1);
+/// How long it is told to all who ask that a vault could not be opened, before it is tried again.
+const KEEP_FAILURE: Duration = Duration::from_secs(1);
+
+/// How long opening one may take.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// Reads Secrets, and keeps what was opened with them.
 pub struct Secrets {
     api: Api<Secret>,
     namespace: String,
-    vaults: Mutex<HashMap<String, Opened>>,
+    vaults: Mutex<HashMap<String, Slot>>,
 }
 
-#[derive(Clone)]
+/// One vault. Who opens it holds the lock, and all others wait for what comes of it.
+type Slot = Arc<tokio::sync::Mutex<Option<Opened>>>;
+
 struct Opened {
     generation: Option<String>,
     at: Instant,
-    vault: Vault,
+    vault: Result<Vault, Failure>,
+}
+
+impl Opened {
+    fn fresh(&self, generation: Option<&String>) -> bool {
+        let keep = if self.vault.is_ok() { KEEP } else { KEEP_FAILURE };
+        self.generation.as_ref() == generation && self.at.elapsed() < keep
+    }
+}
+
+/// A Secret that was read for a field.
+struct Found<'a> {
+    field: &'static str,
+    name: &'a str,
+    namespace: &'a str,
+    data: Arc<BTreeMap<String, ByteString>>,
+}
+
+impl Found<'_> {
+    fn entry(&self, entry: &str) -> Result<Option<String>, Failure> {
+        let bytes = self.data.get(entry).map(|it| it.0.clone()).filter(|it| !it.is_empty());
+        bytes.map(String::from_utf8).transpose().map_err(|_| {
+            failure(
+                "SecretUnreadable",
+                format!("{}: entry '{entry}' of Secret '{}' is not text", self.field, self.name),
+            )
+        })
+    }
+
+    fn required(&self, entry: &str) -> Result<String, Failure> {
+        self.entry(entry)?.ok_or_else(|| {
+            let (field, name, namespace) = (self.field, self.name, self.namespace);
+            failure(
+                "SecretIncomplete",
+                format!("{field}: Secret '{name}' in namespace {namespace} has no entry '{entry}'"),
+            )
+        })
+    }
+}
+
+fn failure(reason: &'static str, message: String) -> Failure {
+    Failure { reason, message, lasting: false }
 }
 
 impl Secrets {
@@ -42,67 +90,61 @@ impl Secrets {
         Self { api: Api::namespaced(client, namespace), namespace: namespace.to_owned(), vaults: Mutex::default() }
     }
 
-    /// One entry of a Secret, or what to do about its absence.
-    async fn entry(&self, field: &str, secret: &str, entry: &str) -> Result<Option<String>, Failure> {
-        let failure = |reason, message: String| Failure { reason, message, lasting: false };
-        let found = self.api.get_opt(secret).await.map_err(|error| {
-            failure(
-                "SecretUnreadable",
-                format!("{field}: Secret {secret} in {} could not be read: {error}", self.namespace),
-            )
+    /// A Secret, or what to do about its absence.
+    async fn read<'a>(&'a self, field: &'static str, name: &'a str) -> Result<Found<'a>, Failure> {
+        let namespace = &self.namespace;
+        let found = self.api.get_opt(name).await.map_err(|error| {
+            failure("SecretUnreadable", format!("{field}: Secret {name} in {namespace} could not be read: {error}"))
         })?;
         let Some(found) = found else {
-            let message =
-                format!("{field}: there is no Secret '{secret}' in namespace {}: create it there", self.namespace);
+            let message = format!("{field}: there is no Secret '{name}' in namespace {namespace}: create it there");
             return Err(failure("SecretMissing", message));
         };
-        let bytes = found.data.as_ref().and_then(|it| it.get(entry)).map(|it| it.0.clone());
-        let bytes = bytes.filter(|it| !it.is_empty());
-        bytes.map(String::from_utf8).transpose().map_err(|_| {
-            failure("SecretUnreadable", format!("{field}: entry '{entry}' of Secret '{secret}' is not text"))
-        })
+        Ok(Found { field, name, namespace, data: Arc::new(found.data.unwrap_or_default()) })
     }
 
-    async fn required(&self, field: &str, secret: &str, entry: &str) -> Result<String, Failure> {
-        self.entry(field, secret, entry).await?.ok_or_else(|| Failure {
-            reason: "SecretIncomplete",
-            message: format!("{field}: Secret '{secret}' in namespace {} has no entry '{entry}'", self.namespace),
-            lasting: false,
-        })
-    }
-
-    /// The vault, opened.
+    /// The vault, opened: by one caller, however many ask.
     ///
     /// # Errors
     /// What is wrong with its settings or Secrets, by field.
     pub async fn vault(&self, object: &VaultObject) -> Result<Vault, Failure> {
         let (name, version) = (object.name_any(), object.resource_version());
         let generation = object.metadata.generation.map(|it| it.to_string()).or(version);
-        let kept = self.vaults.lock().expect("no holder of this lock panics").get(&name).cloned();
-        if let Some(kept) = kept.filter(|it| it.generation == generation && it.at.elapsed() < KEEP) {
-            return Ok(kept.vault);
+        let slot = Arc::clone(self.vaults.lock().expect("no holder of this lock panics").entry(name).or_default());
+        let mut kept = slot.lock().await;
+        if let Some(kept) = kept.as_ref().filter(|it| it.fresh(generation.as_ref())) {
+            return kept.vault.clone();
         }
-        let key = self.required("spec.encryption.secret", &object.spec.encryption.secret.name, "key").await?;
-        let mut location = crate::vault::Location::from_spec(&object.spec, VAULTS).ok_or_else(|| Failure {
-            reason: "SettingsInvalid",
-            message: "a vault has exactly one of spec.s3 and spec.directory".to_owned(),
-            lasting: false,
+        // All others wait for this one.
+        let late = |_| Err(failure("SecretUnreadable", format!("no Secret was told within {} s", OPENING.as_secs())));
+        let vault = tokio::time::timeout(OPENING, self.open(object)).await.unwrap_or_else(late);
+        *kept = Some(Opened { generation, at: Instant::now(), vault: vault.clone() });
+        vault
+    }
+
+    async fn open(&self, object: &VaultObject) -> Result<Vault, Failure> {
+        let encryption = self.read("spec.encryption.secret", &object.spec.encryption.secret.name).await?;
+        let key = encryption.required("key")?;
+        let mut location = crate::vault::Location::from_spec(&object.spec, VAULTS).ok_or_else(|| {
+            failure("SettingsInvalid", "a vault has exactly one of spec.s3 and spec.directory".to_owned())
         })?;
         if let (crate::vault::Location::S3(s3), Some(secret)) =
             (&mut location, object.spec.s3.as_ref().and_then(|it| it.credentials.as_ref()))
         {
             let field = "spec.s3.credentials";
+            let found = if secret.name == encryption.name {
+                Found { field, data: Arc::clone(&encryption.data), ..encryption }
+            } else {
+                self.read(field, &secret.name).await?
+            };
             s3.credentials = Some(S3Credentials {
-                access_key_id: self.required(field, &secret.name, "accessKeyId").await?,
-                secret_access_key: SecretText::new(self.required(field, &secret.name, "secretAccessKey").await?),
-                session_token: self.entry(field, &secret.name, "sessionToken").await?.map(SecretText::new),
+                access_key_id: found.required("accessKeyId")?,
+                secret_access_key: SecretText::new(found.required("secretAccessKey")?),
+                session_token: found.entry("sessionToken")?.map(SecretText::new),
             });
         }
         let settings = Settings { location, key: SecretText::new(key.trim_end_matches(['\n', '\r'])) };
-        let vault = Vault::open(&settings).map_err(|error| vault_failure(&error))?;
-        let mut vaults = self.vaults.lock().expect("no holder of this lock panics");
-        vaults.insert(name, Opened { generation, at: Instant::now(), vault: vault.clone() });
-        Ok(vault)
+        Vault::open(&settings).map_err(|error| vault_failure(&error))
     }
 
     /// What changes the zone.
@@ -111,7 +153,7 @@ impl Secrets {
     /// What is wrong with its settings or Secret, by field.
     pub async fn provider(&self, zone: &DnsZone, resolve: &Resolve) -> Result<traffic::Provider, Failure> {
         let tsig = &zone.spec.rfc2136.tsig;
-        let secret = self.required("spec.rfc2136.tsig.secret", &tsig.secret.name, "secret").await?;
+        let secret = self.read("spec.rfc2136.tsig.secret", &tsig.secret.name).await?.required("secret")?;
         let settings = rfc2136::Settings {
             zone: zone.spec.zone.clone(),
             server: zone.spec.rfc2136.server.clone(),
@@ -139,4 +181,72 @@ pub fn vault_failure(error: &VaultError) -> Failure {
         VaultError::Identity | VaultError::Stray { .. } => "IdentityDamaged",
     };
     Failure { reason, message: error.to_string(), lasting: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::{
+        Router,
+        extract::Path,
+        http::{StatusCode, header::CONTENT_TYPE},
+        routing::get,
+    };
+    use futures::future::join_all;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Secrets that an API server on a loopback address has, and how often they were read.
+    async fn served(there: bool) -> (Secrets, Arc<AtomicUsize>) {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&reads);
+        let show = move |Path(name): Path<String>| async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let text = |it: &str| ByteString(it.as_bytes().to_vec());
+            let data = json!({"key": text("a key that is long enough for a vault"),
+                "accessKeyId": text("id"), "secretAccessKey": text("secret")});
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
+            let missing =
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
+            let (code, body) = if there { (StatusCode::OK, secret) } else { (StatusCode::NOT_FOUND, missing) };
+            (code, [(CONTENT_TYPE, "application/json")], body.to_string())
+        };
+        let router = Router::new().route("/api/v1/namespaces/reprise/secrets/{name}", get(show));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap();
+        (Secrets::new(client, "reprise"), reads)
+    }
+
+    fn object(credentials: &str) -> VaultObject {
+        let s3 = json!({"bucket": "b", "endpoint": "http://127.0.0.1:1", "region": "r", "credentials": {"name": credentials}});
+        let spec = json!({"s3": s3, "encryption": {"secret": {"name": "key"}}});
+        VaultObject::new("main", serde_json::from_value(spec).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_vault_is_opened_once_for_all_who_ask_and_each_secret_is_read_once() {
+        for (credentials, once) in [("s3", 2), ("key", 1)] {
+            let (secrets, reads) = served(true).await;
+            let object = object(credentials);
+            let opened = join_all((0..200).map(|_| secrets.vault(&object))).await;
+            assert!(opened.iter().all(Result::is_ok), "{:?}", opened[0].as_ref().err());
+            assert_eq!(reads.load(Ordering::SeqCst), once);
+        }
+    }
+
+    #[tokio::test]
+    async fn that_a_vault_cannot_be_opened_is_told_to_all_who_ask_and_tried_again_a_moment_later() {
+        let (secrets, reads) = served(false).await;
+        let object = object("s3");
+        let failed = join_all((0..200).map(|_| secrets.vault(&object))).await;
+        assert!(failed.iter().all(|it| it.as_ref().is_err_and(|it| it.reason == "SecretMissing")));
+        assert_eq!(reads.load(Ordering::SeqCst), 1);
+        tokio::time::sleep(KEEP_FAILURE).await;
+        assert!(secrets.vault(&object).await.is_err());
+        assert_eq!(reads.load(Ordering::SeqCst), 2);
+    }
 }

@@ -31,9 +31,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// The most branches in a head.
 pub const BRANCHES: usize = 100;
 /// The most points that `list_points` returns.
-pub const POINTS: usize = 1000;
+pub const POINTS: usize = 20_000;
 /// The most points that `list_points` looks through.
-const POINTS_SEEN: usize = 200_000;
+const POINTS_SEEN: usize = 1_000_000;
 /// The largest manifest, in bytes.
 pub const MANIFEST_LIMIT: u64 = 512 * 1024 * 1024;
 
@@ -280,14 +280,21 @@ impl Vault {
         Ok(point)
     }
 
-    /// The ids of the newest `POINTS` points, newest first: by epoch, then by time.
+    /// The ids of the newest `POINTS` points, newest first: by epoch, then by time. Only those after `begin` and
+    /// before `end`, if they are given.
     ///
     /// # Errors
     /// `Store`, also when there are more points than can be looked through.
-    pub async fn list_points(&self, namespace: &str, application: &str) -> Result<Vec<String>, CatalogueError> {
+    pub async fn list_points(
+        &self,
+        namespace: &str,
+        application: &str,
+        begin: Option<&str>,
+        end: Option<&str>,
+    ) -> Result<Vec<String>, CatalogueError> {
         let prefix = format!("{}/points/", folder(namespace, application));
         let mut ids: VecDeque<String> = VecDeque::new();
-        let mut after: Option<String> = None;
+        let mut after = begin.map(|id| format!("{prefix}{id}.json"));
         let mut seen = 0;
         loop {
             let page = self.store().page(&prefix, after.as_deref(), PAGE_LIMIT).await?;
@@ -296,6 +303,9 @@ impl Vault {
             after = page.last().map(|entry| entry.key.clone());
             for entry in &page {
                 if let Some(id) = entry.key.strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json")) {
+                    if end.is_some_and(|end| id >= end) {
+                        return Ok(ids.into());
+                    }
                     if ids.len() == POINTS {
                         ids.pop_back();
                     }

@@ -159,18 +159,20 @@ async fn a_changed_point_and_a_moved_point_are_refused() {
 }
 
 #[tokio::test]
-async fn the_newest_points_are_listed_first_and_no_more_than_a_thousand() {
+async fn the_newest_points_are_listed_first_and_no_more_than_can_be_looked_at() {
     let fake = Fake::new(Manner::Sound);
-    for number in 0..2500 {
-        let id = point(1 + number / 2000, number, false).id;
-        fake.put(&point_key("shop", "db", &id), "x".into()).unwrap();
+    let id = |number: u64| point(1 + number / 20_000, number, false).id;
+    for number in 0..20_500 {
+        fake.put(&point_key("shop", "db", &id(number)), "x".into()).unwrap();
     }
     fake.put(&point_key("shop", "db2", "other"), "x".into()).unwrap();
-    let ids = vault(&fake).list_points("shop", "db").await.unwrap();
-    assert_eq!(ids.len(), POINTS);
-    assert_eq!(ids[0], point(2, 2499, false).id);
+    let vault = vault(&fake);
+    let ids = vault.list_points("shop", "db", None, None).await.unwrap();
+    assert_eq!((ids.len(), &ids[0]), (POINTS, &id(20_499)));
     assert!(ids.windows(2).all(|two| two[0] > two[1]));
-    assert!(vault(&fake).list_points("shop", "absent").await.unwrap().is_empty());
+    let some = vault.list_points("shop", "db", Some(&id(19_998)), Some(&id(20_001))).await.unwrap();
+    assert_eq!(some, [id(20_000), id(19_999)]);
+    assert!(vault.list_points("shop", "absent", None, None).await.unwrap().is_empty());
 }
 
 #[tokio::test]

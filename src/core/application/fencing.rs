@@ -10,7 +10,7 @@ use super::{LOOK_CLOSELY, Pass};
 use crate::{
     api::{
         application::{FenceStatus, Role},
-        recovery_point::{Purpose, RecoveryPoint},
+        recovery_point::{Purpose, RecoveryPoint, VolumeInPoint},
     },
     core::{
         claim::{state::Wish, view::View},
@@ -173,7 +173,8 @@ impl Pass<'_> {
             (_, Some(status)) => {
                 let finding = condition::find(&status.conditions, condition::SUCCEEDED);
                 // A partial point of what must not be lost will do when no volume is missing as a whole.
-                let whole = !status.volumes.is_empty() && status.volumes.iter().all(|it| it.snapshot.is_some());
+                let saved = |it: &VolumeInPoint| it.snapshot.is_some() || it.left_out.is_some();
+                let whole = !status.volumes.is_empty() && status.volumes.iter().all(saved);
                 let partial = |reason: &str| purpose == Purpose::Branch && reason == "Partial" && whole;
                 if finding.is_some_and(|it| it.status == "True" || partial(&it.reason)) {
                     return Saved::Yes(status.id.clone().unwrap_or_default());

@@ -11,6 +11,7 @@ use crate::{
             Truth,
         },
         effect::Effect,
+        work::Progress,
     },
 };
 
@@ -105,6 +106,16 @@ impl Pass<'_> {
                 "NotProven",
                 "this region holds the claim, but its last renewal is too old".to_owned(),
             );
+        }
+        if let Some(Progress::Failed { failure, .. }) = self.seen.works.get("SealCatalogue")
+            && view.mine
+            && failure.lasting
+        {
+            let message = format!(
+                "this region holds the claim with epoch {}, but {}: no points are made (docs/claim.md, \"A claim in conflict\")",
+                view.epoch, failure.message
+            );
+            return finding(Truth::False, failure.reason, message);
         }
         if let Some(holder) = &view.holder {
             let epoch = view.epoch;

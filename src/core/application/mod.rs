@@ -196,6 +196,7 @@ impl Pass<'_> {
                     self.wish(Wish::Watch);
                 }
                 let role = self.fence(&view);
+                self.follow_points();
                 self.weigh(&view);
                 role
             }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{Pass, fencing::point_object, whole_second};
+use super::{LOOK, Pass, fencing::point_object, whole_second};
 use crate::{
     api::{
         application::{BackupStatus, LastPoint},
@@ -15,6 +15,7 @@ use crate::{
         condition,
         effect::Effect,
         schedule::{Rhythm, rhythm},
+        work::{Outcome, Seen, Work, see},
     },
 };
 
@@ -84,14 +85,39 @@ impl Pass<'_> {
             .filter_map(|it| Some((it.consistent_at.as_ref()?.0, it.id.clone()?)))
             .max();
         if let Some((at, id)) = newest {
-            let newer = self.status.last_point.as_ref().is_none_or(|it| it.consistent_at.0 < at);
-            if newer {
-                self.status.last_point = Some(LastPoint { id, consistent_at: whole_second(at) });
-            }
+            self.take_over(&id, at);
         }
     }
 
-    /// Objects beyond the newest `KEPT` are deleted from the cluster; the points stay in the vault.
+    fn take_over(&mut self, id: &str, at: Timestamp) {
+        let consistent_at = whole_second(at);
+        if self.status.last_point.as_ref().is_none_or(|it| it.consistent_at.0 < consistent_at.0) {
+            self.status.last_point = Some(LastPoint { id: id.to_owned(), consistent_at });
+        }
+    }
+
+    /// In a region that makes none: the newest point that counts, as the vault names it.
+    pub(super) fn follow_points(&mut self) {
+        let pause = self.object.spec.objectives.rpo.as_secs().max(LOOK.as_secs());
+        let due = match see(&self.seen.works, "ReadLatest", self.now) {
+            Seen::Done(outcome, read) => {
+                if let Outcome::Latest(Some((id, at))) = outcome {
+                    self.take_over(id, *at);
+                }
+                read.as_second().saturating_add_unsigned(pause) <= self.now.as_second()
+            }
+            Seen::Due(_) => true,
+            Seen::Waiting(_) => false,
+        };
+        if due && self.vault_ready().is_ok() {
+            let known = self.status.last_point.as_ref().map(|it| it.id.clone());
+            let work = Work::ReadLatest { vault: self.vault_name(), application: self.key.clone(), known };
+            self.effects.push(Effect::Begin(Box::new(work)));
+        }
+    }
+
+    /// Objects beyond the newest `KEPT` are deleted from the cluster; the points stay in the vault. The newest that
+    /// counts is kept: later ones are compared with it.
     fn forget_old(&mut self) {
         let mut ended: Vec<_> = self
             .seen
@@ -102,7 +128,12 @@ impl Pass<'_> {
             .collect();
         ended.sort_unstable();
         let excess = ended.len().saturating_sub(KEPT);
-        for (_, name) in ended.into_iter().take(excess) {
+        let counts = |it: &RecoveryPoint| {
+            let id = it.status.as_ref().and_then(|it| it.id.as_ref());
+            id.is_some() && id == self.status.last_point.as_ref().map(|it| &it.id)
+        };
+        let newest = self.seen.points.iter().find(|it| counts(it)).map(|it| it.name_any());
+        for (_, name) in ended.into_iter().take(excess).filter(|(_, name)| Some(name) != newest.as_ref()) {
             let key = child::key("reprise.dev/v1alpha1", "RecoveryPoint", Some(&self.key.namespace), &name);
             self.effects.push(Effect::Delete(key));
         }

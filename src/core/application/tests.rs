@@ -14,11 +14,15 @@ use crate::{
     },
     core::{
         claim::record::{self, Claim, Deadlines, FORMAT, Handover, Intent},
-        condition::{COMPARE_AND_SWAP, FAILOVER_ADVISED, Finding, READY, RPO_MET, SUCCEEDED, TRAFFIC_PUBLISHED, Truth},
+        condition::{
+            CLAIM_SOUND, COMPARE_AND_SWAP, FAILOVER_ADVISED, Finding, READY, RPO_MET, SUCCEEDED, TRAFFIC_PUBLISHED,
+            Truth,
+        },
         work::{Failure, Outcome, Publication},
     },
 };
 
+mod latest;
 mod suspicion;
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -239,8 +243,12 @@ fn a_holder_seals_its_epoch_before_it_makes_points_or_publishes() {
     let first = decide(&application(json!({})), &seen, at(0));
     assert_eq!((first.status.role, begun(&first)), (Some(Role::Active), vec!["SealCatalogue"]));
     assert_eq!(made(&first, "RecoveryPoint"), Vec::<String>::new());
-    let old = Observed { works: Works::from([sealed(0)]), ..seen };
+    let old = Observed { works: Works::from([sealed(0)]), ..seen.clone() };
     assert_eq!(begun(&decide(&application(json!({})), &old, at(0))), ["SealCatalogue"], "of another epoch");
+    let failure = Failure { reason: "Sealed", message: String::new(), lasting: true };
+    let refused = Works::from([("SealCatalogue", Progress::Failed { at: at(0), times: 1, failure })]);
+    let told = decide(&application(json!({})), &Observed { works: refused, ..seen }, at(0));
+    assert_eq!(reason(&told, CLAIM_SOUND), "Sealed");
 }
 
 #[test]
@@ -488,6 +496,17 @@ fn of_the_ended_points_made_on_schedule_the_newest_twenty_are_kept() {
         .collect();
     assert_eq!(deleted, ["shop-000001", "shop-000002", "shop-000003"]);
     assert_eq!(decision.status.last_point.unwrap().id, "1-23");
+}
+
+#[test]
+fn the_newest_point_that_counts_is_kept_however_many_failed_since() {
+    let mut points: Vec<_> = (2..=30)
+        .map(|it| recovery_point(&format!("shop-{it:06}"), "Scheduled", ended(false, "Partial", 1, it, it + 1)))
+        .collect();
+    points.push(recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 1, 2)));
+    let decision = decide(&application(json!({})), &with_points(points), at(31));
+    let deleted = |name: &str| decision.effects.iter().any(|it| matches!(it, Effect::Delete(it) if it.name == name));
+    assert!(!deleted("shop-000001") && deleted("shop-000002") && deleted("shop-000010") && !deleted("shop-000011"));
 }
 
 #[test]

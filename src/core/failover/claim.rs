@@ -1,7 +1,5 @@
 //! The steps up to the point that is restored: the claim, the catalogue, the choice.
 
-use std::collections::BTreeMap;
-
 use jiff::SignedDuration;
 
 use super::{Next, Pass, whole};
@@ -14,7 +12,7 @@ use crate::{
         claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
         effect::Effect,
-        work::{Failure, Outcome, Seen, Work, see},
+        work::{Failure, Outcome, REASONS, Seen, Work, see},
     },
 };
 
@@ -124,6 +122,14 @@ impl<'a> Pass<'a> {
         let work = Work::SealCatalogue { vault, application, epoch };
         match self.working(work, "the catalogue is being sealed") {
             Ok(_) => Next::Go(format!("sealed with epoch {epoch}")),
+            // The head of a claim that was lost, which the next look at the claim tells; or of one that was set back.
+            Err(Next::Hindered(reason, why)) => Next::Hindered(
+                reason,
+                format!(
+                    "{why}, and this run's epoch is {epoch}: it ends when another region holds the claim; when none \
+                     does, the claim was set back (docs/claim.md, \"A claim in conflict\")"
+                ),
+            ),
             Err(next) => next,
         }
     }
@@ -145,7 +151,10 @@ impl<'a> Pass<'a> {
             Seen::Done(Outcome::Surveyed { chosen: Some(point), passed_over }, _) => {
                 self.status.point = Some(point.id.clone());
                 self.status.consistent_at = Some(whole(point.consistent_at));
-                self.status.passed_over = passed_over.iter().take(20).cloned().collect();
+                // The oldest of them bounds the next choice, so it is the newest that are forgotten.
+                self.status.passed_over.extend(passed_over.iter().cloned());
+                let surplus = self.status.passed_over.len().saturating_sub(REASONS);
+                self.status.passed_over.drain(..surplus);
                 Next::Go(format!("{} of {}", point.id, point.consistent_at))
             }
             Seen::Done(Outcome::Surveyed { chosen: None, passed_over }, at) => {
@@ -153,7 +162,8 @@ impl<'a> Pass<'a> {
                     let work = self.survey_work();
                     self.effects.push(Effect::Begin(Box::new(work)));
                 }
-                Next::Stay(format!("there is no good recovery point: {}", passed_over.join("; ")))
+                let all = [self.status.passed_over.as_slice(), passed_over].concat();
+                Next::Stay(format!("there is no good recovery point: {}", all.join("; ")))
             }
             Seen::Done(..) | Seen::Due(_) | Seen::Waiting(_) => Next::Stay(self.survey_message()),
         }
@@ -169,14 +179,9 @@ impl<'a> Pass<'a> {
     }
 
     fn survey_work(&self) -> Work {
-        let excluded: BTreeMap<String, String> = self
-            .status
-            .passed_over
-            .iter()
-            .filter_map(|it| it.split_once(": "))
-            .map(|(id, why)| (id.to_owned(), why.to_owned()))
-            .collect();
-        Work::SurveyPoints { vault: self.vault_name(), application: self.key.clone(), excluded }
+        let last = self.status.passed_over.last().and_then(|it| it.split_once(": "));
+        let older_than = last.map(|(id, _)| id.to_owned());
+        Work::SurveyPoints { vault: self.vault_name(), application: self.key.clone(), older_than }
     }
 
     fn survey_message(&self) -> String {
@@ -208,14 +213,17 @@ impl<'a> Pass<'a> {
 
     /// The outcome of a piece of work, which is begun when it is due.
     pub(super) fn working(&mut self, work: Work, meanwhile: &str) -> Result<Outcome, Next> {
-        let say = |failure: Option<&Failure>| failure.map_or_else(|| meanwhile.to_owned(), |it| it.message.clone());
+        let say = |failure: Option<&Failure>| match failure {
+            Some(it) if it.lasting => Next::Hindered(it.reason, it.message.clone()),
+            Some(it) => Next::Stay(it.message.clone()),
+            None => Next::Stay(meanwhile.to_owned()),
+        };
         match see(&self.seen.works, work.name(), self.now) {
             Seen::Done(outcome, _) => Ok(outcome.clone()),
-            Seen::Waiting(failure) => Err(Next::Stay(say(failure))),
+            Seen::Waiting(failure) => Err(say(failure)),
             Seen::Due(failure) => {
-                let message = say(failure);
                 self.effects.push(Effect::Begin(Box::new(work)));
-                Err(Next::Stay(message))
+                Err(say(failure))
             }
         }
     }

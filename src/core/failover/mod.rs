@@ -73,6 +73,8 @@ pub struct Observed {
 pub(super) enum Next {
     /// It goes on; what it waits for.
     Stay(String),
+    /// It does not go on by itself: the reason in one word, and what to do.
+    Hindered(&'static str, String),
     /// It is done; what came of it.
     Go(String),
     /// The run goes back to an earlier step: what was chosen turned out to be bad.
@@ -212,6 +214,10 @@ impl Pass<'_> {
             Next::Stay(message) => {
                 self.note(step, &message);
                 self.report(Truth::Unknown, "InProgress", format!("{step:?}: {message}"));
+            }
+            Next::Hindered(reason, message) => {
+                self.note(step, &message);
+                self.report(Truth::Unknown, reason, format!("{step:?}: {message}"));
             }
             Next::Go(message) => {
                 self.note(step, &message);

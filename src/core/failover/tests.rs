@@ -260,10 +260,10 @@ impl Play {
     /// Work is done at once; that it is done is seen by the next pass, unless the memory of it is lost.
     fn work(&mut self, work: Work, status: &FailoverStatus) {
         let outcome = match &work {
-            Work::SurveyPoints { excluded, .. } => {
-                let mut good = self.world.points.iter().map(|(it, _)| it).filter(|it| !excluded.contains_key(&it.id));
-                let passed_over = excluded.iter().map(|(id, why)| format!("{id}: {why}")).collect();
-                Outcome::Surveyed { chosen: good.next().cloned().map(Box::new), passed_over }
+            Work::SurveyPoints { older_than, .. } => {
+                let older = |it: &&Point| older_than.as_ref().is_none_or(|bound| it.id < *bound);
+                let mut good = self.world.points.iter().map(|(it, _)| it).filter(older);
+                Outcome::Surveyed { chosen: good.next().cloned().map(Box::new), passed_over: vec![] }
             }
             Work::SealCatalogue { epoch, .. } => {
                 assert_eq!((status.step, status.epoch), (Some(StepName::SealCatalogue), Some(*epoch)));
@@ -432,6 +432,17 @@ fn an_operator_that_ends_again_and_again_comes_to_the_same_end() {
             assert_eq!(play.world, good.world, "{mishap:?} every {rhythm} passes");
         }
     }
+}
+
+#[test]
+fn a_point_that_was_passed_over_is_never_chosen_again_however_many_are_damaged() {
+    let mut play = Play::new(false);
+    let damaged = (10..40).rev().map(|it| (point(&format!("p{it}"), &format!("s{it}")), false));
+    play.world.points = damaged.chain([(point("p09", "s09"), true)]).collect();
+    play.play(|it| if it % 9 == 8 { Mishap::Restarted } else { Mishap::None });
+    let status = play.status();
+    assert_eq!(status.point.as_deref(), Some("p09"));
+    assert_eq!((status.passed_over.len(), status.passed_over[0].split(':').next()), (20, Some("p29")));
 }
 
 #[test]

@@ -8,14 +8,14 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{movers, requested, snapshots_of};
 use crate::{
-    api::recovery_point::{RecoveryPoint, RecoveryPointStatus},
+    api::recovery_point::{Purpose, RecoveryPoint, RecoveryPointStatus},
     core::{
         self,
         app_key::AppKey,
         child::{CLAIM, RUN, claim_key, content_key, job_key, key, snapshot_key},
-        condition,
+        condition::{self, SUCCEEDED},
         effect::{Decision, ObjectKey},
-        recovery_point::{Mounting, Observed, SnapshotSeen, Source},
+        recovery_point::{Before, Mounting, Observed, SnapshotSeen, Source, Unbound},
     },
     operator::{
         context::Context,
@@ -50,7 +50,8 @@ impl Reconciled for RecoveryPoint {
             observed.made = if long_ago { Vec::new() } else { made(&namespace, &uid, context).await? };
             return Ok(observed);
         }
-        observed.sources = sources(&namespace, context).await?;
+        (observed.sources, observed.unbound) = claims(&namespace, context).await?;
+        observed.before = self.before(&namespace, context);
         observed.snapshot_classes = snapshot_classes(context).await?;
         if self.status.as_ref().is_some_and(|it| it.id.is_some()) {
             observed.snapshots = snapshots(&namespace, &uid, context).await?;
@@ -69,17 +70,44 @@ impl Reconciled for RecoveryPoint {
     }
 }
 
-/// The bound claims of a namespace, with what is needed to read them.
-async fn sources(namespace: &str, context: &Context) -> Result<Vec<Source>, Error> {
+impl RecoveryPoint {
+    /// The newest point before this one that counts.
+    fn before(&self, namespace: &str, context: &Context) -> Option<Before> {
+        let own = self.status.as_ref().and_then(|it| it.id.clone())?;
+        let earlier = stores::all(&context.stores.points, |it| {
+            it.namespace().as_deref() == Some(namespace)
+                && it.spec.application == self.spec.application
+                && it.spec.purpose != Purpose::Branch
+        });
+        let earlier = earlier.iter().filter_map(|it| it.status.as_ref());
+        let counting = earlier.filter(|it| condition::is_true(&it.conditions, SUCCEEDED));
+        let known = counting.filter_map(|it| {
+            let (id, objects) = (it.id.clone()?, it.objects.as_ref()?.count);
+            (id < own).then_some(Before { id, objects, volumes: it.volumes.len() })
+        });
+        known.max_by(|one, other| one.id.cmp(&other.id))
+    }
+}
+
+/// The claims of a namespace: those that are bound, with what is needed to read them, and the others.
+async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<Unbound>), Error> {
     let all = ListParams::default().limit(500);
     let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let claims = claims.list(&all).await.map_err(Error::observe("claims"))?.items;
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let pods = pods.list(&all).await.map_err(Error::observe("pods"))?.items;
-    let mut sources = Vec::new();
+    let (mut sources, mut unbound) = (Vec::new(), Vec::new());
     for claim in claims {
-        let Some(spec) = claim.spec.as_ref().filter(|_| claim.metadata.deletion_timestamp.is_none()) else { continue };
-        let (Some(volume), true) = (spec.volume_name.clone(), bound(&claim)) else { continue };
+        let deleting = claim.metadata.deletion_timestamp.is_some();
+        let Some(spec) = claim.spec.as_ref() else { continue };
+        let (Some(volume), "Bound") = (spec.volume_name.clone(), phase(&claim)) else {
+            let wanted_by = pods.iter().find(|it| wants(it, &claim.name_any())).map(ResourceExt::name_any);
+            // What never had a volume, and is about to go, is not to be told of.
+            if !deleting || wanted_by.is_some() {
+                unbound.push(Unbound { claim: claim.name_any(), phase: phase(&claim).to_owned(), wanted_by });
+            }
+            continue;
+        };
         let volumes = Api::<PersistentVolume>::all(context.client.clone());
         let found = volumes.get_opt(&volume).await.map_err(Error::observe(format!("PersistentVolume {volume}")))?;
         let kind = found.and_then(|it| it.spec);
@@ -95,25 +123,41 @@ async fn sources(namespace: &str, context: &Context) -> Result<Vec<Source>, Erro
             }),
             mounted_by: pods.iter().find_map(|it| mounting(it, &claim.name_any())),
             volume,
+            deleting,
         });
     }
     sources.sort_by(|one, other| one.claim.cmp(&other.claim));
-    Ok(sources)
+    unbound.sort_by(|one, other| one.claim.cmp(&other.claim));
+    Ok((sources, unbound))
 }
 
-fn bound(claim: &PersistentVolumeClaim) -> bool {
-    claim.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound"))
+fn phase(claim: &PersistentVolumeClaim) -> &str {
+    claim.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or("Pending")
+}
+
+fn pod_phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or("Pending")
+}
+
+fn mounts(pod: &Pod, claim: &str) -> bool {
+    // The claim of a generic ephemeral volume has a name made of the pod's and the volume's.
+    let ephemeral =
+        |volume: &str| claim.strip_prefix(&pod.name_any()).and_then(|it| it.strip_prefix('-')) == Some(volume);
+    pod.spec.iter().flat_map(|it| it.volumes.iter().flatten()).any(|it| match &it.persistent_volume_claim {
+        Some(source) => source.claim_name == claim,
+        None => it.ephemeral.is_some() && ephemeral(&it.name),
+    })
+}
+
+/// Whether a pod that is not finished uses the claim.
+fn wants(pod: &Pod, claim: &str) -> bool {
+    mounts(pod, claim) && !["Succeeded", "Failed"].contains(&pod_phase(pod))
 }
 
 fn mounting(pod: &Pod, claim: &str) -> Option<Mounting> {
-    let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
-    let mounts = spec
-        .volumes
-        .iter()
-        .flatten()
-        .any(|it| it.persistent_volume_claim.as_ref().is_some_and(|it| it.claim_name == claim));
-    let running = status.phase.as_deref() == Some("Running") && pod.metadata.deletion_timestamp.is_none();
-    (mounts && running).then_some(Mounting { pod_uid: pod.uid()?, node: spec.node_name.clone()? })
+    let running = pod_phase(pod) == "Running" && pod.metadata.deletion_timestamp.is_none();
+    let node = pod.spec.as_ref()?.node_name.clone()?;
+    (mounts(pod, claim) && running).then_some(Mounting { pod_uid: pod.uid()?, node })
 }
 
 /// The snapshot class of each driver: the default one, or the first by name.

@@ -9,10 +9,12 @@ mod vault;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
+use futures::FutureExt;
 use kube::{Resource, ResourceExt};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -122,15 +124,7 @@ pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Co
     let tasks = Arc::clone(&registry);
     let task = tokio::spawn(async move {
         let permit = tasks.permits.acquire().await;
-        let deadline = deadline(&work);
-        let result = match tokio::time::timeout(deadline, carry_out(&work, &context)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure {
-                reason: "Deadline",
-                message: format!("{} was not done within {} s", work.name(), deadline.as_secs()),
-                lasting: false,
-            }),
-        };
+        let result = ended(work.name(), deadline(&work), carry_out(&work, &context)).await;
         drop(permit);
         if let Err(failure) = &result {
             tracing::warn!(
@@ -149,6 +143,23 @@ pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Co
     owned.tasks.insert(name, task);
 }
 
+/// How a piece of work ends: also by its deadline, and by a panic, which would leave it running for ever.
+async fn ended(
+    name: &str,
+    deadline: Duration,
+    carried_out: impl Future<Output = Result<Outcome, Failure>>,
+) -> Result<Outcome, Failure> {
+    match tokio::time::timeout(deadline, AssertUnwindSafe(carried_out).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let why = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(failure("Panicked", format!("{name} ended by a mistake in this program, please report it: {why}")))
+        }
+        Err(_) => Err(failure("Deadline", format!("{name} was not done within {} s", deadline.as_secs()))),
+    }
+}
+
 fn kind_of<K: Resource<DynamicType = ()>>(_: &K) -> &'static str {
     match K::kind(&()).as_ref() {
         "Vault" => "Vault",
@@ -164,6 +175,7 @@ fn deadline(work: &Work) -> Duration {
         Work::ListRegions { .. }
         | Work::TestZone { .. }
         | Work::ReadHead { .. }
+        | Work::ReadLatest { .. }
         | Work::SealCatalogue { .. }
         | Work::Publish { .. }
         | Work::CommitPoint { .. }
@@ -183,9 +195,12 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::Capture { vault, application } => point::capture(vault, application, context).await,
         Work::CommitPoint { vault, point } => point::commit(vault, point, context).await,
         Work::ReadHead { vault, application } => point::read_head(vault, application, context).await,
+        Work::ReadLatest { vault, application, known } => {
+            point::read_latest(vault, application, known.as_deref(), context).await
+        }
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
-        Work::SurveyPoints { vault, application, excluded } => {
-            restore::survey(vault, application, excluded, context).await
+        Work::SurveyPoints { vault, application, older_than } => {
+            restore::survey(vault, application, older_than.as_deref(), context).await
         }
         Work::RestoreObjects { vault, application, manifest, epoch } => {
             restore::objects(vault, application, manifest, *epoch, context).await
@@ -212,4 +227,23 @@ async fn open(name: &str, context: &Context) -> Result<crate::vault::Vault, Fail
         return Err(failure("NoVault", format!("there is no Vault '{name}' in this cluster")));
     };
     context.secrets.vault(&object).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_panics_has_failed_and_says_why() {
+        let panics = async { panic!("index {} is out of bounds", 7) };
+        let failed = ended("Capture", Duration::from_secs(1), panics).await.unwrap_err();
+        assert_eq!((failed.reason, failed.lasting), ("Panicked", false), "it is tried again like any other");
+        assert!(failed.message.ends_with("index 7 is out of bounds"), "{}", failed.message);
+    }
+
+    #[tokio::test]
+    async fn work_that_hangs_has_failed_after_its_deadline() {
+        let failed = ended("Capture", Duration::from_millis(20), std::future::pending()).await.unwrap_err();
+        assert_eq!(failed.reason, "Deadline");
+    }
 }

@@ -46,6 +46,22 @@ pub(super) async fn read_head(name: &str, application: &AppKey, context: &Contex
     Ok(Outcome::HeadRead(head.map(|(head, _)| head.epoch)))
 }
 
+/// One small read, and another when there is a point that is not known yet.
+pub(super) async fn read_latest(
+    name: &str,
+    application: &AppKey,
+    known: Option<&str>,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let (vault, namespace, app) = (open(name, context).await?, &application.namespace, &application.name);
+    let head = vault.read_head(namespace, app).await.map_err(|error| catalogue_failure(&error))?;
+    let Some(id) = head.and_then(|(head, _)| head.latest).filter(|id| Some(id.as_str()) != known) else {
+        return Ok(Outcome::Latest(None));
+    };
+    let point = vault.read_point(namespace, app, &id).await.map_err(|error| catalogue_failure(&error))?;
+    Ok(Outcome::Latest(Some((point.id, point.consistent_at))))
+}
+
 pub(super) async fn seal(name: &str, application: &AppKey, epoch: u64, context: &Context) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
     let head = vault

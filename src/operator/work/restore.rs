@@ -1,8 +1,10 @@
 //! Work on bringing an application back: which point is good, and its objects.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
+use futures::{TryFutureExt, future::join_all};
 use tokio::time::sleep;
+use ulid::Ulid;
 
 use super::{failure, open, point::catalogue_failure};
 use crate::{
@@ -14,14 +16,18 @@ use crate::{
     core::{
         app_key::AppKey,
         point::Point,
-        work::{Failure, Outcome},
+        work::{Failure, Outcome, REASONS},
     },
     operator::context::Context,
     vault::{Vault, catalogue::CatalogueError},
 };
 
-/// How many points are looked at, newest first, before there is said to be none that is good.
-const LOOKED_AT: usize = 200;
+/// How many points are read at a time.
+const AT_ONCE: usize = 16;
+/// How much of the reason why a point is not good is told.
+const REASON: usize = 300;
+/// How often the claim is asked, and what was started is looked at.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long starting may take.
 const STARTING: Duration = Duration::from_mins(5);
 
@@ -29,34 +35,102 @@ const STARTING: Duration = Duration::from_mins(5);
 pub(super) async fn survey(
     name: &str,
     application: &AppKey,
-    excluded: &BTreeMap<String, String>,
+    older_than: Option<&str>,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    let vault = open(name, context).await?;
+    newest_good(&open(name, context).await?, application, older_than).await
+}
+
+/// The points of the newest day are listed first, and searched through: a vault may hold a year of them.
+async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&str>) -> Result<Outcome, Failure> {
     let (namespace, app) = (&application.namespace, &application.name);
-    let ids = vault.list_points(namespace, app).await.map_err(|error| catalogue_failure(&error))?;
-    let mut passed_over = Vec::new();
-    for id in ids.iter().take(LOOKED_AT) {
-        if let Some(why) = excluded.get(id) {
-            passed_over.push(format!("{id}: {why}"));
-            continue;
-        }
-        match look(&vault, application, id).await? {
-            Ok(point) => return Ok(Outcome::Surveyed { chosen: Some(Box::new(point)), passed_over }),
-            Err(Some(why)) => passed_over.push(format!("{id}: {why}")),
-            Err(None) => {}
+    let latest = match older_than {
+        Some(id) => Some(id.to_owned()),
+        None => match vault.read_head(namespace, app).await {
+            Ok(head) => head.and_then(|(head, _)| head.latest),
+            Err(error @ CatalogueError::Store(_)) => return Err(catalogue_failure(&error)),
+            // It only shortens the way: the list is what counts.
+            Err(_) => None,
+        },
+    };
+    let mut search = Search::default();
+    if let Some(begin) = latest.as_deref().and_then(a_day_before) {
+        let listed = vault.list_points(namespace, app, Some(&begin), older_than).await;
+        let ids = listed.map_err(|error| catalogue_failure(&error))?;
+        if let Some(point) = search.through(&ids, vault, application).await? {
+            return Ok(search.outcome(Some(point)));
         }
     }
-    if ids.is_empty() {
-        passed_over.push("the vault holds no point of it".to_owned());
+    let end = search.last.clone().or_else(|| older_than.map(ToOwned::to_owned));
+    let listed = vault.list_points(namespace, app, None, end.as_deref()).await;
+    let ids = listed.map_err(|error| catalogue_failure(&error))?;
+    let chosen = search.through(&ids, vault, application).await?;
+    if search.last.is_none() && older_than.is_none() {
+        search.reasons.push_back("the vault holds no point of it".to_owned());
     }
-    Ok(Outcome::Surveyed { chosen: None, passed_over })
+    Ok(search.outcome(chosen))
+}
+
+/// The name that a point of the same epoch, a day older, would have. `None` for what is no point's name.
+fn a_day_before(id: &str) -> Option<String> {
+    let (epoch, ulid) = id.split_once('-')?;
+    let at = Ulid::from_string(ulid).ok()?.timestamp_ms();
+    Some(format!("{epoch}-{}", Ulid::from_parts(at.saturating_sub(24 * 3_600_000), 0)))
+}
+
+/// What was looked at so far.
+#[derive(Default)]
+struct Search {
+    /// The oldest point.
+    last: Option<String>,
+    /// How many were passed over.
+    passed: usize,
+    /// The last of those, with the reason.
+    reasons: VecDeque<String>,
+}
+
+impl Search {
+    /// The first of these that is good.
+    async fn through(&mut self, ids: &[String], vault: &Vault, application: &AppKey) -> Result<Option<Point>, Failure> {
+        let (namespace, app) = (&application.namespace, &application.name);
+        for some in ids.chunks(AT_ONCE) {
+            let points = join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await;
+            for (id, read) in some.iter().zip(points) {
+                self.last = Some(id.clone());
+                match judge(read, vault, application).await? {
+                    Ok(point) => return Ok(Some(point)),
+                    Err(Some(why)) => self.pass_over(id, &why),
+                    Err(None) => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn pass_over(&mut self, id: &str, why: &str) {
+        self.passed += 1;
+        if self.reasons.len() == REASONS {
+            self.reasons.pop_front();
+        }
+        self.reasons.push_back(format!("{id}: {}", why.chars().take(REASON).collect::<String>()));
+    }
+
+    fn outcome(mut self, chosen: Option<Point>) -> Outcome {
+        let more = self.passed.saturating_sub(self.reasons.len());
+        if more > 0 {
+            self.reasons.push_front(format!("{more} newer ones were passed over as well"));
+        }
+        Outcome::Surveyed { chosen: chosen.map(Box::new), passed_over: self.reasons.into() }
+    }
 }
 
 /// A point if it is good; why not if that is worth telling. Only what the store cannot answer is a failure.
-async fn look(vault: &Vault, application: &AppKey, id: &str) -> Result<Result<Point, Option<String>>, Failure> {
-    let (namespace, app) = (&application.namespace, &application.name);
-    let point = match vault.read_point(namespace, app, id).await {
+async fn judge(
+    read: Result<Point, CatalogueError>,
+    vault: &Vault,
+    application: &AppKey,
+) -> Result<Result<Point, Option<String>>, Failure> {
+    let point = match read {
         Ok(point) => point,
         Err(error @ CatalogueError::Store(_)) => return Err(catalogue_failure(&error)),
         Err(error) => return Ok(Err(Some(error.to_string()))),
@@ -67,7 +141,7 @@ async fn look(vault: &Vault, application: &AppKey, id: &str) -> Result<Result<Po
     if !point.complete() {
         return Ok(Err(Some(format!("it is partial: {}", point.missing.join("; ")))));
     }
-    match vault.read_manifest(namespace, app, &point.objects.manifest).await {
+    match vault.read_manifest(&application.namespace, &application.name, &point.objects.manifest).await {
         Ok(_) => Ok(Ok(point)),
         Err(error @ CatalogueError::Store(_)) => Err(catalogue_failure(&error)),
         Err(error) => Ok(Err(Some(error.to_string()))),
@@ -89,13 +163,13 @@ pub(super) async fn objects(
         .map_err(|error| catalogue_failure(&error))?;
     let bundle = Bundle::from_bytes(plain.into());
     let namespace = &application.namespace;
-    let put = |phase| restore(&context.client, namespace, &bundle, phase);
-    let first = put(Phase::AllButWorkloads).await.map_err(|error| failure("RestoreFailed", error))?;
-    // From here on pods run: the claim is asked once more.
-    if !context.keeper.valid_now(application, epoch) {
-        return Err(failure("NoClaim", "this region can no longer prove that it holds the claim: nothing is started"));
-    }
-    let second = put(Phase::Workloads).await.map_err(|error| failure("RestoreFailed", error))?;
+    let valid = || context.keeper.valid_now(application, epoch);
+    let put = async |phase| {
+        let put = restore(&context.client, namespace, &bundle, phase);
+        while_valid(valid, put.map_err(|error| failure("RestoreFailed", error))).await
+    };
+    let first = put(Phase::AllButWorkloads).await?;
+    let second = put(Phase::Workloads).await?;
     let unreadable = start(application, epoch, context).await?;
     let restored = [&first, &second].iter().map(|it| it.created + it.updated + it.unchanged).sum();
     let not_restored = first.not_restored.into_iter().chain(second.not_restored).chain(unreadable).collect();
@@ -104,22 +178,155 @@ pub(super) async fn objects(
 
 /// Starts what was stopped, as it was. Marks that could not be read, with the workload.
 pub(super) async fn start(application: &AppKey, epoch: u64, context: &Context) -> Result<Vec<String>, Failure> {
+    let valid = || context.keeper.valid_now(application, epoch);
     let starting = async {
         loop {
-            if !context.keeper.valid_now(application, epoch) {
-                return Err(failure(
-                    "NoClaim",
-                    "this region can no longer prove that it holds the claim: nothing is started",
-                ));
+            let start = fence::start(&context.client, &application.namespace);
+            let started = while_valid(valid, start.map_err(|error| failure("StartFailed", error))).await?;
+            if started.complete() {
+                return Ok(started.unreadable);
             }
-            match fence::start(&context.client, &application.namespace).await {
-                Ok(started) if started.complete() => return Ok(started.unreadable),
-                Ok(_) => sleep(Duration::from_millis(500)).await,
-                Err(error) => return Err(failure("StartFailed", error)),
-            }
+            sleep(ASK_AGAIN).await;
         }
     };
     tokio::time::timeout(STARTING, starting)
         .await
         .map_err(|_| failure("StartFailed", "the workloads could not all be started in time"))?
+}
+
+/// Begins only while the claim is valid, and is given up when it no longer is: what may run elsewhere by then must not
+/// be brought up here.
+async fn while_valid<T>(
+    valid: impl Fn() -> bool,
+    doing: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let lost = async {
+        while valid() {
+            sleep(ASK_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = lost => Err(failure("NoClaim", "this region can no longer prove that it holds the claim: nothing more is restored or started")),
+        done = doing => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        core::point::{FORMAT, Objects},
+        vault::{
+            Store,
+            fake::{Fake, Manner},
+        },
+    };
+
+    fn shop() -> AppKey {
+        AppKey { namespace: "shop".to_owned(), name: "db".to_owned() }
+    }
+
+    fn id(epoch: u64, minute: u64) -> String {
+        format!("{epoch:010}-{}", Ulid::from_parts(1_800_000_000_000 + minute * 60_000, 7))
+    }
+
+    async fn write(vault: &Vault, id: String, good: bool) -> Point {
+        let objects = vault.write_manifest("shop", "db", 1, b"objects").await.unwrap();
+        let point = Point {
+            format: FORMAT,
+            id,
+            namespace: "shop".to_owned(),
+            application: "db".to_owned(),
+            epoch: 1,
+            region: "east".to_owned(),
+            branch: false,
+            consistent_at: Timestamp::UNIX_EPOCH,
+            created_at: Timestamp::UNIX_EPOCH,
+            objects: Objects { count: 1, ..objects },
+            volumes: vec![],
+            missing: if good { vec![] } else { vec!["volume data".to_owned()] },
+        };
+        vault.write_point(&point).await.unwrap();
+        point
+    }
+
+    async fn surveyed(vault: &Vault, older_than: Option<&str>) -> (Option<String>, Vec<String>) {
+        match newest_good(vault, &shop(), older_than).await.unwrap() {
+            Outcome::Surveyed { chosen, passed_over } => (chosen.map(|it| it.id), passed_over),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn any_number_of_partial_points_does_not_hide_the_good_one_before_them() {
+        let vault = Vault::with(Store::Fake(Fake::new(Manner::Sound)), "a key that is long enough for a vault");
+        write(&vault, id(1, 0), true).await;
+        let good = write(&vault, id(1, 1), true).await;
+        // Three days of them, and none of the last day is good.
+        for number in 0..300 {
+            write(&vault, id(1, 10 + number * 15), false).await;
+        }
+        let (chosen, passed_over) = surveyed(&vault, None).await;
+        assert_eq!(chosen.as_ref(), Some(&good.id), "without a head the whole list is searched");
+        vault.seal_head("shop", "db", 1, "east").await.unwrap();
+        vault.enter_head(&good, 1, "east").await.unwrap();
+        assert_eq!(surveyed(&vault, None).await, (chosen, passed_over.clone()));
+        assert_eq!(
+            (passed_over.len(), passed_over[0].as_str()),
+            (REASONS + 1, "280 newer ones were passed over as well")
+        );
+        let bound = passed_over.last().and_then(|it| it.split_once(": ")).map(|(id, _)| id.to_owned());
+        assert_eq!(bound, Some(id(1, 10)), "the last one named is the oldest: it bounds the next choice");
+    }
+
+    #[tokio::test]
+    async fn only_older_points_than_the_bound_are_chosen_and_the_newest_day_is_asked_for_first() {
+        let fake = Fake::new(Manner::Sound);
+        let vault = Vault::with(Store::Fake(fake.clone()), "a key that is long enough for a vault");
+        for number in 0..2_500 {
+            write(&vault, id(1, number), true).await;
+        }
+        assert_eq!(surveyed(&vault, Some(&id(1, 1_700))).await.0, Some(id(1, 1_699)));
+        assert_eq!(surveyed(&vault, Some(&id(1, 0))).await.0, None);
+        let head = write(&vault, id(1, 2_500), true).await;
+        vault.seal_head("shop", "db", 1, "east").await.unwrap();
+        vault.enter_head(&head, 1, "east").await.unwrap();
+        let before = fake.requests();
+        assert_eq!(surveyed(&vault, None).await.0, Some(head.id));
+        let spent = fake.requests() - before;
+        assert!(spent <= 1 + 2 + 16 + 1, "head, two pages of a day, points at once, one manifest: {spent}");
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_restored_once_the_claim_is_lost() {
+        let (valid, applied) = (Cell::new(true), Cell::new(0));
+        let restoring = async {
+            for object in 0..100 {
+                if object == 10 {
+                    valid.set(false);
+                }
+                applied.set(object);
+                sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        let lost = while_valid(|| valid.get(), restoring).await.unwrap_err();
+        assert_eq!((lost.reason, lost.lasting), ("NoClaim", false));
+        assert!(applied.get() < 50, "{} objects were restored", applied.get());
+        let begun =
+            while_valid(|| false, async { panic!("it was begun without a claim") as Result<(), Failure> }).await;
+        assert_eq!(begun.unwrap_err().reason, "NoClaim");
+    }
+
+    #[test]
+    fn what_is_no_points_name_shortens_nothing() {
+        assert_eq!(a_day_before("x"), None);
+        assert_eq!(a_day_before("0000000001-x"), None);
+        assert!(a_day_before(&id(1, 0)).unwrap() < id(1, 0));
+    }
 }

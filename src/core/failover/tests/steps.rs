@@ -94,7 +94,7 @@ fn an_automatic_run_is_given_up_when_the_application_answers_again() {
     assert!(!asks(&decide(&person, &seen, at(10))), "not before it is known what would be restored");
     let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
     let application = AppKey { namespace: "shop".into(), name: "shop".into() };
-    let work = Work::SurveyPoints { vault: "main".into(), application, excluded: BTreeMap::new() };
+    let work = Work::SurveyPoints { vault: "main".into(), application, older_than: None };
     seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
     assert!(asks(&decide(&person, &seen, at(10))));
 }
@@ -142,6 +142,19 @@ fn work_that_failed_is_tried_again_after_a_pause_and_its_reason_is_said() {
     assert!(!acts(&early));
     assert_eq!(early.status.steps[0].message, "the vault does not answer");
     assert!(acts(&decide(&object, &seen, at(14))));
+}
+
+#[test]
+fn a_catalogue_of_a_higher_epoch_is_told_as_what_it_is() {
+    let (object, mut seen) = at_step(StepName::SealCatalogue, view(Some("west"), 2, false));
+    let message = "the catalogue is sealed by region east with epoch 3".to_owned();
+    let failure = Failure { reason: "Sealed", message, lasting: true };
+    seen.works.insert("SealCatalogue", Progress::Failed { at: at(10), times: 1, failure });
+    let decision = decide(&object, &seen, at(10));
+    assert_eq!(reason(&decision), "Sealed");
+    assert!(decision.status.steps[0].message.starts_with("the catalogue is sealed by region east with epoch 3, and"));
+    seen.claim = Some(view(Some("east"), 3, false));
+    assert_eq!(reason(&decide(&object, &seen, at(11))), "LostClaim", "as soon as the claim was read");
 }
 
 #[test]

@@ -1,0 +1,212 @@
+//! What is done about one volume of a point: how it is read is planned, then it is snapshotted or mounted, and copied.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::{JobSeen, PATIENCE, Pass, Source, Unbound};
+use crate::{
+    api::{application::VolumeMethod, recovery_point::VolumeInPoint},
+    core::{
+        child::{self, claim_key, content_key, snapshot_key},
+        effect::{Effect, ObjectKey},
+        mover_job::{DATA, Mount, Mover},
+        mover_task::{Report, Task},
+    },
+};
+
+impl Pass<'_> {
+    pub(super) fn planned(&self, source: &Source) -> VolumeInPoint {
+        let class = source.driver.as_ref().and_then(|it| self.seen.snapshot_classes.get(it));
+        let (driver, direct) = (source.driver.as_deref().unwrap_or("no CSI driver"), self.movers.direct);
+        let (method, failure) = match (self.application.spec.backup.volumes.method, class) {
+            _ if !source.filesystem => {
+                (String::new(), Some("volumeMode Block cannot be read yet: only Filesystem volumes can".to_owned()))
+            }
+            // The snapshot controller takes no more snapshots of such a claim.
+            (VolumeMethod::Auto, _) if source.deleting && direct && source.mounted_by.is_some() => {
+                ("Direct (the claim is being deleted)".to_owned(), None)
+            }
+            (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) if source.deleting => {
+                ("Snapshot".to_owned(), Some("the claim is being deleted: no snapshot of it can be taken".to_owned()))
+            }
+            (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) => ("Snapshot".to_owned(), None),
+            (VolumeMethod::Snapshot, None) => {
+                ("Snapshot".to_owned(), Some(format!("backup.volumes.method is Snapshot, but there is no VolumeSnapshotClass for {driver}")))
+            }
+            (VolumeMethod::Auto | VolumeMethod::Direct, _) if !direct => {
+                ("Direct".to_owned(), Some("direct movers are switched off: set movers.direct.enabled of the chart, or use a driver with snapshots".to_owned()))
+            }
+            (VolumeMethod::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
+            (VolumeMethod::Direct, _) => ("Direct".to_owned(), None),
+        };
+        VolumeInPoint { claim: source.claim.clone(), method, failure, ..VolumeInPoint::default() }
+    }
+
+    /// One volume's next step: snapshot, then mover, then its report.
+    pub(super) fn advance(&self, volume: &mut VolumeInPoint, patience: u64, effects: &mut Vec<Effect>) {
+        let Some(source) = self.seen.sources.iter().find(|it| it.claim == volume.claim) else {
+            volume.failure = Some("the claim was deleted while it was being read".to_owned());
+            return;
+        };
+        let job = self.seen.jobs.get(&volume.claim);
+        if job.is_some() && volume.consistent_at.is_none() {
+            // The pass that started the mover was not written down. Its data is not younger than this.
+            let taken_at = self.seen.snapshots.get(&volume.claim).and_then(|it| it.taken_at);
+            let started_at = self.point.status.as_ref().and_then(|it| it.started_at.as_ref()).map(|it| it.0);
+            volume.consistent_at = taken_at.or(started_at).map(Time);
+        }
+        match job {
+            Some(JobSeen::Succeeded(report)) => return record(volume, report),
+            Some(JobSeen::Failed { message, .. }) => {
+                volume.failure = Some(message.clone());
+                return;
+            }
+            Some(JobSeen::Running(_)) => return,
+            None => {}
+        }
+        if volume.method == "Snapshot" {
+            self.advance_snapshot(volume, source, patience, effects);
+        } else {
+            self.advance_direct(volume, source, patience, effects);
+        }
+    }
+
+    fn advance_snapshot(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {
+        let name = self.run.derived(&volume.claim);
+        let snapshot = self.seen.snapshots.get(&volume.claim).cloned().unwrap_or_default();
+        let (Some(handle), Some(taken_at)) = (&snapshot.handle, snapshot.taken_at) else {
+            let driver = source.driver.as_deref().unwrap_or_default();
+            let Some(class) = self.seen.snapshot_classes.get(driver) else {
+                volume.failure = Some(format!("the VolumeSnapshotClass of {driver} is gone"));
+                return;
+            };
+            let key = snapshot_key(&self.run.namespace, &name);
+            let spec = json!({"volumeSnapshotClassName": class, "source": {"persistentVolumeClaimName": volume.claim}});
+            effects.push(self.in_tenants_namespace(&key, &volume.claim, &spec));
+            return;
+        };
+        volume.consistent_at = Some(Time(taken_at));
+        let home = &self.movers.namespace;
+        let content = json!({
+            "deletionPolicy": "Retain",
+            "driver": source.driver,
+            "source": {"snapshotHandle": handle},
+            "sourceVolumeMode": "Filesystem",
+            "volumeSnapshotRef": {"namespace": home, "name": name},
+        });
+        let snapshot = json!({"source": {"volumeSnapshotContentName": name}});
+        let claim = json!({
+            "storageClassName": source.storage_class,
+            "accessModes": source.access_modes,
+            "resources": {"requests": {"storage": source.size}},
+            "dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name},
+        });
+        let objects =
+            [(content_key(&name), content), (snapshot_key(home, &name), snapshot), (claim_key(home, &name), claim)];
+        for (key, spec) in objects {
+            effects.push(Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec})))));
+        }
+        let mount = Mount::Claim { name, read_only: true };
+        effects.push(self.mover(volume, mount, DATA.to_owned(), patience));
+    }
+
+    fn advance_direct(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {
+        let Some(pod) = &source.mounted_by else {
+            effects.push(self.holding_pod(volume));
+            return;
+        };
+        // From here on the data changes under the reader: the RPO counts from the moment the reading began.
+        volume.consistent_at.get_or_insert(Time(self.now));
+        let path = match (&source.driver, &source.node_path) {
+            (Some(_), _) => {
+                let root = &self.movers.kubelet_root;
+                format!("{root}/pods/{}/volumes/kubernetes.io~csi/{}/mount", pod.pod_uid, source.volume)
+            }
+            (None, Some(path)) => path.clone(),
+            (None, None) => {
+                volume.failure = Some(format!(
+                    "volume {} is neither CSI, local nor hostPath: it cannot be read directly",
+                    source.volume
+                ));
+                return;
+            }
+        };
+        effects.push(self.mover(volume, Mount::Node { node: pod.node.clone(), path }, DATA.to_owned(), patience));
+    }
+
+    /// A volume that no pod mounts is mounted by a short pod of its own, in the application's namespace, that holds
+    /// no credentials and does nothing.
+    fn holding_pod(&self, volume: &VolumeInPoint) -> Effect {
+        let key = child::key("v1", "Pod", Some(&self.run.namespace), &self.run.derived(&volume.claim));
+        let spec = json!({
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 1,
+            "activeDeadlineSeconds": PATIENCE,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "hold", "image": self.movers.image, "args": ["hold"],
+                "volumeMounts": [{"name": "data", "mountPath": DATA, "readOnly": true}],
+                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+            }],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": volume.claim}}],
+        });
+        self.in_tenants_namespace(&key, &volume.claim, &spec)
+    }
+
+    /// What stands in the application's namespace goes with the point's object, also when that is deleted half way.
+    fn in_tenants_namespace(&self, key: &ObjectKey, claim: &str, spec: &serde_json::Value) -> Effect {
+        let mut object = self.run.object(key, claim, json!({"spec": spec}));
+        object.metadata.owner_references = self.point.owner_ref(&()).map(|it| vec![it]);
+        Effect::Apply(Box::new(object))
+    }
+
+    fn mover(&self, volume: &VolumeInPoint, mount: Mount, source: String, deadline: u64) -> Effect {
+        let task = Task::Backup {
+            namespace: self.run.namespace.clone(),
+            application: self.application.name_any(),
+            source,
+            host: self.seen.region.clone(),
+            label: volume.claim.clone(),
+            tags: Vec::new(),
+            point: self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default(),
+            parent: None,
+        };
+        let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
+        let mover =
+            Mover { settings: self.movers, run: self.run, claim: &volume.claim, task: &task, mount, vault, deadline };
+        Effect::Apply(Box::new(mover.job()))
+    }
+}
+
+/// Whether nothing more is to be done about a volume.
+pub(super) fn settled(volume: &VolumeInPoint) -> bool {
+    volume.snapshot.is_some() || volume.failure.is_some() || volume.left_out.is_some()
+}
+
+/// A claim without a volume: missing if it should have one. What a branch can save is what is there.
+pub(super) fn without_volume(it: &Unbound, branch: bool) -> VolumeInPoint {
+    let (failure, left_out) = match &it.wanted_by {
+        _ if branch => (None, Some(format!("the claim is {}: there is nothing to save", it.phase))),
+        _ if it.phase == "Lost" => (Some("the claim is Lost: its PersistentVolume is gone".to_owned()), None),
+        Some(pod) => (Some(format!("the claim is {}, and pod {pod} waits for it", it.phase)), None),
+        None => (None, Some(format!("the claim is {}, and no pod uses it: it holds nothing yet", it.phase))),
+    };
+    VolumeInPoint { claim: it.claim.clone(), failure, left_out, ..VolumeInPoint::default() }
+}
+
+/// Takes over what a mover reported.
+fn record(volume: &mut VolumeInPoint, report: &Report) {
+    volume.files = report.files;
+    volume.bytes = report.bytes;
+    volume.added_bytes = report.added_bytes;
+    volume.duration_seconds = report.duration_seconds;
+    volume.unreadable = report.unreadable;
+    volume.unreadable_files.clone_from(&report.unreadable_files);
+    match &report.snapshot {
+        Some(snapshot) => volume.snapshot = Some(snapshot.clone()),
+        None => volume.failure = Some("the mover ended without a snapshot".to_owned()),
+    }
+}
