@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, core::DynamicObject};
 use serde_json::json;
 
-use super::{LOOK_CLOSELY, Pass};
+use super::{LOOK_CLOSELY, Pass, resumes};
 use crate::{
     api::{
         application::{FenceStatus, Role},
@@ -59,19 +59,12 @@ impl Pass<'_> {
     /// Unable to prove its claim under `Strict`: once it can again, it takes the claim anew and goes on.
     pub(super) fn yield_service(&mut self, view: &View) {
         self.recheck = LOOK_CLOSELY;
-        let asked = view.requested_handover.as_ref().map(|it| it.to.clone());
-        let retake = self.object.status.as_ref().and_then(|it| it.fence.as_ref()).and_then(|it| it.retake);
         self.wish(Wish::Hold);
         let Some(since) = self.stopped(view) else { return };
-        let Some(to) = asked else {
-            if retake == Some(view.epoch + 1) {
-                self.wish(Wish::Seize { epoch: view.epoch + 1, reason: "it had stopped by itself".to_owned() });
-            } else if view.seizable
-                && let Some(fence) = self.status.fence.as_mut().filter(|it| it.unproven && it.epoch == view.epoch)
-            {
-                fence.retake = Some(view.epoch + 1);
-            }
-            return;
+        // What is not whole yet is not handed over: a last point of it would hide the good ones.
+        let whole = self.status.fence.as_ref().is_some_and(|it| it.epoch == view.epoch);
+        let Some(to) = view.requested_handover.as_ref().filter(|_| whole).map(|it| it.to.clone()) else {
+            return self.retake(view, "it had stopped by itself", view.seizable);
         };
         let waited = self.now.as_second() - since.as_second();
         let point = match self.save(Purpose::Scheduled, "last", since) {
@@ -91,19 +84,46 @@ impl Pass<'_> {
         self.wish(Wish::Release { to: Some(to), point, reason });
     }
 
-    /// The claim was taken anew, and nobody had it in between: what was stopped is started.
+    /// Takes the next epoch of a claim that nobody else had since: written down first, then done.
+    fn retake(&mut self, view: &View, reason: &str, may: bool) {
+        let epoch = view.epoch + 1;
+        let written = self.object.status.as_ref().and_then(|it| it.fence.as_ref()).and_then(|it| it.retake);
+        if written == Some(epoch) {
+            return self.wish(Wish::Seize { epoch, reason: reason.to_owned() });
+        }
+        if let Some(fence) = self.status.fence.as_mut().filter(|_| may) {
+            if resumes(fence, view.epoch) {
+                // It stopped again before all was started: its copy is of this epoch as well.
+                fence.epoch = view.epoch;
+            }
+            fence.retake = Some(epoch);
+        }
+    }
+
+    /// What this region gave up was not taken: nobody serves, and its own copy is the newest.
+    pub(super) fn take_back(&mut self, view: &View) {
+        self.recheck = LOOK_CLOSELY;
+        let stopped = self.status.fence.as_ref().is_some_and(|it| it.stopped_at.is_some() && it.epoch == view.epoch);
+        if stopped && self.moving().is_none() {
+            self.retake(view, "nobody took it", view.returned_to(&self.seen.region));
+        }
+    }
+
+    /// Nobody else had the claim since this region stopped: what was stopped is started.
     pub(super) fn resume(&mut self, view: &View) {
         self.wish(Wish::Hold);
         self.recheck = LOOK_CLOSELY;
-        if !self.sealed(view) {
+        if !view.valid || !self.sealed(view) {
             return;
         }
+        let since = self.status.fence.as_ref().and_then(|it| it.since.as_ref()).map(|it| it.0);
         match see(&self.seen.works, "StartWorkloads", self.now) {
-            Seen::Done(..) => {
-                self.effects.push(Effect::note("Resumed", "the claim is proven again: the application is started"));
+            // What was started before it was stopped does not count.
+            Seen::Done(_, at) if Some(at) > since => {
+                self.effects.push(Effect::note("Resumed", "nobody else took the claim: the application is started"));
                 self.status.fence = None;
             }
-            Seen::Due(_) => {
+            Seen::Due(_) | Seen::Done(..) => {
                 let work = Work::StartWorkloads { application: self.key.clone(), epoch: view.epoch };
                 self.effects.push(Effect::Begin(Box::new(work)));
             }

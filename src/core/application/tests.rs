@@ -7,18 +7,19 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{
-        application::{FenceStatus, Published, Verdict},
+        application::{Published, Verdict},
         dns_zone::DnsZoneSpec,
         recovery_point::RecoveryPointStatus,
         vault::VaultSpec,
     },
     core::{
-        claim::record::{self, Claim, Deadlines, FORMAT, Handover, Intent},
+        claim::record::{self, Claim, Deadlines, FORMAT, Intent},
         condition::{COMPARE_AND_SWAP, FAILOVER_ADVISED, Finding, READY, RPO_MET, SUCCEEDED, TRAFFIC_PUBLISHED, Truth},
         work::{Failure, Outcome, Publication},
     },
 };
 
+mod handing_over;
 mod suspicion;
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -334,103 +335,6 @@ fn a_branch_that_could_not_be_saved_is_tried_again_after_a_minute() {
     assert_eq!((early.status.role, made(&early, "RecoveryPoint")), (Some(Role::Fencing), vec![]));
     let late = decide(&object, &seen, at(68));
     assert_eq!(made(&late, "RecoveryPoint"), [format!("shop-branch-{}-01", START.as_second())]);
-}
-
-// --- handing over, and `Strict`
-
-fn asked() -> Observed {
-    let view = View {
-        requested_handover: Some(Handover { to: "east".into(), run: "shop-000002-00".into() }),
-        ..view(Some("west"), 1)
-    };
-    Observed { copy: LocalCopy { volumes: 1, ..LocalCopy::default() }, ..observed(Some(view)) }
-}
-
-/// The point that the claim is released with.
-#[expect(clippy::option_option, reason = "a claim may be released without a point")]
-fn release(decision: &Decided) -> Option<Option<String>> {
-    wishes(decision).into_iter().find_map(|it| match it {
-        Wish::Release { to, point, .. } => {
-            assert_eq!(to.as_deref(), Some("east"));
-            Some(point.clone())
-        }
-        _ => None,
-    })
-}
-
-#[test]
-fn a_holder_that_is_asked_stops_makes_a_last_point_and_only_then_releases() {
-    let running = Observed { copy: LocalCopy { wanted: 1, pods: 1, volumes: 1 }, ..asked() };
-    let intent = decide(&application(json!({"role": "Active", "epoch": 1})), &running, at(0));
-    assert_eq!((intent.status.role, stops(&intent), release(&intent)), (Some(Role::Fencing), false, None));
-    let stopping = then(&intent, &running, 2);
-    assert_eq!((stops(&stopping), release(&stopping)), (true, None));
-    let saving = then(&stopping, &asked(), 4);
-    let name = format!("shop-last-{}-00", START.as_second());
-    assert_eq!((made(&saving, "RecoveryPoint"), release(&saving)), (vec![name.clone()], None));
-    let saved = recovery_point(&name, "Scheduled", ended(true, "Stored", 1, 4, 8));
-    let released = then(&saving, &Observed { points: vec![saved], ..asked() }, 10);
-    assert_eq!(release(&released), Some(Some("1-4".to_owned())));
-    // Another region has it then: nothing was written since, so nothing is saved again.
-    let after = Observed { claim: Some(view(None, 1)), ..asked() };
-    let standby = then(&released, &after, 12);
-    assert_eq!((standby.status.role, made(&standby, "RecoveryPoint")), (Some(Role::Standby), vec![]));
-}
-
-#[test]
-fn a_last_point_that_does_not_come_holds_the_handover_up_for_two_minutes_only() {
-    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2)}}));
-    let name = format!("shop-last-{}-00", START.as_second());
-    let slow = Observed { points: vec![recovery_point(&name, "Scheduled", json!({"conditions": []}))], ..asked() };
-    assert_eq!(release(&decide(&object, &slow, at(120))), None);
-    assert_eq!(release(&decide(&object, &slow, at(121))), Some(None));
-    let failed = recovery_point(&name, "Scheduled", ended(false, "Failed", 1, 4, 8));
-    assert_eq!(release(&decide(&object, &Observed { points: vec![failed], ..asked() }, at(9))), Some(None));
-}
-
-#[test]
-fn a_strict_holder_without_proof_stops_takes_its_claim_anew_and_goes_on() {
-    let unproven = View { must_fence: true, fenced: true, valid: false, ..view(Some("west"), 1) };
-    let running = Observed {
-        copy: LocalCopy { wanted: 1, pods: 1, volumes: 1 },
-        ..observed(Some(View { readable: false, ..unproven.clone() }))
-    };
-    let intent = decide(&application(json!({"role": "Active", "epoch": 1})), &running, at(0));
-    assert!(intent.status.fence.as_ref().unwrap().unproven);
-    let stopping = then(&intent, &running, 2);
-    assert!(stops(&stopping));
-    let stopped = Observed { copy: LocalCopy::default(), ..running };
-    let still = then(&stopping, &stopped, 4);
-    assert_eq!(still.status.fence.as_ref().unwrap().retake, None, "not while the vault is away");
-    let back = Observed { claim: Some(View { seizable: true, ..unproven }), ..stopped };
-    let intent = then(&still, &back, 6);
-    assert_eq!(intent.status.fence.as_ref().unwrap().retake, Some(2));
-    let seizes = |it: &Decided| wishes(it).iter().any(|it| matches!(it, Wish::Seize { epoch: 2, .. }));
-    assert!(!seizes(&intent), "the epoch stands in the status first");
-    let taking = then(&intent, &back, 8);
-    assert!(seizes(&taking));
-    let taken = Observed { claim: Some(view(Some("west"), 2)), works: Works::from([sealed(2)]), ..back };
-    let starting = then(&taking, &taken, 10);
-    assert!(starts(&starting));
-    assert_eq!(starting.status.role, Some(Role::Fencing));
-    // It may have failed: it is begun until it is known to be done.
-    let again = then(&starting, &taken, 12);
-    assert!(starts(&again) && again.status.fence.is_some());
-    let work = Work::StartWorkloads { application: AppKey { namespace: "shop".into(), name: "shop".into() }, epoch: 2 };
-    let started = Progress::Done { at: at(13), work: Box::new(work), outcome: Outcome::Done };
-    let up = Observed { works: Works::from([sealed(2), ("StartWorkloads", started)]), ..taken };
-    let resumed = then(&again, &up, 14);
-    assert_eq!((starts(&resumed), &resumed.status.fence), (false, &None));
-    assert_eq!(then(&resumed, &up, 16).status.role, Some(Role::Active));
-}
-
-#[test]
-fn what_a_failover_had_not_yet_restored_is_not_started_after_a_strict_stop() {
-    let fence = FenceStatus { epoch: 1, since: Some(Time(START)), retake: Some(3), ..FenceStatus::default() };
-    let object = application(json!({"fence": fence}));
-    let seen = Observed { works: Works::from([sealed(3)]), ..observed(Some(view(Some("west"), 3))) };
-    let decision = decide(&object, &seen, at(10));
-    assert_eq!((decision.status.role, starts(&decision)), (Some(Role::Activating), false));
 }
 
 // --- points

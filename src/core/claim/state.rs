@@ -52,7 +52,10 @@ pub struct Evidence {
 /// What the rest of the operator wants of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wish {
-    /// Look at it. If it is this region's, let it run out.
+    /// Nothing was declared since the operator started: look at it, and leave everything as it is.
+    Undecided,
+    /// Look at it. If it is this region's, let it run out. If this region had asked for it, take that back; if it was
+    /// released to this region, give it back.
     Watch,
     /// Keep it if it is this region's; make it if there never was one and this is the first region.
     Hold,
@@ -214,7 +217,7 @@ impl State {
             instance,
             boot_id,
             count: 0,
-            wish: Wish::Watch,
+            wish: Wish::Undecided,
             health: None,
             seen: None,
             sight: None,
@@ -249,7 +252,7 @@ impl State {
             Purpose::Seize => Some(since(confirmed.unwrap_or(sent))),
             // It may have landed at any time since: nothing is valid until a renewal has come after it.
             Purpose::Release => Some(Since::Unknown),
-            Purpose::Request => None,
+            Purpose::Request | Purpose::Decline => None,
         };
         let supposed = purpose == Purpose::Seize;
         self.own = proven.map(|since| Own { epoch, since, deadlines, confirmed_here: false, supposed });

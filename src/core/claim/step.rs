@@ -261,7 +261,7 @@ impl State {
                 Own { epoch, since, deadlines, confirmed_here, supposed: false }
             }
             // Another version than the newest one sent from here: it proves that the claim is mine, not since when.
-            Some(Sent { purpose: Purpose::Release | Purpose::Request, .. }) | None => match before {
+            Some(Sent { purpose: Purpose::Release | Purpose::Request | Purpose::Decline, .. }) | None => match before {
                 Some(own) => Own { supposed: false, ..own.clone() },
                 None => Own {
                     epoch: claim.epoch,

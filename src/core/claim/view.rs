@@ -81,6 +81,28 @@ impl View {
         !self.mine && self.readable && self.silent_for >= hold
     }
 
+    /// Whether this region gave it up for another one that has not taken it: nobody serves, and its copy is the newest.
+    #[must_use]
+    pub fn given_up_by(&self, region: &str) -> bool {
+        self.released().is_some_and(|(_, from)| from == Some(region))
+    }
+
+    /// Whether this region gave it up and may take it back: it was given back, or nobody took it for twice `wait`.
+    #[must_use]
+    pub fn returned_to(&self, region: &str) -> bool {
+        let patience = self.claim.as_ref().map_or(u64::MAX, |it| 2 * u64::from(it.deadlines.wait));
+        let back = |to: Option<&str>| to.is_none_or(|it| it == region) || self.silent_for >= patience;
+        self.seizable && self.released().is_some_and(|(to, from)| from == Some(region) && back(to))
+    }
+
+    /// For whom it was released, and by whom.
+    fn released(&self) -> Option<(Option<&str>, Option<&str>)> {
+        match &self.claim.as_ref()?.intent {
+            Intent::Released { to, from, .. } => Some((to.as_deref(), from.as_deref())),
+            Intent::None | Intent::Handover(_) => None,
+        }
+    }
+
     /// Whether the other one tells the rest of the operator something new. A mere renewal does not.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
