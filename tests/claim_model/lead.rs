@@ -98,7 +98,7 @@ fn remember(world: &mut World, at: usize, view: &View) {
     region.status_epoch = region.status_epoch.max((view.epoch > 0).then_some(view.epoch));
     let before = region.settings.evidence.and_then(|it| it.head);
     let head = if fresh { Some(head) } else { before };
-    region.settings.evidence = Some(Evidence { status: region.status_epoch, head, fenced: region.fenced });
+    region.settings.evidence = Some(Evidence { status: region.status_epoch, head, fenced: region.fenced, held: None });
 }
 
 fn want(world: &mut World, at: usize, wish: Wish) {

@@ -286,7 +286,7 @@ impl World {
         region.life += 1;
         region.request += 1;
         region.sightings = (None, Vec::new());
-        let evidence = Evidence { status: region.status_epoch, head: Some(head), fenced: region.fenced };
+        let evidence = Evidence { status: region.status_epoch, head: Some(head), fenced: region.fenced, held: None };
         region.settings.evidence = Some(evidence);
         let mut entry = region.journal.clone();
         if lying && let Some(entry) = &mut entry {

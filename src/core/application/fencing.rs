@@ -59,7 +59,9 @@ impl Pass<'_> {
     /// Unable to prove its claim under `Strict`: once it can again, it takes the claim anew and goes on.
     pub(super) fn yield_service(&mut self, view: &View) {
         self.recheck = LOOK_CLOSELY;
-        self.wish(Wish::Hold);
+        if view.mine {
+            self.wish(Wish::Hold);
+        }
         let Some(since) = self.stopped(view) else { return };
         // What is not whole yet is not handed over: a last point of it would hide the good ones.
         let whole = self.status.fence.as_ref().is_some_and(|it| it.epoch == view.epoch);
@@ -145,19 +147,26 @@ impl Pass<'_> {
         let intent = self.object.status.as_ref().and_then(|it| it.fence.clone());
         let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
         let Some(mut fence) = intent else {
-            let epoch = view.epoch;
+            let epoch = view.own_epoch.unwrap_or(view.epoch);
             // What a failover took before this region was seen to stand by gave way to the epoch before.
-            let arriving = view.mine && self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch);
+            let held = view.own_epoch.is_some();
+            let arriving = held && self.failover_began(epoch) && !self.failover_succeeded(epoch);
             let epoch = if arriving { epoch.saturating_sub(1) } else { epoch };
-            let unproven = view.mine && !arriving && view.requested_handover.is_none();
+            let unproven = view.must_fence && !arriving;
             let since = Some(Time(self.now));
             self.status.fence = Some(FenceStatus { epoch, since, unproven, ..FenceStatus::default() });
             self.recheck = LOOK_CLOSELY;
             if runs {
                 let holder = view.holder.as_deref().unwrap_or("nobody");
-                let note = format!(
-                    "{holder} holds the claim with epoch {epoch}, and this region must not serve: its copy is stopped"
-                );
+                let note = if view.must_fence {
+                    format!(
+                        "this region cannot prove its claim with epoch {epoch}, and claim.fencing is Strict: its copy is stopped"
+                    )
+                } else {
+                    format!(
+                        "{holder} holds the claim with epoch {epoch}, and this region must not serve: its copy is stopped"
+                    )
+                };
                 self.effects.push(Effect::warn("Fencing", note));
             }
             return None;

@@ -221,7 +221,7 @@ impl Pass<'_> {
     /// Where this region stands with the claim.
     fn standing(&self, view: &View) -> Standing {
         // `Strict` stops what it cannot prove, whatever else is unclear.
-        if view.mine && view.must_fence {
+        if view.must_fence {
             return Standing::Yielding;
         }
         if view.conflict.is_some() || (!view.mine && view.claim.is_none()) {

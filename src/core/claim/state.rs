@@ -47,6 +47,9 @@ pub struct Evidence {
     pub head: Option<u64>,
     /// The epoch in which this region fenced itself, from the application's status: it is not renewed any more.
     pub fenced: Option<u64>,
+    /// The epoch that this region held, from the application's status: all there is when neither the journal nor the
+    /// vault can be read.
+    pub held: Option<u64>,
 }
 
 /// What the rest of the operator wants of a claim.
@@ -176,6 +179,8 @@ pub struct State {
     pub boot_id: String,
     /// Versions made so far.
     pub count: u64,
+    /// When the first thing was observed: since then nothing was renewed but what this state knows.
+    pub begun: Option<Now>,
     /// What is wanted.
     pub wish: Wish,
     /// How the application looks here.
@@ -217,6 +222,7 @@ impl State {
             instance,
             boot_id,
             count: 0,
+            begun: None,
             wish: Wish::Undecided,
             health: None,
             seen: None,
@@ -315,7 +321,26 @@ impl State {
     pub fn must_fence(&self, settings: &Settings, now: Now) -> bool {
         match (settings.fencing, &self.own) {
             (Fencing::Strict, Some(own)) => self.is_fenced(settings) || own.since.elapsed(now) >= self.fence_after(own),
-            (Fencing::Strict, None) | (Fencing::Advisory, _) => false,
+            (Fencing::Strict, None) => self
+                .unproven_since(settings)
+                .is_some_and(|begun| elapsed_for_holder(begun, now) >= settings.deadlines.hold()),
+            (Fencing::Advisory, _) => false,
+        }
+    }
+
+    /// Since when nothing at all tells about a claim that this region held by its own status: the journal is lost, and
+    /// the vault has not answered since the start. Whatever was renewed before is over a `hold` later.
+    pub(super) fn unproven_since(&self, settings: &Settings) -> Option<Now> {
+        self.supposed_epoch(settings)?;
+        self.begun.filter(|_| self.own.is_none())
+    }
+
+    /// The epoch that this region may hold, for all that it can prove.
+    pub(super) fn supposed_epoch(&self, settings: &Settings) -> Option<u64> {
+        match (&self.own, &self.seen) {
+            (Some(own), _) => Some(own.epoch),
+            (None, None) => settings.evidence.and_then(|it| it.held),
+            (None, Some(_)) => None,
         }
     }
 

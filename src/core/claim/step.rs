@@ -91,6 +91,7 @@ pub enum Expected {
 #[must_use]
 pub fn step(settings: &Settings, state: State, observation: Observation, now: Now) -> (State, Vec<Act>) {
     let mut state = state;
+    state.begun = state.begun.or(Some(now));
     // First, so that an answer that comes after the deadline cannot undo that it passed.
     state.latch(settings, now);
     state.learn(settings, observation, now);

@@ -26,6 +26,8 @@ pub struct View {
     pub epoch: u64,
     /// Whether this region holds it, as far as it knows. It may have expired.
     pub mine: bool,
+    /// The epoch that this region holds, or may hold for all that it can prove.
+    pub own_epoch: Option<u64>,
     /// Whether this region may act as the holder now.
     pub valid: bool,
     /// What the validity rests on, while there is any; it may have run out.
@@ -113,6 +115,7 @@ impl View {
             holder,
             epoch,
             mine,
+            own_epoch,
             valid,
             lease: _,
             must_fence,
@@ -124,12 +127,13 @@ impl View {
             requested_handover,
             holder_health,
         } = self;
-        (*absent, *readable, *epoch, *mine, *valid, *must_fence, *fenced, *seizable)
+        (*absent, *readable, *epoch, *mine, *own_epoch, *valid, *must_fence, *fenced, *seizable)
             != (
                 other.absent,
                 other.readable,
                 other.epoch,
                 other.mine,
+                other.own_epoch,
                 other.valid,
                 other.must_fence,
                 other.fenced,
@@ -165,6 +169,7 @@ impl State {
             holder,
             epoch: claim.map_or(self.known.epoch, |it| it.epoch),
             mine,
+            own_epoch: self.supposed_epoch(settings),
             valid: self.valid(settings, now),
             lease,
             must_fence: self.must_fence(settings, now),

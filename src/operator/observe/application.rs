@@ -153,6 +153,7 @@ impl ProtectedApplication {
             status: epoch,
             head: head.flatten(),
             fenced: fence.filter(|it| it.unproven).map(|it| it.epoch),
+            held: epoch.filter(|_| status.and_then(|it| it.active_region.as_ref()) == Some(&context.region)),
         });
         Settings {
             region: context.region.clone(),

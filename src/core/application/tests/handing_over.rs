@@ -188,3 +188,14 @@ fn a_strict_failover_that_was_fenced_half_way_takes_the_next_epoch_and_is_not_re
     let arriving = then(&intent, &taken, 14);
     assert_eq!((arriving.status.role, starts(&arriving)), (Some(Role::Activating), false));
 }
+
+#[test]
+fn a_strict_region_that_served_by_its_status_stops_although_it_cannot_read_that_the_claim_is_its_own() {
+    let unread = View { claim: None, must_fence: true, own_epoch: Some(3), readable: false, ..view(None, 0) };
+    let running = Observed { copy: LocalCopy { wanted: 1, pods: 1, volumes: 1 }, ..observed(Some(unread)) };
+    let status = json!({"role": "Active", "epoch": 3, "activeRegion": "west"});
+    let intent = decide(&application(status), &running, at(0));
+    let fence = intent.status.fence.clone().unwrap();
+    assert_eq!((intent.status.role, fence.epoch, fence.unproven), (Some(Role::Fencing), 3, true));
+    assert!(stops(&then(&intent, &running, 2)));
+}
