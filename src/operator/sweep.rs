@@ -2,7 +2,7 @@
 //!
 //! Owner references cannot point across namespaces, and a finalizer would hold up people's deletions.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::{
@@ -13,7 +13,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
-use super::{context::Context, stores};
+use super::context::Context;
 use crate::core::child::{MANAGED_BY, RUN};
 
 const EVERY: Duration = Duration::from_mins(10);
@@ -29,13 +29,9 @@ pub async fn run(context: Arc<Context>) {
 }
 
 async fn once(context: &Context) -> Result<(), kube::Error> {
-    let points = stores::all(&context.stores.points, |_| true);
-    let failovers = stores::all(&context.stores.failovers, |_| true);
-    let uids: HashSet<String> =
-        points.iter().filter_map(|it| it.uid()).chain(failovers.iter().filter_map(|it| it.uid())).collect();
     let home = &context.movers.namespace;
-    sweep(&Api::<Job>::namespaced(context.client.clone(), home), &uids).await?;
-    sweep(&Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), home), &uids).await?;
+    sweep(&Api::<Job>::namespaced(context.client.clone(), home), context).await?;
+    sweep(&Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), home), context).await?;
     for (kind, namespaced) in [("VolumeSnapshot", true), ("VolumeSnapshotContent", false)] {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", kind));
         let api: Api<DynamicObject> = if namespaced {
@@ -43,7 +39,7 @@ async fn once(context: &Context) -> Result<(), kube::Error> {
         } else {
             Api::all_with(context.client.clone(), &resource)
         };
-        match sweep(&api, &uids).await {
+        match sweep(&api, context).await {
             // A cluster without snapshots.
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             other => other?,
@@ -52,12 +48,15 @@ async fn once(context: &Context) -> Result<(), kube::Error> {
     Ok(())
 }
 
-async fn sweep<K>(api: &Api<K>, uids: &HashSet<String>) -> Result<(), kube::Error>
+async fn sweep<K>(api: &Api<K>, context: &Context) -> Result<(), kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let ours = ListParams::default().labels(&format!("{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
-    for object in api.list(&ours).await?.items {
+    let found = api.list(&ours).await?.items;
+    // Looked up after the list: whoever made what is in it stood in the store before.
+    let uids = context.stores.uids().await;
+    for object in found {
         let orphan = object.labels().get(RUN).is_some_and(|it| !uids.contains(it));
         if orphan {
             tracing::info!(name = object.name_any(), "deleting what a run left behind");
