@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::span::Span;
+use super::span::{Span, in_days};
 
 /// The application that stands in this namespace, and what it was promised.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -88,7 +88,7 @@ pub struct ServiceLevel {
     pub availability: String,
 
     /// The rolling window it is counted over, in days. Default `30d`.
-    #[serde(default = "thirty_days")]
+    #[serde(default = "thirty_days", serialize_with = "in_days")]
     #[x_kube(validation = Rule::new("self.matches('^([1-9]|[1-8][0-9]|90)d$')").message("objectives.slo.window must be 1d to 90d"))]
     pub window: Span,
 }
