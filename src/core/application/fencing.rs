@@ -22,8 +22,10 @@ use crate::{
 
 /// How long the last point before a hand-over may take, in seconds: the application is down meanwhile.
 const LAST_POINT_SECONDS: i64 = 120;
-/// How long after a failed attempt to save a branch the next one is made.
+/// How long after the first failed attempt to save a branch the next one is made; twice as long after each further one.
 const RETRY: SignedDuration = SignedDuration::from_mins(1);
+/// From then on every 32 minutes: each attempt leaves an object.
+const MOST_DOUBLINGS: u32 = 5;
 
 /// How far saving is.
 enum Saved {
@@ -190,16 +192,17 @@ impl Pass<'_> {
 
     /// A point of what stands still now. Its name tells when the stopping began, and which attempt it is.
     fn save(&mut self, purpose: Purpose, word: &str, since: Timestamp) -> Saved {
-        let stem = format!("{}-{word}-{}", self.key.name, since.as_second());
-        let mut attempts: Vec<_> = self.seen.points.iter().filter(|it| it.name_any().starts_with(&stem)).collect();
-        attempts.sort_by_key(|it| it.name_any());
-        let count = attempts.len();
-        let last = attempts.last().and_then(|it| it.status.clone());
-        let ended = last.as_ref().filter(|it| condition::ended(&it.conditions));
-        match (count, ended) {
-            (0, _) => {}
-            (_, None) => return Saved::NotYet,
-            (_, Some(status)) => {
+        let stem = format!("{}-{word}-{}-", self.key.name, since.as_second());
+        // By the highest number, not by how many: an old one may have been deleted.
+        let number = |it: &RecoveryPoint| it.name_any().strip_prefix(&stem)?.parse::<u32>().ok();
+        let attempts = self.seen.points.iter().filter_map(|it| Some((number(it)?, it)));
+        let last = attempts.max_by_key(|it| it.0);
+        let next = last.map_or(0, |it| it.0 + 1);
+        let ended = last.and_then(|it| it.1.status.as_ref()).filter(|it| condition::ended(&it.conditions));
+        match (last, ended) {
+            (None, _) => {}
+            (Some(_), None) => return Saved::NotYet,
+            (Some((tried, _)), Some(status)) => {
                 let finding = condition::find(&status.conditions, condition::SUCCEEDED);
                 // A partial point of what must not be lost will do when no volume is missing as a whole.
                 let whole = !status.volumes.is_empty() && status.volumes.iter().all(|it| it.snapshot.is_some());
@@ -208,12 +211,12 @@ impl Pass<'_> {
                     return Saved::Yes(status.id.clone().unwrap_or_default());
                 }
                 let at = status.finished_at.as_ref().map_or(self.now, |it| it.0);
-                if at + RETRY > self.now {
+                if at + RETRY * (1 << tried.min(MOST_DOUBLINGS)) > self.now {
                     return Saved::Failed;
                 }
             }
         }
-        let object = point_object(&self.key, &format!("{stem}-{count:02}"), purpose, self.object.uid());
+        let object = point_object(&self.key, &format!("{stem}{next:02}"), purpose, self.object.uid());
         self.effects.push(Effect::Apply(Box::new(object)));
         Saved::NotYet
     }

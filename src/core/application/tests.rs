@@ -338,6 +338,28 @@ fn a_branch_that_could_not_be_saved_is_tried_again_after_a_minute() {
     assert_eq!(made(&late, "RecoveryPoint"), [format!("shop-branch-{}-01", START.as_second())]);
 }
 
+#[test]
+fn attempts_to_save_a_branch_go_on_ever_more_seldom_whichever_of_them_were_deleted() {
+    let object = application(json!({"fence": {"epoch": 2, "since": at(0), "stoppedAt": at(2)}}));
+    let attempt = |number: u32| {
+        recovery_point(
+            &format!("shop-branch-{}-{number:02}", START.as_second()),
+            "Branch",
+            ended(false, "Failed", 2, 4, 8),
+        )
+    };
+    let next = |numbers: &[u32], seconds: i64| {
+        let points = numbers.iter().map(|it| attempt(*it)).collect();
+        let copy = LocalCopy { volumes: 1, ..LocalCopy::default() };
+        let seen = Observed { points, copy, ..observed(Some(view(Some("east"), 2))) };
+        let stem = format!("shop-branch-{}-", START.as_second());
+        made(&decide(&object, &seen, at(seconds)), "RecoveryPoint").concat().replace(&stem, "")
+    };
+    assert_eq!((next(&[1, 2], 8 + 239), next(&[1, 2], 8 + 240)), (String::new(), "03".to_owned()), "00 was deleted");
+    assert_eq!(next(&[98, 99, 100], 8 + 1_919), "", "every 32 minutes in the end");
+    assert_eq!(next(&[98, 99, 100], 8 + 1_920), "101");
+}
+
 // --- points
 
 fn with_points(points: Vec<Arc<RecoveryPoint>>) -> Observed {
