@@ -59,6 +59,10 @@ pub struct Observed {
     pub failovers: Vec<Arc<Failover>>,
     /// What runs of it in this cluster. Counted only where that matters.
     pub copy: LocalCopy,
+    /// The workload whose pods may take longest to stop, and how many seconds that is.
+    pub slowest: Option<(String, u64)>,
+    /// Probes that cannot be asked, with the reason.
+    pub unaskable: Vec<String>,
     /// The address of its Service, if it has one.
     pub address: Result<String, String>,
     /// Work in progress.

@@ -116,6 +116,8 @@ fn observed(view: Option<View>) -> Observed {
         points: Vec::new(),
         failovers: Vec::new(),
         copy: LocalCopy::default(),
+        slowest: None,
+        unaskable: Vec::new(),
         address: Ok("192.0.2.7".into()),
         works: Works::new(),
     }
@@ -479,6 +481,27 @@ fn a_name_outside_the_zone_and_a_refused_update_are_said() {
 }
 
 // --- conditions
+
+#[test]
+fn a_workload_that_may_stop_too_slowly_is_named_and_hinders_nothing() {
+    let of = |seconds| Observed { slowest: Some(("StatefulSet db".into(), seconds)), ..serving() };
+    let object = application(json!({"role": "Active", "epoch": 1}));
+    let (slow, quick) = (decide(&object, &of(31), at(0)), decide(&object, &of(30), at(0)));
+    assert_eq!(reason(&quick, condition::FENCE_IN_TIME), "InTime");
+    let said = condition::find(&slow.status.conditions, condition::FENCE_IN_TIME).unwrap();
+    assert_eq!((&said.status[..], &said.reason[..]), ("False", "GraceTooLong"));
+    for part in ["StatefulSet db", "31 s", "30 s", "spec.claim.fence"] {
+        assert!(said.message.contains(part), "{}", said.message);
+    }
+    assert_eq!((slow.status.role, reason(&slow, READY)), (quick.status.role, reason(&quick, READY)));
+    assert_eq!(slow.effects, quick.effects);
+}
+
+#[test]
+fn a_probe_that_cannot_be_asked_is_told_and_is_not_passed_over() {
+    let seen = Observed { unaskable: vec!["spec.health.probes[name=web]".into()], ..serving() };
+    assert_eq!(reason(&decide(&application(json!({})), &seen, at(0)), condition::HEALTHY), "ProbeInvalid");
+}
 
 #[test]
 fn ready_says_the_first_thing_that_is_wrong_and_a_turn_is_announced_once() {
