@@ -432,7 +432,7 @@ pub struct FenceStatus {
     /// Whether this region stopped by itself, since it could not prove its claim under `Strict`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unproven: bool,
-    /// The epoch with which this region takes its own claim anew, after it had stopped by itself. Written before it is taken.
+    /// The epoch with which this region takes the claim anew, after it had stopped and nobody else took it. Written before it is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retake: Option<u64>,
     /// The recovery point that holds what this region had written. Absent while there is nothing to save, or it
