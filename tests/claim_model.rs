@@ -105,6 +105,25 @@ fn advisory_regions_never_both_hold_a_valid_claim_and_one_serves_again_in_calm()
 }
 
 #[test]
+fn what_was_asked_for_and_is_not_wanted_any_more_is_served_again_in_calm_without_a_person() {
+    let faults = Faults { operator_away: 10_000, fickle: true, ..Faults::storm() };
+    for fencing in [Fencing::Strict, Fencing::Advisory] {
+        let waits_for_people = true;
+        let plan = Plan {
+            regions: 3,
+            fencing,
+            deadlines: DEFAULTS,
+            faults: faults.clone(),
+            waits_for_people,
+            ..Plan::default()
+        };
+        let summary = expect_kept(&plan);
+        let stormy = summary.declined > SEEDS / 10 && summary.taken_back > SEEDS / 20;
+        assert!(stormy || std::env::var("SEED").is_ok(), "too few changed their mind: {summary:?}");
+    }
+}
+
+#[test]
 fn an_outage_of_the_vault_alone_moves_and_stops_no_advisory_application() {
     let plan = Plan {
         regions: 3,

@@ -155,9 +155,15 @@ async fn rude() -> SocketAddr {
 async fn a_name_that_cannot_be_found_is_told_by_name() {
     let three = api::Probe { timeout: Span::from_secs(3), ..probe() };
     let it = api::Probe { http: Some(http("http://shop.example.com/")), ..three.clone() };
-    assert_eq!(asked(&it, &Route::ByName).await, "no name server answered for 'shop.example.com'");
+    assert_eq!(
+        asked(&it, &Route::ByName).await,
+        "no name server answered for 'shop.example.com' (spec.health.probes[name=web].http.url)"
+    );
     let it = api::Probe { tcp: Some(TcpProbe { host: "shop.example.com".into(), port: 1 }), ..three };
-    assert_eq!(asked(&it, &Route::ByName).await, "no name server answered for 'shop.example.com'");
+    assert_eq!(
+        asked(&it, &Route::ByName).await,
+        "no name server answered for 'shop.example.com' (spec.health.probes[name=web].tcp.host)"
+    );
 }
 
 #[tokio::test]
@@ -171,7 +177,7 @@ async fn a_new_address_can_be_asked_before_dns_leads_there() {
     let other = api::Probe { http: Some(http(&format!("http://api.example.com:{}/ok", at.port()))), ..three };
     assert_eq!(
         asked(&other, &route).await,
-        "no name server answered for 'api.example.com'",
+        "no name server answered for 'api.example.com' (spec.health.probes[name=web].http.url)",
         "other names are not redirected"
     );
 }

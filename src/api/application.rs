@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::span::Span;
+use super::span::{Span, in_days};
 
 /// The application that stands in this namespace, and what it was promised.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -88,7 +88,7 @@ pub struct ServiceLevel {
     pub availability: String,
 
     /// The rolling window it is counted over, in days. Default `30d`.
-    #[serde(default = "thirty_days")]
+    #[serde(default = "thirty_days", serialize_with = "in_days")]
     #[x_kube(validation = Rule::new("self.matches('^([1-9]|[1-8][0-9]|90)d$')").message("objectives.slo.window must be 1d to 90d"))]
     pub window: Span,
 }
@@ -433,7 +433,7 @@ pub struct FenceStatus {
     /// Whether this region stopped by itself, since it could not prove its claim under `Strict`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unproven: bool,
-    /// The epoch with which this region takes its own claim anew, after it had stopped by itself. Written before it is taken.
+    /// The epoch with which this region takes the claim anew, after it had stopped and nobody else took it. Written before it is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retake: Option<u64>,
     /// The recovery point that holds what this region had written. Absent while there is nothing to save, or it

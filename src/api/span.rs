@@ -7,10 +7,10 @@ use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A length of time in whole seconds, written with the units `d`, `h`, `m` and `s`, largest first.
+/// A length of time in whole seconds, read with the units `d`, `h`, `m` and `s`, largest first.
 ///
-/// Days are 24 hours. The schema admits no days, since CEL's `duration()` does not know them; fields that are
-/// counted in days say so with a pattern of their own.
+/// Days are 24 hours. They are read and not printed, since CEL's `duration()`, which most fields are checked with, does
+/// not know them; fields that are counted in days are written by `in_days`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(u64);
 
@@ -65,14 +65,22 @@ impl fmt::Display for Span {
             return out.write_str("0s");
         }
         let mut rest = self.0;
-        for (unit, size) in UNITS {
-            if rest >= size {
+        for (unit, size) in &UNITS[1..] {
+            if rest >= *size {
                 write!(out, "{}{unit}", rest / size)?;
                 rest %= size;
             }
         }
         Ok(())
     }
+}
+
+/// Writes a span in whole days, for fields that are counted in them.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn in_days<S: Serializer>(span: &Span, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{}d", span.0.div_ceil(86_400)))
 }
 
 impl Serialize for Span {
@@ -117,6 +125,21 @@ mod tests {
         }
         assert_eq!(Span::from_secs(90).to_string(), "1m30s");
         assert_eq!(Span::from_secs(5_400).to_string(), "1h30m");
+    }
+
+    #[test]
+    fn what_is_printed_has_no_days_since_the_api_server_does_not_know_them() {
+        for (seconds, text) in [(86_400, "24h"), (90_061, "25h1m1s"), (2_592_000, "720h")] {
+            assert_eq!(Span::from_secs(seconds).to_string(), text);
+            assert_eq!(text.parse(), Ok(Span::from_secs(seconds)));
+        }
+    }
+
+    #[test]
+    fn a_window_is_written_in_days_as_its_rule_wants() {
+        let level =
+            crate::api::application::ServiceLevel { availability: "99%".into(), window: Span::from_secs(2_592_000) };
+        assert_eq!(serde_json::to_value(level).unwrap()["window"], "30d");
     }
 
     #[test]

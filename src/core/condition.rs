@@ -19,6 +19,8 @@ pub const HEALTHY: &str = "Healthy";
 pub const TRAFFIC_PUBLISHED: &str = "TrafficPublished";
 /// Whether the operator would fail over, or does: `True` is bad news.
 pub const FAILOVER_ADVISED: &str = "FailoverAdvised";
+/// Whether the application's pods can be stopped within `claim.fence`.
+pub const FENCE_IN_TIME: &str = "FenceInTime";
 /// Whether every region of the application has an operator on this vault.
 pub const REGIONS_PRESENT: &str = "RegionsPresent";
 

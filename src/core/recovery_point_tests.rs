@@ -62,6 +62,7 @@ fn view(holder: &str) -> View {
         holder: Some(holder.into()),
         epoch: 3,
         mine,
+        own_epoch: mine.then_some(3),
         valid: mine,
         lease: None,
         must_fence: false,

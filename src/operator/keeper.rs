@@ -155,7 +155,7 @@ impl<S: ClaimStore> Keeper<S> {
         let instance = ulid::Ulid::generate().to_string();
         let state = State::restarted(instance, self.house.boot_id.clone(), self.house.journal.entry(app));
         let known = Arc::new(Mutex::new(Remembered { settings: settings.clone(), state }));
-        let (desired, declared) = watch::channel(Desired { settings, store, wish: Wish::Watch, healthy: None });
+        let (desired, declared) = watch::channel(Desired { settings, store, wish: Wish::Undecided, healthy: None });
         let task = Task { app: app.clone(), house: self.house.clone(), declared, known: known.clone() };
         tokio::spawn(task.run());
         all.insert(app.clone(), Kept { desired, known });

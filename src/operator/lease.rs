@@ -18,8 +18,11 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 /// How long a lease stands without renewal, in seconds.
 pub const TERM_SECONDS: i32 = 12;
 const TERM: Duration = Duration::from_secs(12);
-/// How often the leader renews, and a follower looks.
+/// How often the leader renews, and a follower looks: one that waits takes over `TERM` and one look after the last
+/// renewal, 16 s, at the latest.
 const RENEW_EVERY: Duration = Duration::from_secs(4);
+/// The shortest pause between two looks of a follower.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(5);
 
@@ -41,6 +44,12 @@ struct Sighting {
     at: Instant,
 }
 
+/// When a follower looks next: as usual, or just when the lease that it saw would be over.
+fn pause(unchanged_for: Option<Duration>) -> Duration {
+    let left = unchanged_for.map_or(RENEW_EVERY, |it| TERM.saturating_sub(it));
+    left.clamp(PAUSE, RENEW_EVERY)
+}
+
 fn next_move(spec: Option<&LeaseSpec>, me: &str, unchanged_for: Duration) -> Move {
     let holder = spec.and_then(|it| it.holder_identity.as_deref()).filter(|it| !it.is_empty());
     match holder {
@@ -60,13 +69,15 @@ pub struct Election {
     name: String,
     me: String,
     sighting: Option<Sighting>,
+    /// What was written last, while nothing else is known to stand.
+    last: Option<Lease>,
 }
 
 impl Election {
     /// For the lease `name`, as `me`.
     #[must_use]
     pub fn new(leases: Api<Lease>, name: &str, me: &str) -> Self {
-        Self { leases, name: name.to_owned(), me: me.to_owned(), sighting: None }
+        Self { leases, name: name.to_owned(), me: me.to_owned(), sighting: None, last: None }
     }
 
     /// Waits until this process leads.
@@ -78,7 +89,7 @@ impl Election {
                 Ok(Err(error)) => tracing::warn!(%error, "the leader lease could not be read or written"),
                 Err(_) => tracing::warn!("the API server did not answer about the leader lease"),
             }
-            sleep(RENEW_EVERY / 2).await;
+            sleep(pause(self.sighting.as_ref().map(|it| it.at.elapsed()))).await;
         }
     }
 
@@ -113,8 +124,14 @@ impl Election {
         }
     }
 
-    /// One compare-and-swap: the resource version read is the resource version replaced.
+    /// One compare-and-swap: the resource version known is the resource version replaced. The lease is read only when
+    /// what was written last does not stand any more, or it is not known whether it does.
     async fn claim(&mut self) -> Result<bool, kube::Error> {
+        if let Some(last) = self.last.take()
+            && self.write(Some(last)).await?
+        {
+            return Ok(true);
+        }
         let read = self.leases.get_opt(&self.name).await?;
         let version = read.as_ref().and_then(|it| it.metadata.resource_version.clone());
         let spec = read.as_ref().and_then(|it| it.spec.as_ref());
@@ -127,15 +144,24 @@ impl Election {
         if decided == Move::Wait {
             return Ok(false);
         }
-        let lease = self.mine(version, spec);
+        self.write(read).await
+    }
+
+    /// Whether the lease is this process's now.
+    async fn write(&mut self, old: Option<Lease>) -> Result<bool, kube::Error> {
+        let version = old.as_ref().and_then(|it| it.metadata.resource_version.clone());
+        let lease = self.mine(version, old.as_ref().and_then(|it| it.spec.as_ref()));
         let params = PostParams::default();
-        let written = match read {
+        let written = match old {
             Some(_) => self.leases.replace(&self.name, &params, &lease).await,
             None => self.leases.create(&params, &lease).await,
         };
         match written {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+            Ok(lease) => {
+                self.last = Some(lease);
+                Ok(true)
+            }
+            Err(kube::Error::Api(it)) if it.is_conflict() || it.is_already_exists() || it.is_not_found() => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -160,7 +186,110 @@ impl Election {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{
+        Router,
+        body::Bytes,
+        extract::State,
+        http::{Method, StatusCode, header::CONTENT_TYPE},
+        response::{IntoResponse, Response},
+        routing::any,
+    };
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// An API server with one lease, and the requests it got.
+    #[derive(Clone, Default)]
+    struct Played(Arc<Mutex<(Option<Value>, Vec<&'static str>)>>);
+
+    impl Played {
+        async fn election(&self, me: &str) -> Election {
+            let router = Router::new().fallback(any(respond)).with_state(self.clone());
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+            Election::new(Api::namespaced(kube::Client::try_from(config).unwrap(), "reprise"), "reprise", me)
+        }
+
+        /// Somebody else changes what stands.
+        fn touch(&self, change: impl FnOnce(&mut Value)) {
+            let mut inner = self.0.lock().unwrap();
+            let lease = inner.0.as_mut().unwrap();
+            change(lease);
+            lease["metadata"]["resourceVersion"] = "touched".into();
+        }
+
+        fn asked(&self) -> Vec<&'static str> {
+            std::mem::take(&mut self.0.lock().unwrap().1)
+        }
+    }
+
+    async fn respond(State(played): State<Played>, method: Method, body: Bytes) -> Response {
+        let answer = |code: StatusCode, body: &Value| {
+            (code, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+        };
+        let refuse = |code: StatusCode, reason: &str| {
+            answer(
+                code,
+                &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": reason, "reason": reason, "code": code.as_u16()}),
+            )
+        };
+        let mut inner = played.0.lock().unwrap();
+        let told = if method == Method::GET { "GET" } else { "write" };
+        inner.1.push(told);
+        let number = inner.1.len();
+        let stands = inner.0.as_ref().map(|it| it["metadata"]["resourceVersion"].clone());
+        if method == Method::GET {
+            return inner
+                .0
+                .as_ref()
+                .map_or_else(|| refuse(StatusCode::NOT_FOUND, "NotFound"), |it| answer(StatusCode::OK, it));
+        }
+        let mut lease: Value = serde_json::from_slice(&body).unwrap();
+        match stands {
+            Some(_) if method == Method::POST => return refuse(StatusCode::CONFLICT, "Conflict"),
+            Some(version) if lease["metadata"]["resourceVersion"] != version => {
+                return refuse(StatusCode::CONFLICT, "Conflict");
+            }
+            None if method == Method::PUT => return refuse(StatusCode::NOT_FOUND, "NotFound"),
+            Some(_) | None => {}
+        }
+        lease["metadata"]["resourceVersion"] = format!("{number}-{}", lease["spec"]["renewTime"]).into();
+        inner.0 = Some(lease.clone());
+        answer(StatusCode::OK, &lease)
+    }
+
+    #[tokio::test]
+    async fn a_leader_reads_the_lease_only_when_it_is_not_what_it_wrote() {
+        let played = Played::default();
+        let mut east = played.election("east").await;
+        assert!(east.claim().await.unwrap());
+        assert_eq!(played.asked(), ["GET", "write"]);
+        for _ in 0..3 {
+            assert!(east.claim().await.unwrap());
+        }
+        assert_eq!(played.asked(), ["write", "write", "write"]);
+        played.touch(|it| it["metadata"]["annotations"] = json!({"by": "a person"}));
+        assert!(east.claim().await.unwrap(), "it is still the leader");
+        assert_eq!(played.asked(), ["write", "GET", "write"]);
+        played.0.lock().unwrap().0 = None;
+        assert!(east.claim().await.unwrap());
+        assert_eq!(played.asked(), ["write", "GET", "write"]);
+        played.touch(|it| it["spec"]["holderIdentity"] = "west".into());
+        assert!(!east.claim().await.unwrap(), "it is lost");
+        assert_eq!(played.asked(), ["write", "GET"]);
+    }
+
+    #[test]
+    fn a_follower_looks_as_often_as_the_leader_renews_and_when_the_term_is_over() {
+        let looks = |seconds| pause(Some(Duration::from_secs(seconds)));
+        assert_eq!((pause(None), looks(0), looks(8)), (RENEW_EVERY, RENEW_EVERY, RENEW_EVERY));
+        assert_eq!((looks(10), looks(13)), (Duration::from_secs(2), PAUSE));
+    }
 
     #[test]
     fn a_lease_is_respected_until_it_was_seen_unchanged_for_its_term() {

@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client,
     api::{Patch, PatchParams},
     runtime::events::{Recorder, Reporter},
 };
@@ -262,15 +262,16 @@ fn workload_reader(stores: &Stores) -> WorkloadReader {
     })
 }
 
-/// Forgets, in memory, applications and runs that are no longer there.
+/// Forgets, in memory, applications and runs that are no longer there. One that cannot be read is: its claim is kept as
+/// was last wanted of it.
 async fn forget_the_gone(context: Arc<Context>) {
     let mut known: HashSet<AppKey> = HashSet::new();
     loop {
         sleep(Duration::from_secs(30)).await;
-        let applications = stores::all(&context.stores.applications, |_| true);
-        let now: HashSet<AppKey> = applications
-            .iter()
-            .map(|it| AppKey { namespace: it.namespace().unwrap_or_default(), name: it.name_any() })
+        let uids = context.stores.uids().await;
+        let now: HashSet<AppKey> = stores::standing(&context.stores.applications)
+            .into_iter()
+            .map(|it| AppKey { namespace: it.namespace.unwrap_or_default(), name: it.name.unwrap_or_default() })
             .collect();
         for gone in known.difference(&now) {
             context.watch.remove(gone);
@@ -280,14 +281,6 @@ async fn forget_the_gone(context: Arc<Context>) {
             context.metrics.forget(&Application { namespace: gone.namespace.clone(), application: gone.name.clone() });
         }
         known = now;
-        let uids: HashSet<String> = applications
-            .iter()
-            .filter_map(|it| it.uid())
-            .chain(stores::all(&context.stores.points, |_| true).iter().filter_map(|it| it.uid()))
-            .chain(stores::all(&context.stores.failovers, |_| true).iter().filter_map(|it| it.uid()))
-            .chain(stores::all(&context.stores.vaults, |_| true).iter().filter_map(|it| it.uid()))
-            .chain(stores::all(&context.stores.zones, |_| true).iter().filter_map(|it| it.uid()))
-            .collect();
         context.works.retain(|uid| uids.contains(uid));
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! They may be a moment old: what must not be is read directly, in `observe`.
 
-use std::{fmt::Debug, future::ready, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, future::ready, sync::Arc};
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, ObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
@@ -51,6 +51,19 @@ pub struct Stores {
 }
 
 impl Stores {
+    /// The uids of everything of ours that stands in the cluster, readable or not.
+    pub async fn uids(&self) -> HashSet<String> {
+        self.ready().await;
+        let all = [
+            standing(&self.applications),
+            standing(&self.points),
+            standing(&self.failovers),
+            standing(&self.vaults),
+            standing(&self.zones),
+        ];
+        all.into_iter().flatten().filter_map(|it| it.uid).collect()
+    }
+
     /// Waits until every store has been filled once: an object that is not in one is not there only then.
     pub async fn ready(&self) {
         // A store whose writer is gone ends with the process.
@@ -79,6 +92,12 @@ pub fn get<K: Kind>(store: &Guarded<K>, namespace: Option<&str>, name: &str) -> 
 pub fn all<K: Kind>(store: &Guarded<K>, fits: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
     let readable = store.state().into_iter().filter_map(|it| it.0.as_ref().ok().filter(|it| fits(it)).cloned());
     readable.map(Arc::new).collect()
+}
+
+/// The metadata of all objects of one of our own kinds, readable or not: what is not among them was deleted, as a
+/// successful list or a deletion said. Only to be asked once the stores are ready.
+pub fn standing<K: Kind>(store: &Guarded<K>) -> Vec<ObjectMeta> {
+    store.state().iter().map(|it| it.meta().clone()).collect()
 }
 
 /// Watches a kind of workload, and wakes the applications of its namespaces when one changes.
@@ -110,4 +129,25 @@ where
         ready(())
     }));
     reader
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_not_gone() {
+        let (reader, mut writer) = reflector::store::<DeserializeGuard<Failover>>();
+        let spec = json!({"application": 7});
+        let broken = json!({
+            "apiVersion": "reprise.dev/v1alpha1", "kind": "Failover", "spec": spec,
+            "metadata": {"name": "move", "namespace": "shop", "uid": "u1"},
+        });
+        writer.apply_watcher_event(&watcher::Event::Apply(serde_json::from_value(broken).unwrap()));
+        assert!(get(&reader, Some("shop"), "move").is_none() && all(&reader, |_| true).is_empty());
+        let uids: Vec<_> = standing(&reader).into_iter().map(|it| (it.name, it.uid)).collect();
+        assert_eq!(uids, [(Some("move".to_owned()), Some("u1".to_owned()))]);
+    }
 }

@@ -41,8 +41,6 @@ pub async fn run(context: Arc<Context>) {
     let mut left = HashSet::new();
     loop {
         sleep(EVERY).await;
-        // A store that was never filled knows no run, and every child would be an orphan.
-        context.stores.ready().await;
         if let Err(error) = children(&context).await {
             tracing::warn!(%error, "could not look for what runs left behind");
         }
@@ -59,9 +57,12 @@ async fn volumes(before: &HashSet<Version>, context: &Context) -> Result<HashSet
     let ours = format!("{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1);
     let mut marked = marked_volumes(&ours, &context.client).await?;
     marked.retain(|it| it.annotations.contains_key(RECLAIM_POLICY));
-    // Looked up after the volumes: a run that has marked one is known by now.
-    let going = |it: &Failover| !it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
-    let going: HashSet<_> = stores::all(&context.stores.failovers, going).iter().filter_map(|it| it.uid()).collect();
+    // Looked up after the volumes: a run that has marked one is known by now. One that cannot be read may go on.
+    let mut going = context.stores.uids().await;
+    let ended = |it: &Failover| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+    for run in stores::all(&context.stores.failovers, ended) {
+        going.remove(&run.uid().unwrap_or_default());
+    }
     marked.retain(|it| it.run.as_ref().is_some_and(|run| !going.contains(run)));
     let mut left = HashSet::new();
     for volume in marked {
@@ -94,19 +95,18 @@ async fn let_go(volume: &VolumeSeen, context: &Context) -> Result<(), Error> {
 
 /// What stands in the operator's namespace for runs that are gone.
 async fn children(context: &Context) -> Result<(), Error> {
-    let points = stores::all(&context.stores.points, |_| true);
-    let failovers = stores::all(&context.stores.failovers, |_| true);
-    let uids: HashSet<String> =
-        points.iter().filter_map(|it| it.uid()).chain(failovers.iter().filter_map(|it| it.uid())).collect();
     let home = context.movers.namespace.as_str();
     let labels = format!("{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1);
     let jobs = list(&Api::<Job>::namespaced(context.client.clone(), home), &labels, "jobs").await?;
-    sweep(&jobs, |name| job_key(home, name), &uids, context).await?;
     let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), home);
-    sweep(&list(&claims, &labels, "claims").await?, |name| claim_key(home, name), &uids, context).await?;
+    let claims = list(&claims, &labels, "claims").await?;
     let snapshots = observe::snapshots_of("VolumeSnapshot", Some(home), Some(&labels), context).await?;
-    sweep(&snapshots, |name| snapshot_key(home, name), &uids, context).await?;
     let contents = observe::snapshots_of("VolumeSnapshotContent", None, Some(&labels), context).await?;
+    // Looked up after the lists: whoever made what is in them stood in the store before.
+    let uids = context.stores.uids().await;
+    sweep(&jobs, |name| job_key(home, name), &uids, context).await?;
+    sweep(&claims, |name| claim_key(home, name), &uids, context).await?;
+    sweep(&snapshots, |name| snapshot_key(home, name), &uids, context).await?;
     sweep(&contents, content_key, &uids, context).await
 }
 

@@ -77,13 +77,14 @@ struct State {
     apps: BTreeMap<AppKey, App>,
     /// Whose verdict or reasons changed and was not told yet. Each stands in it once: it cannot grow beyond `apps`.
     changed: BTreeSet<AppKey>,
-    /// Minutes that were restored, of applications that were not set since.
-    restored: BTreeMap<AppKey, String>,
+    /// Minutes that are not counted now: of applications that have no objective, or were not set since the restart.
+    laid_by: BTreeMap<AppKey, String>,
     /// The minute that goes on.
     minute: i64,
     /// When minutes were last handed out to be kept.
     kept_at: i64,
-    bad_since_kept: bool,
+    /// Something is to be kept at the end of this minute.
+    pressing: bool,
 }
 
 struct App {
@@ -103,6 +104,7 @@ struct Running {
 
 struct Service {
     objective: Objective,
+    /// Of the longest window that an objective may have: a shorter one may be followed by a longer one.
     minutes: Minutes,
 }
 
@@ -143,12 +145,12 @@ impl Watch {
 
     /// Watches an application with these probes, and counts its minutes when there is an objective. A probe that stays
     /// as it was goes on undisturbed, with the answers it has. Of probes with one name, the last one counts. Without an
-    /// objective, the minutes are forgotten. A change of health by this is not told: who sets, asks for it next.
+    /// objective the minutes are laid by, and go on when there is one again. A change of health by this is not told: who sets, asks for it next.
     pub fn set(&self, app: &AppKey, probes: Vec<Probe>, objective: Option<Objective>) {
         let shared = &self.0.shared;
         let now = (shared.clock)();
         let mut state = shared.lock();
-        let restored = state.restored.remove(app);
+        let laid_by = objective.and_then(|_| state.laid_by.remove(app));
         let entry = state.apps.entry(app.clone()).or_insert_with(|| App::new(now));
         let probes: BTreeMap<_, _> = probes.into_iter().map(|it| (it.name.clone(), it)).collect();
         let gone: Vec<_> = entry.probes.keys().filter(|it| !probes.contains_key(*it)).cloned().collect();
@@ -165,15 +167,19 @@ impl Watch {
             let task = tokio::spawn(keep_asking(shared.clone(), app.clone(), probe.clone(), generation)).abort_handle();
             entry.probes.insert(name, Running { probe, generation, task });
         }
-        entry.set_objective(objective, restored.as_deref(), app);
+        let left = entry.set_objective(objective, laid_by.as_deref(), app);
         entry.settle(now);
+        if let Some(minutes) = left {
+            state.laid_by.insert(app.clone(), minutes.to_string());
+            state.pressing = true;
+        }
     }
 
     /// Watches an application no more, and forgets its minutes.
     pub fn remove(&self, app: &AppKey) {
         let mut state = self.0.shared.lock();
         state.apps.remove(app);
-        state.restored.remove(app);
+        state.laid_by.remove(app);
         state.changed.remove(app);
     }
 
@@ -189,7 +195,7 @@ impl Watch {
         let now = minute_of((self.0.shared.clock)());
         let state = self.0.shared.lock();
         let service = state.apps.get(app)?.service.as_ref()?;
-        Some(service.minutes.summary(now, service.objective.target))
+        Some(service.minutes.clone().with_window(service.objective.window).summary(now, service.objective.target))
     }
 
     /// The next application whose verdict or reasons changed. One that changed again before it was asked for is told
@@ -222,10 +228,10 @@ impl Watch {
     pub fn minutes(&self) -> Vec<BTreeMap<String, String>> {
         let state = self.0.shared.lock();
         let told = state.apps.iter().filter_map(|(app, it)| Some((app, it.service.as_ref()?.minutes.to_string())));
-        let restored = state.restored.iter().map(|(app, text)| (app, text.clone()));
+        let laid_by = state.laid_by.iter().map(|(app, text)| (app, text.clone()));
         let mut maps: Vec<BTreeMap<String, String>> = Vec::new();
         let mut room = 0;
-        for (app, text) in told.chain(restored) {
+        for (app, text) in told.chain(laid_by) {
             let key = format!("{}.{}", app.namespace, app.name);
             let size = key.len() + text.len();
             match maps.last_mut() {
@@ -253,7 +259,7 @@ impl Watch {
             match key.split_once('.') {
                 Some((namespace, name)) if readable => {
                     let app = AppKey { namespace: namespace.to_owned(), name: name.to_owned() };
-                    state.restored.insert(app, text);
+                    state.laid_by.insert(app, text);
                 }
                 Some(_) | None => refused.push(key),
             }
@@ -283,7 +289,7 @@ impl Shared {
         }
         let changed = entry.monitor.record(&probe.name, now, bad);
         let bad_minute = entry.settle(now);
-        state.bad_since_kept |= bad_minute;
+        state.pressing |= bad_minute;
         if changed {
             self.tell(&mut state, app);
         }
@@ -299,7 +305,7 @@ impl Shared {
             return;
         }
         let ended = std::mem::replace(&mut state.minute, current);
-        let State { apps, changed, bad_since_kept, .. } = &mut *state;
+        let State { apps, changed, pressing, .. } = &mut *state;
         let mut counted = false;
         for (app, entry) in apps {
             if entry.expire(now) {
@@ -308,16 +314,15 @@ impl Shared {
             let next = entry.minute_now();
             let how = std::mem::replace(&mut entry.minute, next);
             if let Some(service) = &mut entry.service {
-                *bad_since_kept |= service.minutes.record(ended, how) && how == Minute::Bad;
+                *pressing |= service.minutes.record(ended, how) && how == Minute::Bad;
                 counted = true;
             }
         }
         if !changed.is_empty() {
             self.changed.notify_one();
         }
-        let counted = counted || !state.restored.is_empty();
-        if counted && (state.bad_since_kept || (current - state.kept_at).abs() >= KEEP_EVERY) {
-            (state.kept_at, state.bad_since_kept) = (current, false);
+        if state.pressing || (counted && (current - state.kept_at).abs() >= KEEP_EVERY) {
+            (state.kept_at, state.pressing) = (current, false);
             self.due.notify_one();
         }
     }
@@ -328,20 +333,20 @@ impl App {
         Self { monitor: Monitor::new(now), probes: BTreeMap::new(), service: None, minute: Minute::Unknown }
     }
 
-    fn set_objective(&mut self, objective: Option<Objective>, restored: Option<&str>, app: &AppKey) {
-        let Some(objective) = objective else {
-            self.service = None;
-            return;
-        };
-        let minutes = match (self.service.take(), restored) {
-            (Some(it), _) => it.minutes.with_window(objective.window),
-            (None, Some(text)) => Minutes::parse(text, objective.window).unwrap_or_else(|error| {
+    /// Gives the minutes that are not counted any more, if there were some.
+    fn set_objective(&mut self, objective: Option<Objective>, laid_by: Option<&str>, app: &AppKey) -> Option<Minutes> {
+        let before = self.service.take().map(|it| it.minutes);
+        let Some(objective) = objective else { return before };
+        let minutes = match (before, laid_by) {
+            (Some(minutes), _) => minutes,
+            (None, Some(text)) => Minutes::parse(text, LONGEST_WINDOW).unwrap_or_else(|error| {
                 tracing::warn!(namespace = app.namespace, name = app.name, %error, "minutes are not restored");
-                Minutes::new(objective.window)
+                Minutes::new(LONGEST_WINDOW)
             }),
-            (None, None) => Minutes::new(objective.window),
+            (None, None) => Minutes::new(LONGEST_WINDOW),
         };
         self.service = Some(Service { objective, minutes });
+        None
     }
 
     /// How the minute is by the verdict that stands.

@@ -274,6 +274,35 @@ async fn minutes_outlive_a_restart_and_the_gap_is_unknown() {
 }
 
 #[tokio::test]
+async fn minutes_outlive_a_change_of_the_objective_and_its_removal_for_a_while() {
+    let world = World::default();
+    let watch = world.watch(8);
+    let text = |minutes: &str| vec![BTreeMap::from([("shop.web-0".to_owned(), minutes.to_owned())])];
+    // 2000 minutes before now, more than a day.
+    watch.restore(text("1:28331333:G1000B10G990"));
+    let level = |window: u32| {
+        watch.set(&key(0), vec![], Some(Objective { window, ..objective() }));
+        let level = watch.service_level(&key(0)).unwrap();
+        (level.good, level.bad)
+    };
+    assert_eq!(level(2_880), (1990, 10));
+    assert_eq!(level(60), (60, 0));
+    assert_eq!(level(2_880), (1990, 10), "a shorter window forgets nothing");
+    watch.set(&key(0), vec![], None);
+    watch.set(&key(0), vec![], None);
+    assert_eq!((watch.service_level(&key(0)), watch.minutes()), (None, text("1:28331333:G1000B10G990")));
+    let kept = tokio::time::timeout(Duration::from_secs(5), watch.minutes_to_persist());
+    world.go_to(&watch, 60);
+    assert_eq!(kept.await.unwrap().len(), 1, "it is written down before a restart");
+    assert_eq!(level(2_880), (1990, 10));
+    // Nor does a restart while there is no objective lose them.
+    let watch = world.watch(8);
+    watch.restore(text("1:28331333:G1000B10G990"));
+    watch.set(&key(0), vec![], None);
+    assert_eq!(watch.minutes(), text("1:28331333:G1000B10G990"));
+}
+
+#[tokio::test]
 async fn minutes_are_kept_every_five_and_at_once_when_one_was_bad() {
     let world = World::default();
     let watch = world.watch(8);

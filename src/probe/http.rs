@@ -20,7 +20,7 @@ use rustls::CertificateError;
 
 use crate::{
     api::application::HttpProbe,
-    probe::{Route, same_name},
+    probe::{Route, field, same_name, unresolved},
     traffic::resolve::{Resolve, ResolveError},
 };
 
@@ -35,6 +35,8 @@ pub struct Http {
     url: Url,
     status: Vec<u16>,
     contains: Option<String>,
+    /// Where the address stands, for people.
+    field: String,
 }
 
 /// Makes requests. Cheap to clone: the certificates that it trusts are read once.
@@ -46,13 +48,13 @@ pub(super) struct HttpClient {
 
 impl HttpClient {
     pub(super) fn new(resolve: Resolve) -> Result<Self, String> {
-        let by_name = builder(&resolve).build().map_err(|it| explained(&it, ""))?;
+        let by_name = builder(&resolve).build().map_err(|it| explained(&it, "", ""))?;
         Ok(Self { by_name, resolve })
     }
 
     fn at(&self, host: &str, address: IpAddr) -> Result<Client, String> {
         // The port of the address is not looked at: the URL's is taken.
-        builder(&self.resolve).resolve(host, SocketAddr::new(address, 0)).build().map_err(|it| explained(&it, host))
+        builder(&self.resolve).resolve(host, SocketAddr::new(address, 0)).build().map_err(|it| explained(&it, host, ""))
     }
 }
 
@@ -81,10 +83,15 @@ impl reqwest::dns::Resolve for Uncached {
 
 impl Http {
     /// None when the address is none.
-    pub(super) fn parse(probe: &HttpProbe) -> Option<Self> {
+    pub(super) fn parse(name: &str, probe: &HttpProbe) -> Option<Self> {
         let url = Url::parse(&probe.url).ok()?;
         let known = ["http", "https"].contains(&url.scheme()) && url.has_host();
-        known.then(|| Self { url, status: probe.status.clone(), contains: probe.contains.clone() })
+        known.then(|| Self {
+            url,
+            status: probe.status.clone(),
+            contains: probe.contains.clone(),
+            field: field(name, "http.url"),
+        })
     }
 
     pub(super) async fn ask(&self, client: &HttpClient, route: &Route) -> Result<(), String> {
@@ -95,7 +102,7 @@ impl Http {
         };
         let mut url = self.url.clone();
         for _ in 0..=REDIRECTS {
-            let answer = client.get(url.clone()).send().await.map_err(|it| explained(&it, host))?;
+            let answer = client.get(url.clone()).send().await.map_err(|it| explained(&it, host, &self.field))?;
             let status = answer.status();
             if self.status.contains(&status.as_u16()) {
                 return self.check_body(answer, host).await;
@@ -115,7 +122,7 @@ impl Http {
         let Some(text) = &self.contains else { return Ok(()) };
         let mut body = Vec::new();
         while body.len() < BODY {
-            let Some(chunk) = answer.chunk().await.map_err(|it| explained(&it, host))? else { break };
+            let Some(chunk) = answer.chunk().await.map_err(|it| explained(&it, host, &self.field))? else { break };
             body.extend_from_slice(&chunk[..chunk.len().min(BODY - body.len())]);
         }
         let found = text.is_empty() || body.windows(text.len()).any(|it| it == text.as_bytes());
@@ -128,12 +135,12 @@ fn list(status: &[u16]) -> String {
 }
 
 /// What lies at the bottom of an error, in words that do not change from one time to the next.
-fn explained(error: &reqwest::Error, host: &str) -> String {
+fn explained(error: &reqwest::Error, host: &str, field: &str) -> String {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = String::new();
     while let Some(it) = cause {
         if let Some(it) = it.downcast_ref::<ResolveError>() {
-            return it.to_string();
+            return unresolved(it, field);
         }
         if let Some(it) = it.downcast_ref::<rustls::Error>() {
             return untrusted(it, host);

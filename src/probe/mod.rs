@@ -19,7 +19,7 @@ use crate::{
         tcp::Tcp,
         workload::{Workload, WorkloadReader},
     },
-    traffic::resolve::Resolve,
+    traffic::resolve::{Resolve, ResolveError},
 };
 
 /// One question that is asked again and again.
@@ -54,9 +54,11 @@ pub enum Question {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ProbeError {
-    #[error("the probe '{0}' has not exactly one of http, tcp and workload")]
+    #[error("spec.health.probes[name={0}] has not exactly one of http, tcp and workload")]
     Kind(String),
-    #[error("the probe '{probe}': http.url '{url}' is not an http or https address with a host")]
+    #[error(
+        "spec.health.probes[name={probe}].http.url: '{url}' is not an http or https address with a host: correct it"
+    )]
     Url { probe: String, url: String },
 }
 
@@ -70,9 +72,11 @@ impl Probe {
         let question = match (http, tcp, workload) {
             (Some(it), None, None) => {
                 let wrong = || ProbeError::Url { probe: name.clone(), url: it.url.clone() };
-                Question::Http(Http::parse(it).ok_or_else(wrong)?)
+                Question::Http(Http::parse(name, it).ok_or_else(wrong)?)
             }
-            (None, Some(it), None) => Question::Tcp(Tcp { host: it.host.clone(), port: it.port }),
+            (None, Some(it), None) => {
+                Question::Tcp(Tcp { host: it.host.clone(), port: it.port, field: field(name, "tcp.host") })
+            }
             (None, None, Some(it)) => {
                 Question::Workload(Workload { namespace: namespace.to_owned(), kind: it.kind, name: it.name.clone() })
             }
@@ -112,6 +116,23 @@ impl Route {
         match self {
             Self::At { hostname, address } if same_name(host, hostname) => Some(*address),
             Self::At { .. } | Self::ByName => None,
+        }
+    }
+}
+
+/// Where a person finds what a probe asks.
+fn field(probe: &str, part: &str) -> String {
+    format!("spec.health.probes[name={probe}].{part}")
+}
+
+/// That a name leads nowhere, and what to do when that is said for certain.
+fn unresolved(error: &ResolveError, field: &str) -> String {
+    match error {
+        ResolveError::Name(_) | ResolveError::Absent(_) | ResolveError::NoAddress(_) => {
+            format!("{error}: correct {field}, or make a DNS record for it")
+        }
+        ResolveError::Settings(_) | ResolveError::Silent(_) | ResolveError::Failed { .. } => {
+            format!("{error} ({field})")
         }
     }
 }
@@ -199,6 +220,16 @@ mod tests {
         assert_eq!(Probe::parse("shop", &api::Probe { workload: workload.clone(), tcp, ..api_probe() }), wrong);
         let probe = Probe::parse("shop", &api::Probe { workload, ..api_probe() }).unwrap();
         assert!(matches!(probe.question, Question::Workload(Workload { namespace, .. }) if namespace == "shop"));
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_is_told_with_the_field_and_the_remedy() {
+        let said = unresolved(&ResolveError::Absent("shpo.example.com".into()), &field("web", "http.url"));
+        for part in ["'shpo.example.com'", "correct spec.health.probes[name=web].http.url", "DNS record"] {
+            assert!(said.contains(part), "{said}");
+        }
+        let silent = unresolved(&ResolveError::Silent("shop.example.com".into()), &field("web", "tcp.host"));
+        assert!(!silent.contains("correct") && silent.contains("probes[name=web].tcp.host"), "{silent}");
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use crate::{probe::Route, traffic::resolve::Resolve};
+use crate::{
+    probe::{Route, unresolved},
+    traffic::resolve::Resolve,
+};
 
 /// A connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,13 +16,15 @@ pub struct Tcp {
     pub(super) host: String,
     /// The port.
     pub(super) port: u16,
+    /// Where the host stands, for people.
+    pub(super) field: String,
 }
 
 impl Tcp {
     pub(super) async fn ask(&self, resolve: &Resolve, route: &Route) -> Result<(), String> {
         let addresses = match route.address_of(&self.host) {
             Some(address) => vec![address],
-            None => resolve.lookup(&self.host).await.map_err(|it| it.to_string())?,
+            None => resolve.lookup(&self.host).await.map_err(|it| unresolved(&it, &self.field))?,
         };
         let mut reason = String::new();
         for address in addresses {

@@ -1,7 +1,8 @@
 //! What the rest of an operator makes of a view, played as boldly as its view allows: it serves as soon as it may,
-//! takes the claim whenever it can, and stops only when it must.
+//! takes the claim whenever it can (unless it was planned to wait for a person), and stops only when it must.
 
 use reprise::core::claim::{
+    record::Intent,
     state::{Evidence, Wish},
     step::Observation,
     view::View,
@@ -39,12 +40,13 @@ pub fn govern(world: &mut World, at: usize) {
 
 fn off(world: &mut World, at: usize, view: &View) {
     if let Some(to) = world.regions[at].leaving.clone() {
-        if view.mine || view.claim.is_none() {
+        let withdrawn = view.claim.is_some() && view.requested_handover.is_none();
+        if view.claim.is_none() || (view.mine && !withdrawn) {
             let wish = Wish::Release { to: Some(to), point: None, reason: "handover".to_owned() };
             return want(world, at, wish);
         }
         world.regions[at].leaving = None;
-        world.summary.releases += 1;
+        world.summary.releases += u64::from(!view.mine);
     }
     if view.mine && view.valid {
         promises::serving(world, at);
@@ -53,7 +55,7 @@ fn off(world: &mut World, at: usize, view: &View) {
         world.say(|| format!("{at} serves with epoch {}", view.epoch));
         return want(world, at, Wish::Hold);
     }
-    if view.seizable && (view.epoch > 0 || at == 0) {
+    if view.seizable && takes(world, at, view) {
         return want(world, at, Wish::Seize { epoch: view.epoch + 1, reason: "silence".to_owned() });
     }
     if view.mine && !view.fenced {
@@ -61,25 +63,28 @@ fn off(world: &mut World, at: usize, view: &View) {
     }
     let pending = match &world.regions[at].wish {
         Wish::Seize { epoch, .. } => *epoch == view.epoch + 1,
-        Wish::RequestHandover { .. } => view.requested_by_somebody(),
+        Wish::RequestHandover { .. } => !view.mine,
         Wish::Hold => view.claim.is_none(),
-        Wish::Watch | Wish::Release { .. } => false,
+        Wish::Undecided | Wish::Watch | Wish::Release { .. } => false,
     };
     if !pending {
         want(world, at, Wish::Watch);
     }
 }
 
-trait Asked {
-    fn requested_by_somebody(&self) -> bool;
-}
-
-impl Asked for View {
-    /// Whether a request still makes sense: somebody holds it and was not asked yet.
-    fn requested_by_somebody(&self) -> bool {
-        use reprise::core::claim::record::Intent;
-        self.claim.as_ref().is_some_and(|it| it.holder.is_some() && it.intent == Intent::None)
+/// Whether it takes a claim that it may take.
+fn takes(world: &World, at: usize, view: &View) -> bool {
+    let region = &world.regions[at];
+    let me = &region.settings.region;
+    let for_me = |it: &Intent| matches!(it, Intent::Released { to: Some(to), .. } if to == me);
+    if view.claim.as_ref().is_some_and(|it| for_me(&it.intent)) && !view.given_up_by(me) {
+        // What it asked for, unless it changed its mind.
+        return !region.unwilling;
     }
+    if world.plan.waits_for_people && view.epoch > 0 {
+        return view.mine || view.returned_to(me);
+    }
+    view.epoch > 0 || at == 0
 }
 
 /// What lasts in the application's status, and what is found elsewhere. Both reach the claim's settings.
@@ -93,7 +98,7 @@ fn remember(world: &mut World, at: usize, view: &View) {
     region.status_epoch = region.status_epoch.max((view.epoch > 0).then_some(view.epoch));
     let before = region.settings.evidence.and_then(|it| it.head);
     let head = if fresh { Some(head) } else { before };
-    region.settings.evidence = Some(Evidence { status: region.status_epoch, head, fenced: region.fenced });
+    region.settings.evidence = Some(Evidence { status: region.status_epoch, head, fenced: region.fenced, held: None });
 }
 
 fn want(world: &mut World, at: usize, wish: Wish) {
@@ -109,6 +114,18 @@ pub fn ask_for_it(world: &mut World, at: usize) {
     let idle = world.regions[at].app == App::Off && world.regions[at].wish == Wish::Watch;
     if idle && world.regions[at].state.is_some() {
         world.say(|| format!("{at} asks for it"));
+        world.regions[at].unwilling = false;
         want(world, at, Wish::RequestHandover { to, run: format!("run-{}", world.real) });
+    }
+}
+
+/// Whoever asked for the application does not want it any more, whatever became of that meanwhile.
+pub fn ask_no_more(world: &mut World) {
+    for at in 0..world.regions.len() {
+        if matches!(world.regions[at].wish, Wish::RequestHandover { .. }) && world.regions[at].state.is_some() {
+            world.say(|| format!("{at} does not want it any more"));
+            world.regions[at].unwilling = true;
+            want(world, at, Wish::Watch);
+        }
     }
 }

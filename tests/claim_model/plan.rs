@@ -11,6 +11,8 @@ pub struct Faults {
     pub cuts: bool,
     pub region_crashes: bool,
     pub handovers: bool,
+    /// Whether those who asked for it change their mind.
+    pub fickle: bool,
     pub clock_steps: bool,
     /// The longest time an operator is away, in ms; 0: operators do not crash.
     pub operator_away: u64,
@@ -30,6 +32,7 @@ impl Faults {
             cuts: false,
             region_crashes: false,
             handovers: false,
+            fickle: false,
             clock_steps: false,
             operator_away: 0,
             foreign_boots: false,
@@ -53,6 +56,8 @@ pub struct Plan {
     pub compare_and_swap: bool,
     /// The first region serves from beginning to end.
     pub nothing_moves: bool,
+    /// No region takes the claim of another that is silent: a person would have to tell it to.
+    pub waits_for_people: bool,
 }
 
 impl Default for Plan {
@@ -64,6 +69,7 @@ impl Default for Plan {
             faults: Faults::none(),
             compare_and_swap: true,
             nothing_moves: false,
+            waits_for_people: false,
         }
     }
 }
@@ -77,6 +83,10 @@ pub struct Summary {
     pub late_landings: u64,
     pub fencings: u64,
     pub overlaps: u64,
+    /// Requests that were withdrawn, and releases that were given back.
+    pub declined: u64,
+    /// Seizures of what the region itself had released.
+    pub taken_back: u64,
 }
 
 impl Summary {
@@ -87,5 +97,7 @@ impl Summary {
         self.late_landings += other.late_landings;
         self.fencings += other.fencings;
         self.overlaps += other.overlaps;
+        self.declined += other.declined;
+        self.taken_back += other.taken_back;
     }
 }

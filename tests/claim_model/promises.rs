@@ -53,11 +53,20 @@ pub fn landing(world: &mut World, at: usize, claim: &Claim, sent: u64) {
         let (old, new) = ((before.epoch, before.seq), (claim.epoch, claim.seq));
         broke(world, format!("I2: epoch and seq went from {old:?} to {new:?}"));
     }
+    let me = &world.regions[at].settings.region;
+    let by_me = |it: &Option<String>| it.as_ref() == Some(me);
     if claim.epoch == before.epoch {
+        let declined = match &claim.intent {
+            Intent::None => claim.holder == before.holder && before.intent != Intent::None,
+            Intent::Released { from, .. } => !by_me(from),
+            Intent::Handover(_) => false,
+        };
+        world.summary.declined += u64::from(declined);
         return;
     }
     world.summary.seizures += 1;
-    let me = &world.regions[at].settings.region;
+    let own = matches!(&before.intent, Intent::Released { from, .. } if by_me(from));
+    world.summary.taken_back += u64::from(own);
     let released = match &before.intent {
         Intent::Released { to, .. } => to.as_ref().is_none_or(|it| it == me),
         Intent::None | Intent::Handover(_) => false,

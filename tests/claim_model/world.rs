@@ -102,6 +102,8 @@ pub struct Region {
     pub status_epoch: Option<u64>,
     /// It stops the application for this region, to release the claim to it.
     pub leaving: Option<String>,
+    /// It asked for the application, and does not want it any more.
+    pub unwilling: bool,
     /// The version last seen since the operator started, and the real moments it was seen at.
     pub sightings: (Option<String>, Vec<u64>),
 }
@@ -183,6 +185,7 @@ impl World {
             fenced: None,
             status_epoch: None,
             leaving: None,
+            unwilling: false,
             sightings: (None, Vec::new()),
         });
         let regions = regions.collect();
@@ -283,7 +286,7 @@ impl World {
         region.life += 1;
         region.request += 1;
         region.sightings = (None, Vec::new());
-        let evidence = Evidence { status: region.status_epoch, head: Some(head), fenced: region.fenced };
+        let evidence = Evidence { status: region.status_epoch, head: Some(head), fenced: region.fenced, held: None };
         region.settings.evidence = Some(evidence);
         let mut entry = region.journal.clone();
         if lying && let Some(entry) = &mut entry {
@@ -490,6 +493,7 @@ impl World {
                 self.say(|| format!("{at} clock set by {step}"));
                 self.regions[at].clock.wall_step += step;
             }
+            5 if faults.handovers && faults.fickle && self.dice.one_in(3) => lead::ask_no_more(self),
             5 if faults.handovers => lead::ask_for_it(self, at),
             _ => {}
         }

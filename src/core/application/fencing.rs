@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, core::DynamicObject};
 use serde_json::json;
 
-use super::{LOOK_CLOSELY, Pass};
+use super::{LOOK_CLOSELY, Pass, resumes};
 use crate::{
     api::{
         application::{FenceStatus, Role},
@@ -22,8 +22,10 @@ use crate::{
 
 /// How long the last point before a hand-over may take, in seconds: the application is down meanwhile.
 const LAST_POINT_SECONDS: i64 = 120;
-/// How long after a failed attempt to save a branch the next one is made.
+/// How long after the first failed attempt to save a branch the next one is made; twice as long after each further one.
 const RETRY: SignedDuration = SignedDuration::from_mins(1);
+/// From then on every 32 minutes: each attempt leaves an object.
+const MOST_DOUBLINGS: u32 = 5;
 
 /// How far saving is.
 enum Saved {
@@ -59,19 +61,14 @@ impl Pass<'_> {
     /// Unable to prove its claim under `Strict`: once it can again, it takes the claim anew and goes on.
     pub(super) fn yield_service(&mut self, view: &View) {
         self.recheck = LOOK_CLOSELY;
-        let asked = view.requested_handover.as_ref().map(|it| it.to.clone());
-        let retake = self.object.status.as_ref().and_then(|it| it.fence.as_ref()).and_then(|it| it.retake);
-        self.wish(Wish::Hold);
+        if view.mine {
+            self.wish(Wish::Hold);
+        }
         let Some(since) = self.stopped(view) else { return };
-        let Some(to) = asked else {
-            if retake == Some(view.epoch + 1) {
-                self.wish(Wish::Seize { epoch: view.epoch + 1, reason: "it had stopped by itself".to_owned() });
-            } else if view.seizable
-                && let Some(fence) = self.status.fence.as_mut().filter(|it| it.unproven && it.epoch == view.epoch)
-            {
-                fence.retake = Some(view.epoch + 1);
-            }
-            return;
+        // What is not whole yet is not handed over: a last point of it would hide the good ones.
+        let whole = self.status.fence.as_ref().is_some_and(|it| it.epoch == view.epoch);
+        let Some(to) = view.requested_handover.as_ref().filter(|_| whole).map(|it| it.to.clone()) else {
+            return self.retake(view, "it had stopped by itself", view.seizable);
         };
         let waited = self.now.as_second() - since.as_second();
         let point = match self.save(Purpose::Scheduled, "last", since) {
@@ -91,19 +88,46 @@ impl Pass<'_> {
         self.wish(Wish::Release { to: Some(to), point, reason });
     }
 
-    /// The claim was taken anew, and nobody had it in between: what was stopped is started.
+    /// Takes the next epoch of a claim that nobody else had since: written down first, then done.
+    fn retake(&mut self, view: &View, reason: &str, may: bool) {
+        let epoch = view.epoch + 1;
+        let written = self.object.status.as_ref().and_then(|it| it.fence.as_ref()).and_then(|it| it.retake);
+        if written == Some(epoch) {
+            return self.wish(Wish::Seize { epoch, reason: reason.to_owned() });
+        }
+        if let Some(fence) = self.status.fence.as_mut().filter(|_| may) {
+            if resumes(fence, view.epoch) {
+                // It stopped again before all was started: its copy is of this epoch as well.
+                fence.epoch = view.epoch;
+            }
+            fence.retake = Some(epoch);
+        }
+    }
+
+    /// What this region gave up was not taken: nobody serves, and its own copy is the newest.
+    pub(super) fn take_back(&mut self, view: &View) {
+        self.recheck = LOOK_CLOSELY;
+        let stopped = self.status.fence.as_ref().is_some_and(|it| it.stopped_at.is_some() && it.epoch == view.epoch);
+        if stopped && self.moving().is_none() {
+            self.retake(view, "nobody took it", view.returned_to(&self.seen.region));
+        }
+    }
+
+    /// Nobody else had the claim since this region stopped: what was stopped is started.
     pub(super) fn resume(&mut self, view: &View) {
         self.wish(Wish::Hold);
         self.recheck = LOOK_CLOSELY;
-        if !self.sealed(view) {
+        if !view.valid || !self.sealed(view) {
             return;
         }
+        let since = self.status.fence.as_ref().and_then(|it| it.since.as_ref()).map(|it| it.0);
         match see(&self.seen.works, "StartWorkloads", self.now) {
-            Seen::Done(..) => {
-                self.effects.push(Effect::note("Resumed", "the claim is proven again: the application is started"));
+            // What was started before it was stopped does not count.
+            Seen::Done(_, at) if Some(at) > since => {
+                self.effects.push(Effect::note("Resumed", "nobody else took the claim: the application is started"));
                 self.status.fence = None;
             }
-            Seen::Due(_) => {
+            Seen::Due(_) | Seen::Done(..) => {
                 let work = Work::StartWorkloads { application: self.key.clone(), epoch: view.epoch };
                 self.effects.push(Effect::Begin(Box::new(work)));
             }
@@ -125,19 +149,26 @@ impl Pass<'_> {
         let intent = self.object.status.as_ref().and_then(|it| it.fence.clone());
         let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
         let Some(mut fence) = intent else {
-            let epoch = view.epoch;
+            let epoch = view.own_epoch.unwrap_or(view.epoch);
             // What a failover took before this region was seen to stand by gave way to the epoch before.
-            let arriving = view.mine && self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch);
+            let held = view.own_epoch.is_some();
+            let arriving = held && self.failover_began(epoch) && !self.failover_succeeded(epoch);
             let epoch = if arriving { epoch.saturating_sub(1) } else { epoch };
-            let unproven = view.mine && !arriving && view.requested_handover.is_none();
+            let unproven = view.must_fence && !arriving;
             let since = Some(Time(self.now));
             self.status.fence = Some(FenceStatus { epoch, since, unproven, ..FenceStatus::default() });
             self.recheck = LOOK_CLOSELY;
             if runs {
                 let holder = view.holder.as_deref().unwrap_or("nobody");
-                let note = format!(
-                    "{holder} holds the claim with epoch {epoch}, and this region must not serve: its copy is stopped"
-                );
+                let note = if view.must_fence {
+                    format!(
+                        "this region cannot prove its claim with epoch {epoch}, and claim.fencing is Strict: its copy is stopped"
+                    )
+                } else {
+                    format!(
+                        "{holder} holds the claim with epoch {epoch}, and this region must not serve: its copy is stopped"
+                    )
+                };
                 self.effects.push(Effect::warn("Fencing", note));
             }
             return None;
@@ -161,16 +192,17 @@ impl Pass<'_> {
 
     /// A point of what stands still now. Its name tells when the stopping began, and which attempt it is.
     fn save(&mut self, purpose: Purpose, word: &str, since: Timestamp) -> Saved {
-        let stem = format!("{}-{word}-{}", self.key.name, since.as_second());
-        let mut attempts: Vec<_> = self.seen.points.iter().filter(|it| it.name_any().starts_with(&stem)).collect();
-        attempts.sort_by_key(|it| it.name_any());
-        let count = attempts.len();
-        let last = attempts.last().and_then(|it| it.status.clone());
-        let ended = last.as_ref().filter(|it| condition::ended(&it.conditions));
-        match (count, ended) {
-            (0, _) => {}
-            (_, None) => return Saved::NotYet,
-            (_, Some(status)) => {
+        let stem = format!("{}-{word}-{}-", self.key.name, since.as_second());
+        // By the highest number, not by how many: an old one may have been deleted.
+        let number = |it: &RecoveryPoint| it.name_any().strip_prefix(&stem)?.parse::<u32>().ok();
+        let attempts = self.seen.points.iter().filter_map(|it| Some((number(it)?, it)));
+        let last = attempts.max_by_key(|it| it.0);
+        let next = last.map_or(0, |it| it.0 + 1);
+        let ended = last.and_then(|it| it.1.status.as_ref()).filter(|it| condition::ended(&it.conditions));
+        match (last, ended) {
+            (None, _) => {}
+            (Some(_), None) => return Saved::NotYet,
+            (Some((tried, _)), Some(status)) => {
                 let finding = condition::find(&status.conditions, condition::SUCCEEDED);
                 // A partial point of what must not be lost will do when no volume is missing as a whole.
                 let saved = |it: &VolumeInPoint| it.snapshot.is_some() || it.left_out.is_some();
@@ -180,12 +212,12 @@ impl Pass<'_> {
                     return Saved::Yes(status.id.clone().unwrap_or_default());
                 }
                 let at = status.finished_at.as_ref().map_or(self.now, |it| it.0);
-                if at + RETRY > self.now {
+                if at + RETRY * (1 << tried.min(MOST_DOUBLINGS)) > self.now {
                     return Saved::Failed;
                 }
             }
         }
-        let object = point_object(&self.key, &format!("{stem}-{count:02}"), purpose, self.object.uid());
+        let object = point_object(&self.key, &format!("{stem}{next:02}"), purpose, self.object.uid());
         self.effects.push(Effect::Apply(Box::new(object)));
         Saved::NotYet
     }

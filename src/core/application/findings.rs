@@ -7,8 +7,8 @@ use crate::{
     api::application::{Role, Verdict},
     core::{
         condition::{
-            self, CLAIM_SOUND, COMPARE_AND_SWAP, Finding, HEALTHY, READY, REGIONS_PRESENT, RPO_MET, TRAFFIC_PUBLISHED,
-            Truth,
+            self, CLAIM_SOUND, COMPARE_AND_SWAP, FENCE_IN_TIME, Finding, HEALTHY, READY, REGIONS_PRESENT, RPO_MET,
+            TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
         work::Progress,
@@ -24,6 +24,7 @@ impl Pass<'_> {
             findings.extend(self.traffic_published());
         }
         findings.extend(self.healthy());
+        findings.extend(self.fence_in_time());
         findings.extend(self.advice_finding());
         let ready = self.ready(&findings);
         findings.insert(0, ready);
@@ -220,7 +221,25 @@ impl Pass<'_> {
         Some(finding)
     }
 
+    /// Nothing hangs on it: it says beforehand what a stop would show.
+    fn fence_in_time(&self) -> Option<Finding> {
+        let (workload, seconds) = self.seen.slowest.as_ref()?;
+        let fence = self.object.spec.claim.fence.as_secs();
+        if *seconds <= fence {
+            let message = format!("no workload takes longer to stop than claim.fence, {fence} s");
+            return Some(Finding::new(FENCE_IN_TIME, true, "InTime", message));
+        }
+        let message = format!(
+            "{workload}: its pods may take {seconds} s to stop (terminationGracePeriodSeconds), claim.fence allows {fence} s: \
+             lower the one, or raise spec.claim.fence, and spec.claim.wait with it"
+        );
+        Some(Finding::new(FENCE_IN_TIME, false, "GraceTooLong", message))
+    }
+
     fn healthy(&self) -> Option<Finding> {
+        if !self.seen.unaskable.is_empty() {
+            return Some(Finding::new(HEALTHY, Truth::Unknown, "ProbeInvalid", self.seen.unaskable.join("; ")));
+        }
         let health = self.status.health.as_ref()?;
         let reasons = health.reasons.join("; ");
         Some(match health.verdict {

@@ -24,7 +24,9 @@ use super::{
     work::{Progress, Seen, Work, Works, see},
 };
 use crate::api::{
-    application::{HealthStatus, LastFailover, ProtectedApplication, ProtectedApplicationStatus, Role, SloStatus},
+    application::{
+        FenceStatus, HealthStatus, LastFailover, ProtectedApplication, ProtectedApplicationStatus, Role, SloStatus,
+    },
     dns_zone::DnsZone,
     failover::{Failover, FailoverStatus},
     recovery_point::RecoveryPoint,
@@ -57,6 +59,10 @@ pub struct Observed {
     pub failovers: Vec<Arc<Failover>>,
     /// What runs of it in this cluster. Counted only where that matters.
     pub copy: LocalCopy,
+    /// The workload whose pods may take longest to stop, and how many seconds that is.
+    pub slowest: Option<(String, u64)>,
+    /// Probes that cannot be asked, with the reason.
+    pub unaskable: Vec<String>,
     /// The address of its Service, if it has one.
     pub address: Result<String, String>,
     /// Work in progress.
@@ -83,7 +89,7 @@ enum Standing {
     Arriving,
     /// It holds the claim, but has to stop: it was asked to hand over, or could not prove its claim under `Strict`.
     Yielding,
-    /// It had stopped by itself, found the claim still its own, and took it anew: its own copy is the newest.
+    /// It had stopped, and its own copy is still the newest: it took the claim anew, or is not asked for it any more.
     Resuming,
     /// Another region holds the claim.
     Foreign,
@@ -157,7 +163,7 @@ impl Pass<'_> {
     fn follow_claim(&mut self) {
         let Some(view) = self.seen.claim.clone() else {
             self.status.role = Some(Role::Unknown);
-            self.wish(Wish::Watch);
+            self.stand_aside();
             self.recheck = LOOK_CLOSELY;
             return;
         };
@@ -192,19 +198,25 @@ impl Pass<'_> {
                 Role::Fencing
             }
             Standing::Foreign => {
-                if self.moving().is_none() {
-                    self.wish(Wish::Watch);
-                }
+                self.stand_aside();
                 let role = self.fence(&view);
                 self.follow_points();
-                self.weigh(&view);
+                if view.given_up_by(&self.seen.region) {
+                    self.take_back(&view);
+                } else {
+                    self.weigh(&view);
+                }
                 role
             }
             Standing::Unclear => {
                 let first = self.object.spec.regions.first().is_some_and(|it| it.name == self.seen.region);
                 let free = view.claim.is_none() && view.conflict.is_none() && self.vault_trusted().is_ok();
                 self.look_up_evidence();
-                self.wish(if first && free { Wish::Hold } else { Wish::Watch });
+                if first && free {
+                    self.wish(Wish::Hold);
+                } else {
+                    self.stand_aside();
+                }
                 self.recheck = LOOK_CLOSELY * 5;
                 Role::Unknown
             }
@@ -214,7 +226,7 @@ impl Pass<'_> {
     /// Where this region stands with the claim.
     fn standing(&self, view: &View) -> Standing {
         // `Strict` stops what it cannot prove, whatever else is unclear.
-        if view.mine && view.must_fence {
+        if view.must_fence {
             return Standing::Yielding;
         }
         if view.conflict.is_some() || (!view.mine && view.claim.is_none()) {
@@ -228,12 +240,10 @@ impl Pass<'_> {
             None if asked => Standing::Yielding,
             // A failover took it before this region was ever seen to stand by.
             None if self.failover_began(view.epoch) && !self.failover_succeeded(view.epoch) => Standing::Arriving,
-            Some(fence) if fence.epoch == view.epoch => Standing::Yielding,
-            // What a failover had not yet restored is not resumed.
-            Some(fence) if fence.unproven && fence.retake == Some(view.epoch) => Standing::Resuming,
+            Some(fence) if fence.epoch == view.epoch && (asked || fence.unproven) => Standing::Yielding,
+            Some(fence) if fence.epoch == view.epoch => Standing::Resuming,
+            Some(fence) if resumes(fence, view.epoch) && !self.failover_began(view.epoch) => Standing::Resuming,
             Some(_) if !self.failover_succeeded(view.epoch) => Standing::Arriving,
-            // What is not whole yet is not handed over: a last point of it would hide the good ones.
-            Some(_) if asked => Standing::Yielding,
             None | Some(_) => Standing::Serving,
         }
     }
@@ -288,6 +298,13 @@ impl Pass<'_> {
         self.effects.push(Effect::Wish { application: self.key.clone(), wish });
     }
 
+    /// Wants nothing of the claim, unless a failover to here goes on, which says itself what it wants.
+    fn stand_aside(&mut self) {
+        if self.moving().is_none() {
+            self.wish(Wish::Watch);
+        }
+    }
+
     /// Looks again in time for `at`.
     fn look_at(&mut self, at: Timestamp) {
         let seconds = u64::try_from(at.as_second() - self.now.as_second()).unwrap_or(0).max(1);
@@ -298,6 +315,12 @@ impl Pass<'_> {
     fn vault_name(&self) -> String {
         self.object.spec.backup.vaults.first().cloned().unwrap_or_default()
     }
+}
+
+/// Whether what was stopped here is of the epoch before this one, which was taken to start it again. What a failover
+/// had not yet restored is of an older one.
+fn resumes(fence: &FenceStatus, epoch: u64) -> bool {
+    fence.retake == Some(epoch) && fence.epoch + 1 == epoch
 }
 
 /// Times in a status are whole seconds: finer ones would never equal what is read back.

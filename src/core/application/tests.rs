@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{
-        application::{FenceStatus, Published, Verdict},
+        application::{Published, Verdict},
         dns_zone::DnsZoneSpec,
         recovery_point::RecoveryPointStatus,
         vault::VaultSpec,
     },
     core::{
-        claim::record::{self, Claim, Deadlines, FORMAT, Handover, Intent},
+        claim::record::{self, Claim, Deadlines, FORMAT, Intent},
         condition::{
             CLAIM_SOUND, COMPARE_AND_SWAP, FAILOVER_ADVISED, Finding, READY, RPO_MET, SUCCEEDED, TRAFFIC_PUBLISHED,
             Truth,
@@ -22,6 +22,7 @@ use crate::{
     },
 };
 
+mod handing_over;
 mod latest;
 mod suspicion;
 
@@ -78,6 +79,7 @@ fn view(holder: Option<&str>, epoch: u64) -> View {
         holder: holder.map(Into::into),
         epoch,
         mine,
+        own_epoch: mine.then_some(epoch),
         valid: mine,
         lease: None,
         must_fence: false,
@@ -118,6 +120,8 @@ fn observed(view: Option<View>) -> Observed {
         points: Vec::new(),
         failovers: Vec::new(),
         copy: LocalCopy::default(),
+        slowest: None,
+        unaskable: Vec::new(),
         address: Ok("192.0.2.7".into()),
         works: Works::new(),
     }
@@ -344,101 +348,26 @@ fn a_branch_that_could_not_be_saved_is_tried_again_after_a_minute() {
     assert_eq!(made(&late, "RecoveryPoint"), [format!("shop-branch-{}-01", START.as_second())]);
 }
 
-// --- handing over, and `Strict`
-
-fn asked() -> Observed {
-    let view = View {
-        requested_handover: Some(Handover { to: "east".into(), run: "shop-000002-00".into() }),
-        ..view(Some("west"), 1)
+#[test]
+fn attempts_to_save_a_branch_go_on_ever_more_seldom_whichever_of_them_were_deleted() {
+    let object = application(json!({"fence": {"epoch": 2, "since": at(0), "stoppedAt": at(2)}}));
+    let attempt = |number: u32| {
+        recovery_point(
+            &format!("shop-branch-{}-{number:02}", START.as_second()),
+            "Branch",
+            ended(false, "Failed", 2, 4, 8),
+        )
     };
-    Observed { copy: LocalCopy { volumes: 1, ..LocalCopy::default() }, ..observed(Some(view)) }
-}
-
-/// The point that the claim is released with.
-#[expect(clippy::option_option, reason = "a claim may be released without a point")]
-fn release(decision: &Decided) -> Option<Option<String>> {
-    wishes(decision).into_iter().find_map(|it| match it {
-        Wish::Release { to, point, .. } => {
-            assert_eq!(to.as_deref(), Some("east"));
-            Some(point.clone())
-        }
-        _ => None,
-    })
-}
-
-#[test]
-fn a_holder_that_is_asked_stops_makes_a_last_point_and_only_then_releases() {
-    let running = Observed { copy: LocalCopy { wanted: 1, pods: 1, volumes: 1 }, ..asked() };
-    let intent = decide(&application(json!({"role": "Active", "epoch": 1})), &running, at(0));
-    assert_eq!((intent.status.role, stops(&intent), release(&intent)), (Some(Role::Fencing), false, None));
-    let stopping = then(&intent, &running, 2);
-    assert_eq!((stops(&stopping), release(&stopping)), (true, None));
-    let saving = then(&stopping, &asked(), 4);
-    let name = format!("shop-last-{}-00", START.as_second());
-    assert_eq!((made(&saving, "RecoveryPoint"), release(&saving)), (vec![name.clone()], None));
-    let saved = recovery_point(&name, "Scheduled", ended(true, "Stored", 1, 4, 8));
-    let released = then(&saving, &Observed { points: vec![saved], ..asked() }, 10);
-    assert_eq!(release(&released), Some(Some("1-4".to_owned())));
-    // Another region has it then: nothing was written since, so nothing is saved again.
-    let after = Observed { claim: Some(view(None, 1)), ..asked() };
-    let standby = then(&released, &after, 12);
-    assert_eq!((standby.status.role, made(&standby, "RecoveryPoint")), (Some(Role::Standby), vec![]));
-}
-
-#[test]
-fn a_last_point_that_does_not_come_holds_the_handover_up_for_two_minutes_only() {
-    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2)}}));
-    let name = format!("shop-last-{}-00", START.as_second());
-    let slow = Observed { points: vec![recovery_point(&name, "Scheduled", json!({"conditions": []}))], ..asked() };
-    assert_eq!(release(&decide(&object, &slow, at(120))), None);
-    assert_eq!(release(&decide(&object, &slow, at(121))), Some(None));
-    let failed = recovery_point(&name, "Scheduled", ended(false, "Failed", 1, 4, 8));
-    assert_eq!(release(&decide(&object, &Observed { points: vec![failed], ..asked() }, at(9))), Some(None));
-}
-
-#[test]
-fn a_strict_holder_without_proof_stops_takes_its_claim_anew_and_goes_on() {
-    let unproven = View { must_fence: true, fenced: true, valid: false, ..view(Some("west"), 1) };
-    let running = Observed {
-        copy: LocalCopy { wanted: 1, pods: 1, volumes: 1 },
-        ..observed(Some(View { readable: false, ..unproven.clone() }))
+    let next = |numbers: &[u32], seconds: i64| {
+        let points = numbers.iter().map(|it| attempt(*it)).collect();
+        let copy = LocalCopy { volumes: 1, ..LocalCopy::default() };
+        let seen = Observed { points, copy, ..observed(Some(view(Some("east"), 2))) };
+        let stem = format!("shop-branch-{}-", START.as_second());
+        made(&decide(&object, &seen, at(seconds)), "RecoveryPoint").concat().replace(&stem, "")
     };
-    let intent = decide(&application(json!({"role": "Active", "epoch": 1})), &running, at(0));
-    assert!(intent.status.fence.as_ref().unwrap().unproven);
-    let stopping = then(&intent, &running, 2);
-    assert!(stops(&stopping));
-    let stopped = Observed { copy: LocalCopy::default(), ..running };
-    let still = then(&stopping, &stopped, 4);
-    assert_eq!(still.status.fence.as_ref().unwrap().retake, None, "not while the vault is away");
-    let back = Observed { claim: Some(View { seizable: true, ..unproven }), ..stopped };
-    let intent = then(&still, &back, 6);
-    assert_eq!(intent.status.fence.as_ref().unwrap().retake, Some(2));
-    let seizes = |it: &Decided| wishes(it).iter().any(|it| matches!(it, Wish::Seize { epoch: 2, .. }));
-    assert!(!seizes(&intent), "the epoch stands in the status first");
-    let taking = then(&intent, &back, 8);
-    assert!(seizes(&taking));
-    let taken = Observed { claim: Some(view(Some("west"), 2)), works: Works::from([sealed(2)]), ..back };
-    let starting = then(&taking, &taken, 10);
-    assert!(starts(&starting));
-    assert_eq!(starting.status.role, Some(Role::Fencing));
-    // It may have failed: it is begun until it is known to be done.
-    let again = then(&starting, &taken, 12);
-    assert!(starts(&again) && again.status.fence.is_some());
-    let work = Work::StartWorkloads { application: AppKey { namespace: "shop".into(), name: "shop".into() }, epoch: 2 };
-    let started = Progress::Done { at: at(13), work: Box::new(work), outcome: Outcome::Done };
-    let up = Observed { works: Works::from([sealed(2), ("StartWorkloads", started)]), ..taken };
-    let resumed = then(&again, &up, 14);
-    assert_eq!((starts(&resumed), &resumed.status.fence), (false, &None));
-    assert_eq!(then(&resumed, &up, 16).status.role, Some(Role::Active));
-}
-
-#[test]
-fn what_a_failover_had_not_yet_restored_is_not_started_after_a_strict_stop() {
-    let fence = FenceStatus { epoch: 1, since: Some(Time(START)), retake: Some(3), ..FenceStatus::default() };
-    let object = application(json!({"fence": fence}));
-    let seen = Observed { works: Works::from([sealed(3)]), ..observed(Some(view(Some("west"), 3))) };
-    let decision = decide(&object, &seen, at(10));
-    assert_eq!((decision.status.role, starts(&decision)), (Some(Role::Activating), false));
+    assert_eq!((next(&[1, 2], 8 + 239), next(&[1, 2], 8 + 240)), (String::new(), "03".to_owned()), "00 was deleted");
+    assert_eq!(next(&[98, 99, 100], 8 + 1_919), "", "every 32 minutes in the end");
+    assert_eq!(next(&[98, 99, 100], 8 + 1_920), "101");
 }
 
 // --- points
@@ -571,6 +500,27 @@ fn a_name_outside_the_zone_and_a_refused_update_are_said() {
 }
 
 // --- conditions
+
+#[test]
+fn a_workload_that_may_stop_too_slowly_is_named_and_hinders_nothing() {
+    let of = |seconds| Observed { slowest: Some(("StatefulSet db".into(), seconds)), ..serving() };
+    let object = application(json!({"role": "Active", "epoch": 1}));
+    let (slow, quick) = (decide(&object, &of(31), at(0)), decide(&object, &of(30), at(0)));
+    assert_eq!(reason(&quick, condition::FENCE_IN_TIME), "InTime");
+    let said = condition::find(&slow.status.conditions, condition::FENCE_IN_TIME).unwrap();
+    assert_eq!((&said.status[..], &said.reason[..]), ("False", "GraceTooLong"));
+    for part in ["StatefulSet db", "31 s", "30 s", "spec.claim.fence"] {
+        assert!(said.message.contains(part), "{}", said.message);
+    }
+    assert_eq!((slow.status.role, reason(&slow, READY)), (quick.status.role, reason(&quick, READY)));
+    assert_eq!(slow.effects, quick.effects);
+}
+
+#[test]
+fn a_probe_that_cannot_be_asked_is_told_and_is_not_passed_over() {
+    let seen = Observed { unaskable: vec!["spec.health.probes[name=web]".into()], ..serving() };
+    assert_eq!(reason(&decide(&application(json!({})), &seen, at(0)), condition::HEALTHY), "ProbeInvalid");
+}
 
 #[test]
 fn ready_says_the_first_thing_that_is_wrong_and_a_turn_is_announced_once() {

@@ -16,7 +16,8 @@ impl State {
             return None;
         }
         match &self.wish {
-            Wish::Watch => None,
+            Wish::Undecided => None,
+            Wish::Watch => self.asked_for(settings).then_some(Purpose::Decline),
             Wish::Hold => self.renewable(settings).or_else(|| {
                 let absent = matches!(self.seen, Some(Seen::Absent));
                 (absent && settings.first() && self.seizable(settings, now)).then_some(Purpose::Seize)
@@ -29,12 +30,28 @@ impl State {
                 (next == *epoch && self.seizable(settings, now)).then_some(Purpose::Seize)
             }
             Wish::Release { .. } => self.named(settings).then_some(Purpose::Release),
-            Wish::RequestHandover { .. } => {
+            Wish::RequestHandover { run, .. } => {
                 let claim = self.claim()?;
                 let others = claim.holder.as_ref().is_some_and(|it| *it != settings.region);
-                (others && claim.intent == Intent::None).then_some(Purpose::Request)
+                let open = match &claim.intent {
+                    Intent::None => true,
+                    // Of a run before this one.
+                    Intent::Handover(it) => it.to == settings.region && it.run != *run,
+                    Intent::Released { .. } => false,
+                };
+                (others && open).then_some(Purpose::Request)
             }
         }
+    }
+
+    /// Whether the claim says that this region wants it: by a request, or by a release to it that it has not taken.
+    fn asked_for(&self, settings: &Settings) -> bool {
+        let me = Some(&settings.region);
+        self.claim().is_some_and(|it| match &it.intent {
+            Intent::None => false,
+            Intent::Handover(it) => Some(&it.to) == me,
+            Intent::Released { to, from, .. } => to.as_ref() == me && from.as_ref() != me,
+        })
     }
 
     /// A region that fenced itself in this epoch does not renew it.
@@ -51,7 +68,11 @@ impl State {
             Some(Seen::Absent) | None => Expected::Absent,
         };
         let confirmed = self.confirmed(purpose, claim.epoch);
-        let entry = (purpose != Purpose::Request).then(|| Entry {
+        let holds = match purpose {
+            Purpose::Renew | Purpose::Seize | Purpose::Release => true,
+            Purpose::Request | Purpose::Decline => false,
+        };
+        let entry = holds.then(|| Entry {
             boot_id: self.boot_id.clone(),
             purpose,
             epoch: claim.epoch,
@@ -97,7 +118,7 @@ impl State {
                 let attempts = self.outstanding.iter().filter(|it| it.purpose == purpose && it.epoch == epoch);
                 attempts.filter_map(|it| proven(it.since)).min_by_key(|it| it.boot)
             }
-            Purpose::Release | Purpose::Request => None,
+            Purpose::Release | Purpose::Request | Purpose::Decline => None,
         }
     }
 
@@ -133,8 +154,10 @@ impl State {
             Purpose::Release => {
                 if let Wish::Release { to, point, reason } = &self.wish {
                     claim.holder = None;
-                    claim.intent = Intent::Released { to: to.clone(), point: point.clone(), reason: reason.clone() };
                     claim.reason.clone_from(reason);
+                    let from = Some(settings.region.clone());
+                    let (to, point, reason) = (to.clone(), point.clone(), reason.clone());
+                    claim.intent = Intent::Released { to, from, point, reason };
                     claim.health = None;
                 }
             }
@@ -142,6 +165,14 @@ impl State {
                 if let Wish::RequestHandover { to, run } = &self.wish {
                     claim.intent = Intent::Handover(Handover { to: to.clone(), run: run.clone() });
                 }
+            }
+            Purpose::Decline => {
+                claim.intent = match claim.intent {
+                    Intent::None | Intent::Handover(_) => Intent::None,
+                    Intent::Released { to: _, from, point, reason } => {
+                        Intent::Released { to: from.clone(), from, point, reason }
+                    }
+                };
             }
         }
         claim

@@ -70,6 +70,12 @@ impl State {
                 }
             }
         }
+        if let Some(begun) = self.unproven_since(settings) {
+            let end = begun.boot + settings.deadlines.hold();
+            if end > now.boot {
+                next = next.min(end);
+            }
+        }
         let lapse = self.contact.map(|it| it.boot + Self::gap(settings)).filter(|it| *it > now.boot);
         lapse.map_or(next, |it| next.min(it))
     }

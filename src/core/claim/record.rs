@@ -59,6 +59,9 @@ pub enum Intent {
     Released {
         /// The region it was given up for; the others wait. Anybody when absent.
         to: Option<String>,
+        /// The region that gave it up, and takes it back when nobody wants it. Older versions do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
         /// The last recovery point that the holder made, if it made one for this.
         point: Option<String>,
         /// Why.
@@ -216,6 +219,8 @@ pub enum Purpose {
     Release,
     /// To ask the holder for it: epoch and holder stay.
     Request,
+    /// To take such a request back, or to give back what was released to this region: epoch and holder stay.
+    Decline,
 }
 
 /// What a region writes down about a version of its claim before it sends it, so that a restart resets no timer.
@@ -224,7 +229,7 @@ pub enum Purpose {
 pub struct Entry {
     /// The boot that the times are of.
     pub boot_id: String,
-    /// What it is sent for. Never `Request`.
+    /// What it is sent for. Never `Request` or `Decline`.
     pub purpose: Purpose,
     /// The epoch of the version.
     pub epoch: u64,

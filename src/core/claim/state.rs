@@ -47,12 +47,18 @@ pub struct Evidence {
     pub head: Option<u64>,
     /// The epoch in which this region fenced itself, from the application's status: it is not renewed any more.
     pub fenced: Option<u64>,
+    /// The epoch that this region held, from the application's status: all there is when neither the journal nor the
+    /// vault can be read.
+    pub held: Option<u64>,
 }
 
 /// What the rest of the operator wants of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wish {
-    /// Look at it. If it is this region's, let it run out.
+    /// Nothing was declared since the operator started: look at it, and leave everything as it is.
+    Undecided,
+    /// Look at it. If it is this region's, let it run out. If this region had asked for it, take that back; if it was
+    /// released to this region, give it back.
     Watch,
     /// Keep it if it is this region's; make it if there never was one and this is the first region.
     Hold,
@@ -173,6 +179,8 @@ pub struct State {
     pub boot_id: String,
     /// Versions made so far.
     pub count: u64,
+    /// When the first thing was observed: since then nothing was renewed but what this state knows.
+    pub begun: Option<Now>,
     /// What is wanted.
     pub wish: Wish,
     /// How the application looks here.
@@ -214,7 +222,8 @@ impl State {
             instance,
             boot_id,
             count: 0,
-            wish: Wish::Watch,
+            begun: None,
+            wish: Wish::Undecided,
             health: None,
             seen: None,
             sight: None,
@@ -249,7 +258,7 @@ impl State {
             Purpose::Seize => Some(since(confirmed.unwrap_or(sent))),
             // It may have landed at any time since: nothing is valid until a renewal has come after it.
             Purpose::Release => Some(Since::Unknown),
-            Purpose::Request => None,
+            Purpose::Request | Purpose::Decline => None,
         };
         let supposed = purpose == Purpose::Seize;
         self.own = proven.map(|since| Own { epoch, since, deadlines, confirmed_here: false, supposed });
@@ -312,7 +321,26 @@ impl State {
     pub fn must_fence(&self, settings: &Settings, now: Now) -> bool {
         match (settings.fencing, &self.own) {
             (Fencing::Strict, Some(own)) => self.is_fenced(settings) || own.since.elapsed(now) >= self.fence_after(own),
-            (Fencing::Strict, None) | (Fencing::Advisory, _) => false,
+            (Fencing::Strict, None) => self
+                .unproven_since(settings)
+                .is_some_and(|begun| elapsed_for_holder(begun, now) >= settings.deadlines.hold()),
+            (Fencing::Advisory, _) => false,
+        }
+    }
+
+    /// Since when nothing at all tells about a claim that this region held by its own status: the journal is lost, and
+    /// the vault has not answered since the start. Whatever was renewed before is over a `hold` later.
+    pub(super) fn unproven_since(&self, settings: &Settings) -> Option<Now> {
+        self.supposed_epoch(settings)?;
+        self.begun.filter(|_| self.own.is_none())
+    }
+
+    /// The epoch that this region may hold, for all that it can prove.
+    pub(super) fn supposed_epoch(&self, settings: &Settings) -> Option<u64> {
+        match (&self.own, &self.seen) {
+            (Some(own), _) => Some(own.epoch),
+            (None, None) => settings.evidence.and_then(|it| it.held),
+            (None, Some(_)) => None,
         }
     }
 

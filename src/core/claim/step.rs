@@ -91,6 +91,7 @@ pub enum Expected {
 #[must_use]
 pub fn step(settings: &Settings, state: State, observation: Observation, now: Now) -> (State, Vec<Act>) {
     let mut state = state;
+    state.begun = state.begun.or(Some(now));
     // First, so that an answer that comes after the deadline cannot undo that it passed.
     state.latch(settings, now);
     state.learn(settings, observation, now);
@@ -261,7 +262,7 @@ impl State {
                 Own { epoch, since, deadlines, confirmed_here, supposed: false }
             }
             // Another version than the newest one sent from here: it proves that the claim is mine, not since when.
-            Some(Sent { purpose: Purpose::Release | Purpose::Request, .. }) | None => match before {
+            Some(Sent { purpose: Purpose::Release | Purpose::Request | Purpose::Decline, .. }) | None => match before {
                 Some(own) => Own { supposed: false, ..own.clone() },
                 None => Own {
                     epoch: claim.epoch,

@@ -392,7 +392,12 @@ fn a_claim_is_read_back_as_it_was_written() {
     for intent in [
         Intent::None,
         Intent::Handover(Handover { to: "west".to_owned(), run: "r".to_owned() }),
-        Intent::Released { to: None, point: Some("p".to_owned()), reason: "r".to_owned() },
+        Intent::Released {
+            to: None,
+            from: Some("east".to_owned()),
+            point: Some("p".to_owned()),
+            reason: "r".to_owned(),
+        },
     ] {
         let claim = Claim { intent, health: Some(Health { healthy: true, since: START }), ..claim("east", 2, 7) };
         assert_eq!(Claim::parse(&claim.to_bytes()), Ok(claim));

@@ -26,6 +26,8 @@ pub struct View {
     pub epoch: u64,
     /// Whether this region holds it, as far as it knows. It may have expired.
     pub mine: bool,
+    /// The epoch that this region holds, or may hold for all that it can prove.
+    pub own_epoch: Option<u64>,
     /// Whether this region may act as the holder now.
     pub valid: bool,
     /// What the validity rests on, while there is any; it may have run out.
@@ -81,6 +83,28 @@ impl View {
         !self.mine && self.readable && self.silent_for >= hold
     }
 
+    /// Whether this region gave it up for another one that has not taken it: nobody serves, and its copy is the newest.
+    #[must_use]
+    pub fn given_up_by(&self, region: &str) -> bool {
+        self.released().is_some_and(|(_, from)| from == Some(region))
+    }
+
+    /// Whether this region gave it up and may take it back: it was given back, or nobody took it for twice `wait`.
+    #[must_use]
+    pub fn returned_to(&self, region: &str) -> bool {
+        let patience = self.claim.as_ref().map_or(u64::MAX, |it| 2 * u64::from(it.deadlines.wait));
+        let back = |to: Option<&str>| to.is_none_or(|it| it == region) || self.silent_for >= patience;
+        self.seizable && self.released().is_some_and(|(to, from)| from == Some(region) && back(to))
+    }
+
+    /// For whom it was released, and by whom.
+    fn released(&self) -> Option<(Option<&str>, Option<&str>)> {
+        match &self.claim.as_ref()?.intent {
+            Intent::Released { to, from, .. } => Some((to.as_deref(), from.as_deref())),
+            Intent::None | Intent::Handover(_) => None,
+        }
+    }
+
     /// Whether the other one tells the rest of the operator something new. A mere renewal does not.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
@@ -91,6 +115,7 @@ impl View {
             holder,
             epoch,
             mine,
+            own_epoch,
             valid,
             lease: _,
             must_fence,
@@ -102,12 +127,13 @@ impl View {
             requested_handover,
             holder_health,
         } = self;
-        (*absent, *readable, *epoch, *mine, *valid, *must_fence, *fenced, *seizable)
+        (*absent, *readable, *epoch, *mine, *own_epoch, *valid, *must_fence, *fenced, *seizable)
             != (
                 other.absent,
                 other.readable,
                 other.epoch,
                 other.mine,
+                other.own_epoch,
                 other.valid,
                 other.must_fence,
                 other.fenced,
@@ -143,6 +169,7 @@ impl State {
             holder,
             epoch: claim.map_or(self.known.epoch, |it| it.epoch),
             mine,
+            own_epoch: self.supposed_epoch(settings),
             valid: self.valid(settings, now),
             lease,
             must_fence: self.must_fence(settings, now),

@@ -116,6 +116,7 @@ fn view(holder: Option<&str>, epoch: u64, seizable: bool) -> View {
         holder: holder.map(Into::into),
         epoch,
         mine,
+        own_epoch: mine.then_some(epoch),
         valid: mine,
         lease: None,
         must_fence: false,

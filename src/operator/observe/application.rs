@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{address, copy};
+use super::{address, copy, slowest};
 use crate::{
     api::application::{ProtectedApplication, Role, Verdict},
     core::{
@@ -31,7 +31,7 @@ impl Reconciled for ProtectedApplication {
         let namespace = self.namespace().unwrap_or_default();
         let key = AppKey { namespace: namespace.clone(), name: self.name_any() };
         let works = context.works.of(self);
-        self.attend(&key, &works, context);
+        let unaskable = self.attend(&key, &works, context);
         let claim = context.keeper.view(&key);
         let foreign = claim.as_ref().is_some_and(|it| !it.mine && it.claim.is_some());
         let stopping = self.status.as_ref().is_some_and(|it| it.fence.is_some())
@@ -54,6 +54,8 @@ impl Reconciled for ProtectedApplication {
                 of(&key, it.metadata.namespace.as_deref(), &it.spec.application)
             }),
             copy: if foreign || stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
+            slowest: slowest(&namespace, context),
+            unaskable,
             address,
             works,
         })
@@ -73,20 +75,21 @@ fn of(key: &AppKey, namespace: Option<&str>, application: &str) -> bool {
 }
 
 impl ProtectedApplication {
-    /// Has the keeper look after the claim and the watch ask the probes: in memory, and the same each time.
-    fn attend(&self, key: &AppKey, works: &Works, context: &Context) {
+    /// Has the keeper look after the claim and the watch ask the probes: in memory, and the same each time. Gives the
+    /// probes that cannot be asked, with the reason.
+    fn attend(&self, key: &AppKey, works: &Works, context: &Context) -> Vec<String> {
         let here = self.spec.regions.iter().any(|it| it.name == context.region);
         let vault = self.spec.backup.vaults.first();
         let (Some(vault), true) = (vault, here) else {
             context.keeper.remove(key);
             context.watch.remove(key);
-            return;
+            return Vec::new();
         };
         let claims = context.claims_of(vault);
         if let Err(error) = context.keeper.set(key, self.claim_settings(key, works, context), claims) {
             tracing::warn!(%error, application = %key, "the claim is not looked after");
         }
-        let mut probes = Vec::new();
+        let (mut probes, mut unaskable) = (Vec::new(), Vec::new());
         for probe in &self.spec.health.probes {
             // Workloads are asked where they are meant to run.
             let serving =
@@ -96,7 +99,7 @@ impl ProtectedApplication {
             }
             match Probe::parse(&key.namespace, probe) {
                 Ok(probe) => probes.push(probe),
-                Err(error) => tracing::warn!(%error, application = %key, "a probe cannot be asked"),
+                Err(error) => unaskable.push(error.to_string()),
             }
         }
         let objective = self.spec.objectives.slo.as_ref().and_then(|it| {
@@ -112,6 +115,7 @@ impl ProtectedApplication {
         if let Err(error) = context.keeper.set_health(key, healthy) {
             tracing::debug!(%error, application = %key, "the health does not reach the claim");
         }
+        unaskable
     }
 
     /// Tells the metrics what the status says.
@@ -153,6 +157,7 @@ impl ProtectedApplication {
             status: epoch,
             head: head.flatten(),
             fenced: fence.filter(|it| it.unproven).map(|it| it.epoch),
+            held: epoch.filter(|_| status.and_then(|it| it.active_region.as_ref()) == Some(&context.region)),
         });
         Settings {
             region: context.region.clone(),

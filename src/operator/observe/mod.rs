@@ -4,21 +4,21 @@ mod application;
 pub(super) mod failover;
 mod recovery_point;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, StatefulSet},
         batch::v1::{CronJob, Job},
-        core::v1::{Node, Pod, Service},
+        core::v1::{Node, Pod, PodSpec, Service},
     },
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::{
     Api, ResourceExt,
     api::ListParams,
-    core::{ApiResource, DynamicObject, GroupVersionKind},
+    core::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta},
 };
 
 use super::{
@@ -82,9 +82,12 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
     let bound = claims.iter().filter(|it| it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")));
     let schedules = Api::<CronJob>::namespaced(context.client.clone(), namespace);
     let schedules = schedules.list(&ListParams::default().limit(500)).await.map_err(Error::observe("cron jobs"))?.items;
+    let jobs = Api::<Job>::namespaced(context.client.clone(), namespace);
+    let jobs = jobs.list(&ListParams::default().limit(500)).await.map_err(Error::observe("jobs"))?.items;
     let unsuspended = schedules.iter().filter(|it| it.spec.as_ref().is_some_and(|it| it.suspend != Some(true)));
     Ok(LocalCopy {
-        wanted: wanted(namespace, context) + count(unsuspended.count()),
+        wanted: wanted(namespace, context)
+            + count(unsuspended.count() + jobs.iter().filter(|it| unfinished(it)).count()),
         pods: count(pods.iter().filter(|it| alive(it)).count()),
         volumes: count(bound.count()),
     })
@@ -96,23 +99,71 @@ fn alive(pod: &Pod) -> bool {
     !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Workloads that want to run, as the watches tell.
+/// Whether a Job may still make pods, although it may have none at this moment.
+fn unfinished(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|it| it.conditions.as_ref());
+    let ended = conditions.into_iter().flatten().any(|it| {
+        ["Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"].contains(&it.type_.as_str())
+            && it.status == "True"
+    });
+    !ended && job.spec.as_ref().is_some_and(|it| it.suspend != Some(true))
+}
+
+/// Whether a workload's controller has yet to see its newest version: it may still make pods that are not wanted.
+fn unsettled(meta: &ObjectMeta, observed: Option<i64>) -> bool {
+    observed.unwrap_or(0) < meta.generation.unwrap_or(0)
+}
+
+/// Workloads that want to run, or of which that is not sure yet, as the watches tell.
 fn wanted(namespace: &str, context: &Context) -> u32 {
     let here = |it: Option<String>| it.as_deref() == Some(namespace);
     let deployments = context.stores.deployments.state();
-    let deployments = deployments
-        .iter()
-        .filter(|it| here(it.namespace()) && it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0);
+    let deployments = deployments.iter().filter(|it| {
+        let observed = it.status.as_ref().and_then(|it| it.observed_generation);
+        let replicas = it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1);
+        here(it.namespace()) && (replicas > 0 || unsettled(&it.metadata, observed))
+    });
     let stateful_sets = context.stores.stateful_sets.state();
-    let stateful_sets = stateful_sets
-        .iter()
-        .filter(|it| here(it.namespace()) && it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0);
+    let stateful_sets = stateful_sets.iter().filter(|it| {
+        let observed = it.status.as_ref().and_then(|it| it.observed_generation);
+        let replicas = it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1);
+        here(it.namespace()) && (replicas > 0 || unsettled(&it.metadata, observed))
+    });
     let daemon_sets = context.stores.daemon_sets.state();
     let daemon_sets = daemon_sets.iter().filter(|it| {
         let status = it.status.as_ref();
-        here(it.namespace()) && status.is_some_and(|it| it.desired_number_scheduled > 0)
+        let scheduled = status.is_some_and(|it| it.desired_number_scheduled > 0);
+        here(it.namespace()) && (scheduled || unsettled(&it.metadata, status.and_then(|it| it.observed_generation)))
     });
     count(deployments.count() + stateful_sets.count() + daemon_sets.count())
+}
+
+/// The workload whose pods may take longest to stop, and how many seconds that is.
+fn slowest(namespace: &str, context: &Context) -> Option<(String, u64)> {
+    fn graces<K: ResourceExt>(
+        namespace: &str,
+        kind: &str,
+        all: &[Arc<K>],
+        pod: impl Fn(&K) -> Option<&PodSpec>,
+    ) -> Vec<(u64, String)> {
+        let here = all.iter().filter(|it| it.namespace().as_deref() == Some(namespace));
+        here.map(|it| {
+            let seconds = pod(it).and_then(|it| it.termination_grace_period_seconds);
+            (seconds.and_then(|it| u64::try_from(it).ok()).unwrap_or(30), format!("{kind} {}", it.name_any()))
+        })
+        .collect()
+    }
+    let stores = &context.stores;
+    let mut all = graces(namespace, "Deployment", &stores.deployments.state(), |it: &Deployment| {
+        it.spec.as_ref()?.template.spec.as_ref()
+    });
+    all.extend(graces(namespace, "StatefulSet", &stores.stateful_sets.state(), |it: &StatefulSet| {
+        it.spec.as_ref()?.template.spec.as_ref()
+    }));
+    all.extend(graces(namespace, "DaemonSet", &stores.daemon_sets.state(), |it: &DaemonSet| {
+        it.spec.as_ref()?.template.spec.as_ref()
+    }));
+    all.into_iter().max().map(|(seconds, name)| (name, seconds))
 }
 
 /// What of the workloads that want to run is not ready, read from the API server.
@@ -374,5 +425,24 @@ mod tests {
             let Some(JobSeen::Running(Some(why))) = told_by(&jobs, &running) else { panic!("{jobs:?}") };
             assert!(why.contains("mover-1"), "{why}");
         }
+    }
+
+    #[test]
+    fn a_workload_is_not_stopped_before_its_controller_has_seen_that() {
+        let meta = ObjectMeta { generation: Some(4), ..ObjectMeta::default() };
+        assert!(unsettled(&meta, None) && unsettled(&meta, Some(3)));
+        assert!(!unsettled(&meta, Some(4)));
+    }
+
+    #[test]
+    fn a_job_between_two_of_its_pods_still_wants_to_run() {
+        let wants = |spec, conditions| {
+            let job = json!({"spec": {"template": {}, "suspend": spec}, "status": {"conditions": conditions}});
+            unfinished(&serde_json::from_value(job).unwrap())
+        };
+        assert!(wants(json!(null), json!([])));
+        assert!(!wants(json!(true), json!([])));
+        assert!(!wants(json!(false), json!([{"type": "Complete", "status": "True"}])));
+        assert!(wants(json!(false), json!([{"type": "Complete", "status": "False"}])));
     }
 }

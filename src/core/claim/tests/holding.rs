@@ -127,6 +127,28 @@ fn a_strict_holder_without_any_proof_fences_at_once() {
     assert!(east.view(at(0)).must_fence);
 }
 
+#[test]
+fn a_strict_holder_by_its_status_fences_hold_after_its_start_when_neither_journal_nor_vault_says_anything() {
+    let evidence = |held| Some(Evidence { status: Some(3), held, ..Evidence::default() });
+    let silent = |settings: Settings| {
+        let mut region = Region::new(settings);
+        for second in (0..=30).step_by(5) {
+            region.tick(at(second));
+            region.observe(Observation::ReadFailed("away".to_owned()), at(second));
+        }
+        region
+    };
+    let mut east = silent(Settings { evidence: evidence(Some(3)), ..strict("east") });
+    assert!(!east.view(at(29)).must_fence);
+    assert_eq!(east.state.due(&east.settings, at(29)), at(30).boot);
+    let view = east.view(at(30));
+    assert_eq!((view.must_fence, view.own_epoch, view.mine), (true, Some(3), false));
+    east.read(Some(claim("west", 4, 9)), at(35));
+    assert_eq!((east.view(at(35)).must_fence, east.view(at(35)).own_epoch), (false, None), "the vault says more");
+    assert!(!silent(Settings { evidence: evidence(Some(3)), ..settings("east") }).view(at(90)).must_fence);
+    assert!(!silent(Settings { evidence: evidence(None), ..strict("east") }).view(at(90)).must_fence, "a standby");
+}
+
 // What the others are told.
 
 #[test]

@@ -222,7 +222,12 @@ fn a_region_that_is_no_candidate_takes_nothing() {
 // Release and handover.
 
 fn released(to: Option<&str>) -> Claim {
-    let intent = Intent::Released { to: to.map(str::to_owned), point: None, reason: "maintenance".to_owned() };
+    let intent = Intent::Released {
+        to: to.map(str::to_owned),
+        from: Some("east".to_owned()),
+        point: None,
+        reason: "maintenance".to_owned(),
+    };
     Claim { holder: None, intent, ..claim("east", 1, 9) }
 }
 
@@ -246,7 +251,12 @@ fn a_holder_that_releases_is_not_valid_from_the_moment_it_sends_that() {
     assert_eq!((release.epoch, release.holder.as_ref()), (1, None));
     assert_eq!(
         release.intent,
-        Intent::Released { to: Some("west".to_owned()), point: Some("p".to_owned()), reason: "r".to_owned() }
+        Intent::Released {
+            to: Some("west".to_owned()),
+            from: Some("east".to_owned()),
+            point: Some("p".to_owned()),
+            reason: "r".to_owned()
+        }
     );
     assert_eq!(entry.map(|it| it.purpose), Some(Purpose::Release));
     assert!(!east.view(at(5)).valid);
@@ -276,4 +286,61 @@ fn a_request_for_a_handover_reaches_the_holder_and_survives_its_renewals() {
     assert!(!east.view(at(30)).valid, "but somebody else's version renews nothing");
     let (renewal, ..) = written(&east.tick(at(15)));
     assert_eq!(renewal.intent, Intent::Handover(wanted));
+}
+
+#[test]
+fn a_request_that_is_not_wanted_any_more_is_withdrawn_and_only_then() {
+    let asked = Intent::Handover(Handover { to: "west".to_owned(), run: "move-1".to_owned() });
+    let stands = Claim { intent: asked, ..claim("east", 1, 9) };
+    let mut west = Region::new(settings("west"));
+    west.watch(&stands, (0..=10).step_by(10)); // Nothing was declared since the start.
+    assert_eq!(west.wish(Wish::RequestHandover { to: "west".to_owned(), run: "move-1".to_owned() }, at(11)), []);
+    let (declined, expected, entry) = written(&west.wish(Wish::Watch, at(12)));
+    assert_eq!(expected, Expected::Unchanged(format!("tag of {}", stands.nonce)));
+    assert_eq!((declined.epoch, declined.holder.as_deref(), &declined.intent), (1, Some("east"), &Intent::None));
+    assert_eq!(entry, None, "a region that holds nothing writes nothing down");
+    west.done(&declined, at(13));
+    assert_eq!(west.tick(at(19)), [], "it is withdrawn once");
+    // The request of another region is not its business.
+    let mut north = Region::new(settings("north"));
+    north.wish(Wish::Watch, at(0));
+    assert_eq!(north.answer(Some(stands), at(0)), []);
+}
+
+#[test]
+fn the_request_of_a_new_run_replaces_that_of_the_one_before() {
+    let asked = Intent::Handover(Handover { to: "west".to_owned(), run: "move-1".to_owned() });
+    let mut west = Region::new(settings("west"));
+    west.watch(&Claim { intent: asked, ..claim("east", 1, 9) }, 0..=0);
+    let wish = Wish::RequestHandover { to: "west".to_owned(), run: "move-2".to_owned() };
+    let (request, ..) = written(&west.wish(wish, at(1)));
+    assert_eq!(request.intent, Intent::Handover(Handover { to: "west".to_owned(), run: "move-2".to_owned() }));
+}
+
+#[test]
+fn a_release_to_a_region_that_does_not_want_it_is_given_back_at_once() {
+    let mut west = Region::new(settings("west"));
+    west.watch(&released(Some("west")), 0..=0);
+    let (declined, ..) = written(&west.wish(Wish::Watch, at(1)));
+    let Intent::Released { to, from, .. } = &declined.intent else { panic!("{:?}", declined.intent) };
+    assert_eq!(
+        (to.as_deref(), from.as_deref(), &declined.holder, declined.epoch),
+        (Some("east"), Some("east"), &None, 1)
+    );
+    let mut east = Region::new(settings("east"));
+    east.wish(Wish::Watch, at(2));
+    assert_eq!(east.answer(Some(declined), at(2)), [], "it goes no further");
+    assert!(east.view(at(2)).returned_to("east"));
+    assert_eq!(written(&east.wish(Wish::Seize { epoch: 2, reason: "back".to_owned() }, at(3))).0.epoch, 2);
+}
+
+#[test]
+fn whoever_gave_the_claim_up_may_take_it_back_after_twice_the_wait() {
+    let mut east = Region::new(settings("east"));
+    east.watch(&released(Some("west")), (0..=140).step_by(10));
+    let view = east.view(at(140));
+    assert!(view.seizable && view.given_up_by("east") && !view.returned_to("east"));
+    east.watch(&released(Some("west")), 150..=150);
+    assert!(east.view(at(150)).returned_to("east"));
+    assert!(!east.view(at(150)).returned_to("west"));
 }
