@@ -288,9 +288,11 @@ impl S3 {
         let end = Instant::now() + wait;
         let mut pause = PAUSE;
         let mut attempt = 1;
+        // What an attempt that came to its end was told says more than that the last one did not.
+        let mut told = StoreError::TimedOut { server: self.place.server.clone() };
         loop {
             let error = match tokio::time::timeout_at(end, request()).await {
-                Err(_) => return Err(StoreError::TimedOut { server: self.place.server.clone() }),
+                Err(_) => return Err(told),
                 Ok(Ok(value)) => return Ok(Some(value)),
                 Ok(Err(Failure::Absent)) => return Ok(None),
                 Ok(Err(failure)) => failure.into_error(),
@@ -300,6 +302,7 @@ impl S3 {
                 return Err(error);
             }
             tokio::time::sleep(jittered).await;
+            told = error;
             pause *= 2;
             attempt += 1;
         }

@@ -142,6 +142,22 @@ impl App {
         ensure!(all.len() <= 1, "{name} leads to {all:?}");
         all.first().map(|it| it.parse().with_context(|| format!("read the address {it}"))).transpose()
     }
+
+    /// Removes its public name and who owns it: an earlier run on this lab had another vault, and is somebody else.
+    ///
+    /// # Errors
+    /// When the server does not answer, or refuses.
+    pub fn forget_name(&self, lab: &Lab) -> Result<()> {
+        let (address, port) = lab.value("LAB_DNS_SERVER")?.rsplit_once(':').context("LAB_DNS_SERVER has no port")?;
+        let key = format!("hmac-sha256:{}:{}", lab.value("LAB_TSIG_NAME")?, lab.value("LAB_TSIG_SECRET")?);
+        let (zone, name) = (lab.value("LAB_ZONE")?, self.hostname());
+        let delete = format!(
+            "server {address} {port}\nzone {zone}\nupdate delete {name}\nupdate delete _reprise.{name}\nsend\n"
+        );
+        let mut command = inside("hub");
+        command.extend(["nsupdate", "-t", "5", "-y", &key].map(str::to_owned));
+        run(Duration::from_secs(10), &command, Some(&delete)).map(|_| ())
+    }
 }
 
 /// A client that is writing, in the hub's network. It stops when it is dropped.

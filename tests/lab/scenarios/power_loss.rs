@@ -42,6 +42,7 @@ fn an_application_survives_the_power_loss_of_its_region_and_the_region_returns_a
     let scene = Scene::begin()?;
     let (west, north) = (scene.west, scene.north);
     scene.namespace(SHOP.name)?;
+    SHOP.forget_name(scene.lab)?;
     protect(west)?;
     shop::deploy(west)?;
     protect(north)?;

@@ -159,6 +159,7 @@ impl Scene {
     pub fn notes(&self, name: &'static str, port: u16, terms: Terms) -> Result<App> {
         let app = App { name, port };
         self.namespace(name)?;
+        app.forget_name(self.lab)?;
         let promised = document("protection.yaml", app, terms)?;
         self.west.apply(&promised)?;
         self.west.apply(&document("notes.yaml", app, terms)?)?;
