@@ -150,19 +150,22 @@ fn a_vault_that_takes_no_more_fails_the_backup() {
 
 #[test]
 fn one_pack_that_is_lost_fails_the_backup_and_nothing_names_it() {
-    let lab = Lab::new();
-    fs::write(lab.volume().join("file"), noise(1, 60_000_000)).unwrap();
-    let fake = Fake::new(Manner::Sound);
-    let lost = StoreError::Other("the third pack is lost".to_owned());
-    fake.refuse("repos/shop.db/data/", 3, lost.clone());
-    let vault = Vault::with(Store::Fake(fake.clone()), KEY);
-    let engine = Engine::new(&vault, "shop", "db", lab.runtime.handle().clone());
-    let source = &lab.volume();
-    let backup = Backup { source, host: "east", label: "data", tags: vec![], parent: None };
-    let outcome = back_up(&engine, &backup, &Witness::default());
-    assert_eq!(outcome.unwrap_err(), MoverError::Vault(lost.into()));
-    assert!(fake.page("repos/shop.db/data/", None, 10).unwrap().len() >= 2, "others were stored");
-    for kind in ["index", "snapshots"] {
-        assert_eq!(fake.page(&format!("repos/shop.db/{kind}/"), None, 10).unwrap(), [], "{kind}");
+    // One of many; the only one of data; and the last of all, that of trees.
+    for (bytes, nth) in [(60_000_000, 3), (100_000, 1), (100_000, 2)] {
+        let lab = Lab::new();
+        fs::write(lab.volume().join("file"), noise(1, bytes)).unwrap();
+        let fake = Fake::new(Manner::Sound);
+        let lost = StoreError::Other("this pack is lost".to_owned());
+        fake.refuse("repos/shop.db/data/", nth, lost.clone());
+        let vault = Vault::with(Store::Fake(fake.clone()), KEY);
+        let engine = Engine::new(&vault, "shop", "db", lab.runtime.handle().clone());
+        let source = &lab.volume();
+        let backup = Backup { source, host: "east", label: "data", tags: vec![], parent: None };
+        let outcome = back_up(&engine, &backup, &Witness::default());
+        assert_eq!(outcome.unwrap_err(), MoverError::Vault(lost.into()));
+        for kind in ["index", "snapshots"] {
+            let named = fake.page(&format!("repos/shop.db/{kind}/"), None, 10).unwrap();
+            assert_eq!(named, [], "{kind}, with pack {nth} lost");
+        }
     }
 }
