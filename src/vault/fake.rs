@@ -36,6 +36,8 @@ struct Content {
     writes: u32,
     requests: u32,
     broken: Option<StoreError>,
+    /// How many writes under a prefix are left until one fails.
+    refused: Option<(String, u32, StoreError)>,
     /// What someone else writes as soon as something was read.
     next: Vec<(String, Bytes)>,
 }
@@ -48,6 +50,11 @@ impl Fake {
     /// From now on every request fails.
     pub fn break_with(&self, error: StoreError) {
         self.content.lock().unwrap().broken = Some(error);
+    }
+
+    /// The n-th write of a key that begins so fails; those after it do not.
+    pub fn refuse(&self, prefix: &str, nth: u32, error: StoreError) {
+        self.content.lock().unwrap().refused = Some((prefix.to_owned(), nth, error));
     }
 
     /// Someone else writes this right after the next `get`.
@@ -123,7 +130,17 @@ impl Fake {
     }
 
     pub fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.content()?.objects.insert(key.to_owned(), bytes);
+        let mut content = self.content()?;
+        if let Some((prefix, left, error)) = &mut content.refused
+            && key.starts_with(prefix.as_str())
+            && *left > 0
+        {
+            *left -= 1;
+            if *left == 0 {
+                return Err(error.clone());
+            }
+        }
+        content.objects.insert(key.to_owned(), bytes);
         Ok(())
     }
 

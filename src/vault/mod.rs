@@ -18,6 +18,7 @@ pub(crate) mod minio;
 pub mod repository;
 pub mod s3;
 mod s3_error;
+mod uploads;
 
 use std::fmt;
 use std::time::Duration;

@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use super::directory::hex;
+use super::uploads::Uploads;
 use super::{Condition, PAGE_LIMIT, Store, StoreError};
 
 /// How often a request is tried; the store itself tries some more within the deadline of each.
@@ -107,13 +108,21 @@ pub struct RepositoryBackend {
     runtime: Handle,
     health: Arc<Health>,
     cache: Arc<Mutex<Cache>>,
+    uploads: Arc<Uploads>,
 }
 
 impl RepositoryBackend {
     /// The backend of an application's repository; requests run on `runtime`.
     #[must_use]
     pub fn new(store: Store, namespace: &str, application: &str, runtime: Handle) -> Self {
-        Self { store, prefix: prefix(namespace, application), runtime, health: Arc::default(), cache: Arc::default() }
+        Self {
+            store,
+            prefix: prefix(namespace, application),
+            runtime,
+            health: Arc::default(),
+            cache: Arc::default(),
+            uploads: Arc::default(),
+        }
     }
 
     /// What its requests showed; shared by its clones.
@@ -198,6 +207,11 @@ impl RepositoryBackend {
         }
         let size = self.patiently(|| self.store.size(key))?;
         Ok(size.is_none_or(|size| size <= TREE_PACK_LIMIT))
+    }
+
+    fn put(&self, key: &str, content: BytesList) -> RusticResult<()> {
+        let content = whole(content);
+        self.patiently(|| self.store.put(key, content.clone()))
     }
 
     /// Two movers may make one repository at the same time: the first config counts, and the other is told so.
@@ -287,23 +301,36 @@ impl ReadBackend for RepositoryBackend {
 
 impl WriteBackend for RepositoryBackend {
     fn write_bytes(&self, kind: FileType, id: &Id, _cacheable: bool, content: BytesList) -> RusticResult<()> {
-        let mut whole = BytesMut::with_capacity(content.size());
-        for part in content.slice() {
-            whole.extend_from_slice(part);
-        }
-        let whole = whole.freeze();
-        if kind == FileType::Config {
-            return self.create_config(&whole);
-        }
         // The name is the content's hash, so that to write twice is to write once.
         let key = self.key(kind, id);
-        self.patiently(|| self.store.put(&key, whole.clone()))
+        match kind {
+            FileType::Pack => {
+                let backend = self.clone();
+                self.uploads.begin(&self.runtime, move || backend.put(&key, content))
+            }
+            FileType::Config => self.create_config(&whole(content)),
+            FileType::Key => self.put(&key, content),
+            // They may name every pack that was handed over before.
+            FileType::Index | FileType::Snapshot => {
+                self.uploads.settle(&self.runtime)?;
+                self.put(&key, content)
+            }
+        }
     }
 
     fn remove(&self, kind: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
         let key = self.key(kind, id);
         self.patiently(|| self.store.delete(&key))
     }
+}
+
+/// The content in one piece. Each part is let go as soon as it is copied.
+fn whole(content: BytesList) -> Bytes {
+    let mut whole = BytesMut::with_capacity(content.size());
+    for part in content.into_vec() {
+        whole.extend_from_slice(&part);
+    }
+    whole.freeze()
 }
 
 /// The files that were read last. Only what was read from the vault is in it, never what was written, so that

@@ -4,8 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::lab::{End, Lab, noise, portrait};
+use super::lab::{End, KEY, Lab, noise, portrait};
 use crate::core::mover_task::{CORRUPT, FAILED, Report};
+use crate::mover::backup::{Backup, back_up};
+use crate::mover::engine::Engine;
+use crate::mover::error::MoverError;
+use crate::mover::log::Witness;
+use crate::vault::fake::{Fake, Manner};
+use crate::vault::{Store, StoreError, Vault};
 
 /// A backed-up volume with three packs of data, the largest of them first, and one of trees.
 fn stored() -> (Lab, Report, Vec<PathBuf>) {
@@ -140,4 +146,26 @@ fn a_vault_that_takes_no_more_fails_the_backup() {
     assert_eq!(end.code, Some(FAILED.into()), "{:?}", end.report);
     assert!(end.report.error.as_ref().unwrap().contains("directory"), "the vault's error is told: {:?}", end.report);
     assert_eq!(end.report.snapshot, None);
+}
+
+#[test]
+fn one_pack_that_is_lost_fails_the_backup_and_nothing_names_it() {
+    // One of many; the only one of data; and the last of all, that of trees.
+    for (bytes, nth) in [(60_000_000, 3), (100_000, 1), (100_000, 2)] {
+        let lab = Lab::new();
+        fs::write(lab.volume().join("file"), noise(1, bytes)).unwrap();
+        let fake = Fake::new(Manner::Sound);
+        let lost = StoreError::Other("this pack is lost".to_owned());
+        fake.refuse("repos/shop.db/data/", nth, lost.clone());
+        let vault = Vault::with(Store::Fake(fake.clone()), KEY);
+        let engine = Engine::new(&vault, "shop", "db", lab.runtime.handle().clone());
+        let source = &lab.volume();
+        let backup = Backup { source, host: "east", label: "data", tags: vec![], parent: None };
+        let outcome = back_up(&engine, &backup, &Witness::default());
+        assert_eq!(outcome.unwrap_err(), MoverError::Vault(lost.into()));
+        for kind in ["index", "snapshots"] {
+            let named = fake.page(&format!("repos/shop.db/{kind}/"), None, 10).unwrap();
+            assert_eq!(named, [], "{kind}, with pack {nth} lost");
+        }
+    }
 }
