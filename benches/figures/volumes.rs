@@ -103,18 +103,16 @@ struct Pair<'a> {
 impl Pair<'_> {
     /// Backs up twice, and restores, by the mover.
     async fn mover(&self) -> Result<[Run; 3]> {
-        let backup = |point: &str, parent: Option<String>| Task::Backup {
+        let backup = |point: &str| Task::Backup {
             namespace: "bench".to_owned(),
             application: "tree".to_owned(),
             source: self.tree.to_string_lossy().into_owned(),
             host: "bench".to_owned(),
             label: "data".to_owned(),
-            tags: vec![],
             point: point.to_owned(),
-            parent,
         };
-        let (first, report) = self.move_data(&backup("1", None)).await?;
-        let (again, report) = self.move_data(&backup("2", report.snapshot)).await?;
+        let (first, _) = self.move_data(&backup("1")).await?;
+        let (again, report) = self.move_data(&backup("2")).await?;
         let target = self.target()?;
         let restore = Task::Restore {
             namespace: "bench".to_owned(),

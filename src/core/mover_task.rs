@@ -39,17 +39,11 @@ pub enum Task {
         source: String,
         /// The region that makes the snapshot.
         host: String,
-        /// What is backed up: the claim's name. Snapshots of one label follow each other.
+        /// What is backed up: the claim's name. Snapshots of one label follow each other: what is unchanged since the
+        /// newest one is not read again.
         label: String,
-        /// Further tags of the snapshot, without commas.
-        #[serde(default)]
-        tags: Vec<String>,
         /// The id of the point that it is made for.
         point: String,
-        /// The snapshot to compare with, so that unchanged files are not read again. Without it, or when the
-        /// repository no longer has it, the newest snapshot of the label is taken.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        parent: Option<String>,
     },
     /// Make a directory equal to a snapshot: what is not in the snapshot is deleted, only what differs is transferred.
     Restore {

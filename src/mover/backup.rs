@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rustic_core::repofile::{SnapshotFile, SnapshotId};
-use rustic_core::{BackupOptions, FileType, Id, IndexedIds, ParentOptions, Repository, SnapshotOptions};
+use rustic_core::{BackupOptions, IndexedIds, ParentOptions, Repository, SnapshotOptions};
 
 use super::check;
 use super::engine::{Engine, ROOT};
@@ -17,8 +17,7 @@ pub(super) struct Backup<'a> {
     pub(super) source: &'a Path,
     pub(super) host: &'a str,
     pub(super) label: &'a str,
-    pub(super) tags: Vec<String>,
-    pub(super) parent: Option<&'a str>,
+    pub(super) tags: [String; 3],
 }
 
 /// Makes the snapshot.
@@ -49,10 +48,8 @@ fn archive(
     }
     let snapshot = options.command("reprise mover".to_owned()).to_snapshot().map_err(error)?;
     let source = Source::new(backup.source, losses.clone()).map_err(error)?;
-    let options = BackupOptions::default()
-        .as_path(PathBuf::from("/").join(ROOT))
-        .no_scan(true)
-        .parent_opts(parent_options(engine, backup.parent)?);
+    let options =
+        BackupOptions::default().as_path(PathBuf::from("/").join(ROOT)).no_scan(true).parent_opts(parent_options());
     repository.archive(&options, &source, snapshot, &[backup.source.to_owned()]).map_err(error)
 }
 
@@ -60,15 +57,10 @@ fn archive(
 /// newest ones of the label.
 ///
 /// A file is taken for unchanged when its size, mtime and ctime are: a snapshot of a volume keeps the ctime, a restored
-/// volume has new ones and is read in whole once. Inodes are not compared:
-/// the engine does that only when it is told to ignore them.
-fn parent_options(engine: &Engine, parent: Option<&str>) -> Result<ParentOptions, MoverError> {
-    let group = "label,paths".parse().expect("it is a list of known criteria");
-    let options = ParentOptions::default().group_by(Some(group));
-    let Some(parent) = parent else { return Ok(options) };
-    let id: Id = parent.parse().map_err(|_| MoverError::Task("`parent` is not a snapshot's id".to_owned()))?;
-    let there = engine.backend.has(FileType::Snapshot, &id).map_err(|error| engine.error(&error))?;
-    Ok(if there { options.parents(vec![parent.to_owned()]) } else { options })
+/// volume has new ones and is read in whole once. Inodes are not compared: the engine does that only when it is told to
+/// ignore them.
+fn parent_options() -> ParentOptions {
+    ParentOptions::default().group_by(Some("label,paths".parse().expect("it is a list of known criteria")))
 }
 
 fn report(snapshot: &SnapshotFile, losses: &Losses, witness: &Witness) -> Report {

@@ -102,16 +102,10 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
 
 fn carry_out(engine: &Engine, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
     match task {
-        Task::Backup { namespace, application, source, host, label, tags, point, parent } => {
-            let own =
+        Task::Backup { namespace, application, source, host, label, point } => {
+            let tags =
                 [format!("namespace={namespace}"), format!("application={application}"), format!("point={point}")];
-            let backup = Backup {
-                source: Path::new(source),
-                host,
-                label,
-                tags: own.into_iter().chain(tags.iter().cloned()).collect(),
-                parent: parent.as_deref(),
-            };
+            let backup = Backup { source: Path::new(source), host, label, tags };
             backup::back_up(engine, &backup, witness)
         }
         Task::Restore { namespace: _, application: _, snapshot, target } => {
@@ -214,18 +208,15 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
     }
     let is_id = |id: &String| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     match &task {
-        Task::Backup { source, label, host, tags, point, parent, .. } => {
+        Task::Backup { source, label, host, point, .. } => {
             if !Path::new(source).is_absolute() {
                 return wrong("`source` must be an absolute path");
             }
             if label.is_empty() || host.is_empty() || point.is_empty() {
                 return wrong("`label`, `host` and `point` must not be empty");
             }
-            if tags.iter().any(|tag| tag.contains(',')) || point.contains(',') {
-                return wrong("`tags` and `point` must have no commas");
-            }
-            if parent.as_ref().is_some_and(|id| !is_id(id)) {
-                return wrong("`parent` must be a snapshot's full id");
+            if point.contains(',') {
+                return wrong("`point` must have no commas");
             }
         }
         Task::Restore { snapshot, target, .. } => {

@@ -170,9 +170,7 @@ impl Pass<'_> {
             source,
             host: self.seen.region.clone(),
             label: volume.claim.clone(),
-            tags: Vec::new(),
             point: self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default(),
-            parent: None,
         };
         let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
         let mover =

@@ -141,9 +141,7 @@ impl Lab {
             source: self.volume().to_str().unwrap().to_owned(),
             host: "east".to_owned(),
             label: "data".to_owned(),
-            tags: vec![],
             point: point.to_owned(),
-            parent: None,
         }
     }
 

@@ -20,9 +20,9 @@ fn an_unchanged_file_is_not_read_again() {
     assert!(first.added_bytes > 1_000_000);
     fs::write(lab.volume().join("file 3"), noise(77, 100_000)).unwrap();
     // A mover of another region, as after a failover.
-    let Task::Backup { namespace, application, source, label, tags, .. } = lab.backup_task("2") else { panic!() };
+    let Task::Backup { namespace, application, source, label, .. } = lab.backup_task("2") else { panic!() };
     let [host, point] = ["west", "2"].map(str::to_owned);
-    let task = Task::Backup { namespace, application, source, host, label, tags, point, parent: None };
+    let task = Task::Backup { namespace, application, source, host, label, point };
     let second = lab.run(&task, |_| ()).done();
     assert_eq!((second.files, second.bytes), (10, 1_000_000));
     assert!((100_000..200_000).contains(&second.added_bytes), "{} bytes", second.added_bytes);
@@ -56,23 +56,6 @@ fn a_file_that_changed_is_read_again_also_when_its_size_and_its_time_say_otherwi
     lab.restore(&report);
     for (name, seed) in [("written", 4), ("replaced", 3)] {
         assert!(fs::read(lab.target().join(name)).unwrap() == noise(seed, 100_000), "{name}");
-    }
-}
-
-#[test]
-fn the_named_parent_is_compared_with_and_a_vanished_one_does_no_harm() {
-    let lab = Lab::new();
-    fs::write(lab.volume().join("file"), noise(1, 100_000)).unwrap();
-    let first = lab.back_up();
-    for (parent, unmodified) in [(first.snapshot.clone(), 1), (Some("ab".repeat(32)), 1)] {
-        let Task::Backup { namespace, application, source, host, label, tags, point, .. } = lab.backup_task("2") else {
-            panic!()
-        };
-        let task = Task::Backup { namespace, application, source, host, label, tags, point, parent };
-        let report = lab.run(&task, |_| ()).done();
-        let engine = lab.engine();
-        let snapshot = check::snapshot(&engine, &engine.open().unwrap(), report.snapshot.as_ref().unwrap()).unwrap();
-        assert_eq!(snapshot.summary.unwrap().files_unmodified, unmodified);
     }
 }
 
