@@ -28,7 +28,7 @@ lab-up: ## Start the lab: two Kubernetes regions, object storage and DNS on this
 lab-down: ## Stop the lab, and leave nothing behind
 	@tests/lab/lab down
 
-bench: ## Figures against peers and limits (restic, bare API requests): ten minutes; target/bench/report.json
+bench: ## Figures against peers and limits (restic, bare requests, promises): half an hour; target/bench/report.json
 	@scripts/bench
 
 image: ## The container image as an OCI archive, target/image/reprise.tar (PROFILE=release or dev)

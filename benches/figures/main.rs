@@ -1,7 +1,7 @@
 //! `make bench`: figures of this project, each against a peer or a limit in the same run.
 //!
-//! Volumes against restic, objects against bare requests, the operator at rest against its limits. What it starts
-//! listens on loopback only and ends with it; what it writes lies below `target/bench`, and but for `report.json` is
+//! Volumes against restic, objects against bare requests, the operator at rest against its limits, the demo against what
+//! it promises. What it starts listens on loopback or in the lab only, and ends with it; what it writes lies below `target/bench`, and but for `report.json` is
 //! gone when it ends. It says what is; it does not judge it.
 
 use std::{
@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::report::Figure;
 
 mod cluster;
+mod demo;
 mod idle;
 mod objects;
 mod process;
@@ -25,7 +26,7 @@ mod storage;
 mod volumes;
 
 /// The parts, in the order in which they are run.
-const PARTS: [&str; 3] = ["volumes", "objects", "idle"];
+const PARTS: [&str; 4] = ["volumes", "objects", "idle", "demo"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -76,6 +77,9 @@ async fn run(arguments: &[String]) -> Result<()> {
     }
     if wanted("idle") {
         tell(&mut figures, idle::measure_all(&folder.0).await?, &path)?;
+    }
+    if wanted("demo") {
+        tell(&mut figures, demo::measure_all().await?, &path)?;
     }
     println!("\n{} figures in {:.0} s", figures.len(), begin.elapsed().as_secs_f64());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

@@ -90,6 +90,11 @@ fn play(lab: &Lab, west: &Region, north: &Region) -> Result<bool> {
     start(west, north)?;
     let directory = harness::file("target/demo");
     fs::create_dir_all(&directory)?;
+    let file = directory.join("report.json");
+    // That of an earlier run must not be taken for this one's.
+    if file.exists() {
+        fs::remove_file(&file)?;
+    }
     let program = std::env::current_exe()?;
     say(&format!("a client writes twice a second to http://{}:{}", SHOP.hostname(), SHOP.port));
     let writer = Writer::start(lab, SHOP, &program, &directory, Duration::from_mins(45))?;
@@ -109,7 +114,6 @@ fn play(lab: &Lab, west: &Region, north: &Region) -> Result<bool> {
 
     println!("{}", lab.fault(&["power-on", FIRST])?.trim());
     report.fenced = fenced(west)?;
-    let file = directory.join("report.json");
     fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")?;
     println!("{}\nreport: {}", report.verdict(&promises), file.display());
     Ok(report.held(&promises))

@@ -168,7 +168,13 @@ const WRONG: [Wrong; 11] = [
     ),
     wrong("DnsZone", "wrong-key", "Ready", "ZoneFailed", &["refused the signature", "spec.rfc2136.tsig.secret"]),
     wrong("DnsZone", "wrong-zone", "Ready", "ZoneFailed", &["does not serve the zone", "correct spec.zone"]),
-    wrong("ProtectedApplication", "bad-probe", "Healthy", "Unhealthy", &["front:", "nowhere.demo.test"]),
+    wrong(
+        "ProtectedApplication",
+        "bad-probe",
+        "Healthy",
+        "Unhealthy",
+        &["nowhere.demo.test", "spec.health.probes[name=front]"],
+    ),
     wrong(
         "ProtectedApplication",
         "bad-region",

@@ -16,6 +16,8 @@ use reprise::api::{
     recovery_point::{RecoveryPoint, RecoveryPointStatus},
 };
 
+use serde_json::json;
+
 use crate::harness::{
     app::{App, Writer},
     command::run,
@@ -281,6 +283,15 @@ pub fn ask(method: &str, app: &App, region: &Region, path: &str) -> Result<Strin
     let mut command = inside("hub");
     command.extend(["curl", "-sSf", "--noproxy", "*", "--max-time", "10", "-X", method, &url].map(str::to_owned));
     run(Duration::from_secs(20), &command, None)
+}
+
+/// A person's failover, named `move`, as a document.
+pub fn failover(app: &App, to: &str) -> String {
+    let failover = json!({
+        "apiVersion": "reprise.dev/v1alpha1", "kind": "Failover", "metadata": {"name": "move", "namespace": app.name},
+        "spec": {"application": app.name, "to": to},
+    });
+    failover.to_string()
 }
 
 /// Make a recovery point now, as a person would.

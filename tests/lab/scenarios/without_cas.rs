@@ -3,10 +3,15 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use reprise::api::vault::{Vault, VaultStatus};
+use reprise::api::{
+    application::Role,
+    failover::StepName,
+    vault::{Vault, VaultStatus},
+};
 
-use super::stage::{SOON, Scene};
+use super::stage::{AUTOMATIC, SOON, Scene, WEST, document, failover};
 use crate::harness::{
+    app::App,
     command::run,
     file,
     wait::{Look, until},
@@ -50,6 +55,35 @@ fn a_vault_without_compare_and_swap_is_not_trusted() -> Result<()> {
         swap.message.contains("cannot be trusted with claims") && swap.message.contains("If-None-Match"),
         "{swap:?}"
     );
+    nobody_takes_a_claim_in_it(&scene)?;
     drop(server);
+    Ok(())
+}
+
+/// An application that is kept in it is told so, and a failover of it does not begin.
+fn nobody_takes_a_claim_in_it(scene: &Scene) -> Result<()> {
+    let app = App { name: "untrusted", port: 30_112 };
+    scene.namespace(app.name)?;
+    let promised = document("protection.yaml", app, AUTOMATIC)?;
+    ensure!(promised.contains("vaults: [main]"), "the application's document has changed");
+    scene.west.apply(&promised.replace("vaults: [main]", "vaults: [without-cas]"))?;
+    app.await_status(scene.west, "a claim that is not sound", SOON, |it| {
+        it.conditions
+            .iter()
+            .any(|it| it.type_ == "ClaimSound" && it.status == "False" && it.reason == "VaultNotTrusted")
+    })?;
+    scene.west.apply(&failover(&app, WEST))?;
+    let refused = || {
+        let failovers = app.failovers(scene.west)?;
+        let status = failovers.into_iter().find_map(|it| it.status).unwrap_or_default();
+        let step = status.steps.last().map(|it| (it.name, it.message.clone()));
+        let told = step.as_ref().is_some_and(|(name, message)| {
+            *name == StepName::WaitOutClaim && message.contains("cannot be trusted with claims")
+        });
+        Ok(if told { Look::Seen(()) } else { Look::NotYet(format!("{step:?}")) })
+    };
+    until("a failover that waits for a vault to be trusted", SOON, refused)?;
+    let status = app.status(scene.west)?;
+    ensure!(status.role != Some(Role::Active) && status.epoch.is_none_or(|it| it == 0), "it was taken: {status:?}");
     Ok(())
 }
