@@ -15,13 +15,13 @@ use crate::{
         condition,
         effect::Effect,
         schedule::{Rhythm, rhythm},
-        work::{Outcome, Seen, Work, see},
+        work::{Outcome, Seen, Work, doubled, see},
     },
 };
 
 /// So many ended `RecoveryPoint` objects made on schedule are kept. Their points stay in the vault.
 const KEPT: usize = 20;
-/// How long after a failed point the next one is tried, at least.
+/// How long after a failed point the next one is tried, in seconds. It is doubled each time, up to the interval.
 const AFTER_FAILURE: i64 = 15;
 
 impl Pass<'_> {
@@ -73,8 +73,11 @@ impl Pass<'_> {
         if condition::is_true(&last.conditions, condition::SUCCEEDED) {
             return started + SignedDuration::from_secs(interval);
         }
+        // What does not pass, such as a claim that is lost, must not fill the vault with points that do not count.
+        let counts = |it: &&&RecoveryPointStatus| condition::is_true(&it.conditions, condition::SUCCEEDED);
+        let in_a_row = of_epoch.iter().rev().take_while(|it| !counts(it)).count();
         let ended = last.finished_at.as_ref().map_or(started, |it| it.0);
-        ended + SignedDuration::from_secs(AFTER_FAILURE.min(interval))
+        ended + doubled(AFTER_FAILURE, u32::try_from(in_a_row).unwrap_or(u32::MAX), interval)
     }
 
     /// The newest point that counts.

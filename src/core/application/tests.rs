@@ -24,6 +24,7 @@ use crate::{
 
 mod handing_over;
 mod latest;
+mod points;
 mod suspicion;
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -207,6 +208,10 @@ fn ended(truth: bool, reason: &'static str, epoch: u64, started: i64, finished: 
     })
 }
 
+fn with_points(points: Vec<Arc<RecoveryPoint>>) -> Observed {
+    Observed { points, ..serving() }
+}
+
 // --- roles
 
 #[test]
@@ -368,84 +373,6 @@ fn attempts_to_save_a_branch_go_on_ever_more_seldom_whichever_of_them_were_delet
     assert_eq!((next(&[1, 2], 8 + 239), next(&[1, 2], 8 + 240)), (String::new(), "03".to_owned()), "00 was deleted");
     assert_eq!(next(&[98, 99, 100], 8 + 1_919), "", "every 32 minutes in the end");
     assert_eq!(next(&[98, 99, 100], 8 + 1_920), "101");
-}
-
-// --- points
-
-fn with_points(points: Vec<Arc<RecoveryPoint>>) -> Observed {
-    Observed { points, ..serving() }
-}
-
-/// When the next point is made, by trying each second.
-fn due(seen: &Observed) -> Option<i64> {
-    (0..600).find(|it| !made(&decide(&application(json!({})), seen, at(*it)), "RecoveryPoint").is_empty())
-}
-
-#[test]
-fn a_point_is_made_when_it_is_due_and_never_two_at_a_time() {
-    assert_eq!(due(&serving()), Some(0));
-    // rpo 60 s, estimated duration 15 s, margin 6 s
-    let stored = |epoch| recovery_point("shop-000004", "Scheduled", ended(true, "Stored", epoch, 0, 9));
-    assert_eq!(due(&with_points(vec![stored(1)])), Some(60 - 15 - 6));
-    let next = decide(&application(json!({})), &with_points(vec![stored(1)]), at(39));
-    assert_eq!(made(&next, "RecoveryPoint"), ["shop-000005"]);
-    let running = recovery_point("shop-000005", "Scheduled", json!({"epoch": 1, "conditions": []}));
-    assert_eq!(due(&with_points(vec![stored(1), running])), None);
-    assert_eq!(due(&with_points(vec![recovery_point("shop-000001", "Scheduled", Value::Null)])), None);
-}
-
-#[test]
-fn a_failed_point_is_tried_again_after_a_pause_from_its_end() {
-    let failed = recovery_point("shop-000001", "Scheduled", ended(false, "Failed", 1, 0, 50));
-    assert_eq!(due(&with_points(vec![failed])), Some(65));
-    let mut never_began = ended(false, "NoApplication", 1, 0, 50);
-    never_began.as_object_mut().unwrap().retain(|key, _| key == "finishedAt" || key == "conditions");
-    assert_eq!(due(&with_points(vec![recovery_point("shop-000001", "Scheduled", never_began)])), Some(65));
-}
-
-#[test]
-fn no_point_is_begun_without_a_proven_claim_or_a_vault() {
-    let mut seen = serving();
-    seen.claim.as_mut().unwrap().valid = false;
-    assert_eq!(due(&seen), None);
-    assert_eq!(due(&Observed { vault: None, ..serving() }), None);
-}
-
-#[test]
-fn of_the_ended_points_made_on_schedule_the_newest_twenty_are_kept() {
-    let mut points: Vec<_> = (1..=23)
-        .map(|it| recovery_point(&format!("shop-{it:06}"), "Scheduled", ended(true, "Stored", 1, it, it + 1)))
-        .collect();
-    points.push(recovery_point("by-hand", "Manual", ended(true, "Stored", 1, 0, 1)));
-    let decision = decide(&application(json!({})), &with_points(points), at(30));
-    let deleted: Vec<_> = decision
-        .effects
-        .iter()
-        .filter_map(|it| if let Effect::Delete(it) = it { Some(it.name.as_str()) } else { None })
-        .collect();
-    assert_eq!(deleted, ["shop-000001", "shop-000002", "shop-000003"]);
-    assert_eq!(decision.status.last_point.unwrap().id, "1-23");
-}
-
-#[test]
-fn the_newest_point_that_counts_is_kept_however_many_failed_since() {
-    let mut points: Vec<_> = (2..=30)
-        .map(|it| recovery_point(&format!("shop-{it:06}"), "Scheduled", ended(false, "Partial", 1, it, it + 1)))
-        .collect();
-    points.push(recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 1, 2)));
-    let decision = decide(&application(json!({})), &with_points(points), at(31));
-    let deleted = |name: &str| decision.effects.iter().any(|it| matches!(it, Effect::Delete(it) if it.name == name));
-    assert!(!deleted("shop-000001") && deleted("shop-000002") && deleted("shop-000010") && !deleted("shop-000011"));
-}
-
-#[test]
-fn the_objective_is_met_by_young_points_that_count_and_missed_by_others() {
-    let good = recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 0, 9));
-    let partial = recovery_point("shop-000002", "Scheduled", ended(false, "Partial", 1, 40, 49));
-    let met = |seen: &Observed, seconds| reason(&decide(&application(json!({})), seen, at(seconds)), RPO_MET);
-    let seen = with_points(vec![good, partial]);
-    assert_eq!((met(&seen, 59).as_str(), met(&seen, 60).as_str()), ("Met", "TooOld"));
-    assert_eq!(met(&serving(), 0), "NoPoint");
 }
 
 // --- traffic

@@ -64,7 +64,12 @@ async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&st
     let end = search.last.clone().or_else(|| older_than.map(ToOwned::to_owned));
     let listed = vault.list_points(namespace, app, None, end.as_deref()).await;
     let ids = listed.map_err(|error| catalogue_failure(&error))?;
-    let chosen = search.through(&ids, vault, application).await?;
+    let mut chosen = search.through(&ids, vault, application).await?;
+    let unseen = latest.filter(|it| older_than.is_none() && search.last.as_ref().is_none_or(|last| it < last));
+    if let (None, Some(latest)) = (&chosen, unseen) {
+        // More points that do not count than are looked at lie upon the one that the head names.
+        chosen = search.through(&[latest], vault, application).await?;
+    }
     if search.last.is_none() && older_than.is_none() {
         search.reasons.push_back("the vault holds no point of it".to_owned());
     }
