@@ -99,14 +99,14 @@ fn alive(pod: &Pod) -> bool {
     !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Whether a Job may still make pods, although it may have none at this moment.
+/// Whether a Job may still make pods, although it may have none at this moment. One that is being deleted makes none.
 fn unfinished(job: &Job) -> bool {
     let conditions = job.status.as_ref().and_then(|it| it.conditions.as_ref());
     let ended = conditions.into_iter().flatten().any(|it| {
         ["Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"].contains(&it.type_.as_str())
             && it.status == "True"
     });
-    !ended && job.spec.as_ref().is_some_and(|it| it.suspend != Some(true))
+    !ended && job.metadata.deletion_timestamp.is_none() && job.spec.as_ref().is_some_and(|it| it.suspend != Some(true))
 }
 
 /// Whether a workload's controller has yet to see its newest version: it may still make pods that are not wanted.
@@ -444,5 +444,7 @@ mod tests {
         assert!(!wants(json!(true), json!([])));
         assert!(!wants(json!(false), json!([{"type": "Complete", "status": "True"}])));
         assert!(wants(json!(false), json!([{"type": "Complete", "status": "False"}])));
+        let held = json!({"metadata": {"deletionTimestamp": "2027-01-15T08:00:00Z"}, "spec": {"template": {}}});
+        assert!(!unfinished(&serde_json::from_value(held).unwrap()), "a finalizer must not hold a stop up");
     }
 }
