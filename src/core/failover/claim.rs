@@ -9,6 +9,7 @@ use crate::{
         failover::Initiator,
     },
     core::{
+        application::resumes,
         claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
         effect::Effect,
@@ -28,7 +29,10 @@ impl<'a> Pass<'a> {
         }
         if view.mine {
             if self.serves_already(view.epoch) {
-                let message = format!("{} serves already: nothing was moved, and nothing restored", self.seen.region);
+                let message = format!(
+                    "{} holds the claim, and its own copy is the newest: nothing was moved, and nothing restored",
+                    self.seen.region
+                );
                 return Next::Fail("AlreadyActive", message);
             }
             // A run before this one took the claim and did not come to an end: this one goes on from there.
@@ -78,10 +82,12 @@ impl<'a> Pass<'a> {
         Next::Stay(format!("{holder} renews its claim: it is asked to stop the application and to hand over"))
     }
 
-    /// Whether this region is active under this epoch: restoring here would set its own data back to the last point.
+    /// Whether this region is active under this epoch, or only stopped what it is about to start again: restoring here
+    /// would set its own data back to the last point.
     fn serves_already(&self, epoch: u64) -> bool {
-        let status = self.application.status.as_ref();
-        status.is_some_and(|it| it.role == Some(Role::Active) && it.epoch == Some(epoch))
+        let Some(status) = &self.application.status else { return false };
+        let active = status.role == Some(Role::Active) && status.epoch == Some(epoch);
+        active || status.fence.as_ref().is_some_and(|it| it.epoch == epoch || resumes(it, epoch))
     }
 
     fn recovered(&self) -> bool {

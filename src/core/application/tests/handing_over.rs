@@ -157,6 +157,19 @@ fn what_was_given_up_is_taken_back_when_nobody_took_it_for_twice_the_wait() {
     assert_eq!(retake(&moving), None);
 }
 
+#[test]
+fn what_a_failover_began_to_restore_is_not_resumed_when_the_failover_is_gone() {
+    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2), "retake": 2}}));
+    let mut run = Failover::clone(&going_on());
+    run.status = Some(serde_json::from_value(json!({"epoch": 2, "conditions": []})).unwrap());
+    let gone = Observed { works: Works::from([sealed(2)]), ..observed(Some(view(Some("west"), 2))) };
+    let begun = Observed { failovers: vec![Arc::new(run)], ..gone.clone() };
+    let arriving = decide(&object, &begun, at(10));
+    assert_eq!(arriving.status.role, Some(Role::Activating));
+    let after = then(&arriving, &gone, 12);
+    assert_eq!((after.status.role, starts(&after)), (Some(Role::Activating), false));
+}
+
 fn going_on() -> Arc<Failover> {
     let object = json!({
         "apiVersion": "reprise.dev/v1alpha1", "kind": "Failover",
