@@ -306,6 +306,9 @@ impl Pass<'_> {
     fn stand_aside(&mut self) {
         if self.moving().is_none() {
             self.wish(Wish::Watch);
+        } else {
+            // Nothing wakes this when the failover is deleted, and its last wish stands until then.
+            self.recheck = LOOK_CLOSELY;
         }
     }
 

@@ -170,6 +170,38 @@ fn what_a_failover_began_to_restore_is_not_resumed_when_the_failover_is_gone() {
     assert_eq!((after.status.role, starts(&after)), (Some(Role::Activating), false));
 }
 
+#[test]
+fn what_a_strict_failover_had_not_restored_is_not_counted_as_whole_by_the_next_retake() {
+    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2), "retake": 2}}));
+    let unproven = View { must_fence: true, fenced: true, valid: false, seizable: true, ..view(Some("west"), 2) };
+    let fence = |failovers| {
+        let seen = Observed { failovers, ..observed(Some(unproven.clone())) };
+        let fence = decide(&object, &seen, at(10)).status.fence.unwrap();
+        (fence.epoch, fence.retake)
+    };
+    let mut run = Failover::clone(&going_on());
+    run.status = Some(serde_json::from_value(json!({"epoch": 2, "conditions": []})).unwrap());
+    assert_eq!(fence(vec![Arc::new(run)]), (1, Some(3)));
+    assert_eq!(fence(vec![]), (2, Some(3)), "what was resumed is of the epoch it was resumed in");
+}
+
+#[test]
+fn what_was_written_down_to_be_taken_is_forgotten_when_the_claim_is_released() {
+    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2), "retake": 2}}));
+    let released = decide(&object, &asked(), at(200));
+    assert_eq!((release(&released), released.status.fence.unwrap().retake), (Some(None), None));
+}
+
+#[test]
+fn while_a_failover_to_here_goes_on_it_is_looked_closely_whether_it_is_still_there() {
+    let healthy = |failovers| {
+        let settled = json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2), "settled": true}});
+        let seen = Observed { failovers, ..observed(Some(view(Some("east"), 1))) };
+        decide(&application(settled), &seen, at(10)).recheck
+    };
+    assert_eq!((healthy(vec![going_on()]), healthy(vec![])), (Some(LOOK_CLOSELY), Some(LOOK)));
+}
+
 fn going_on() -> Arc<Failover> {
     let object = json!({
         "apiVersion": "reprise.dev/v1alpha1", "kind": "Failover",
