@@ -21,6 +21,10 @@ impl<'a> Pass<'a> {
     /// Nothing is taken yet: the claim has to fall silent for its `wait`, or to be released.
     pub(super) fn wait_out_claim(&mut self) -> Next {
         if let Err(message) = self.vault_trusted() {
+            // A holder that was asked before must not stop for a run that cannot take the claim.
+            if self.seen.claim.as_ref().is_some_and(|it| !it.mine) {
+                self.wish(Wish::Watch);
+            }
             return Next::Stay(message);
         }
         let Some(view) = self.seen.claim.clone() else { return Next::Stay("the claim is being read".into()) };

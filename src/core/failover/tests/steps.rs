@@ -115,6 +115,19 @@ fn the_active_region_is_not_set_back_to_its_last_point() {
 }
 
 #[test]
+fn a_holder_is_not_asked_any_more_while_the_vault_cannot_be_trusted() {
+    let watches = |view| {
+        let (object, mut seen) = at_step(StepName::WaitOutClaim, view);
+        seen.vault = None;
+        let decision = decide(&object, &seen, at(10));
+        assert_eq!(reason(&decision), "InProgress");
+        decision.effects.iter().any(|it| matches!(it, Effect::Wish { wish: Wish::Watch, .. }))
+    };
+    assert!(watches(view(Some("east"), 1, false)));
+    assert!(!watches(view(Some("west"), 1, false)), "its own claim is not left to run out");
+}
+
+#[test]
 fn a_region_that_only_stopped_its_own_newest_copy_is_not_set_back_to_its_last_point() {
     let (object, mut seen) = at_step(StepName::WaitOutClaim, view(Some("west"), 2, false));
     let mut ends = |fence: Value| {
