@@ -132,6 +132,25 @@ fn a_holder_that_is_not_asked_any_more_starts_what_it_had_stopped() {
 }
 
 #[test]
+fn a_copy_that_is_started_again_is_not_told_as_being_stopped_and_why_it_cannot_be_started_is_told() {
+    let told = |decision: &Decided| {
+        let ready = condition::find(&decision.status.conditions, READY).unwrap();
+        (ready.status.clone(), ready.reason.clone(), ready.message.clone())
+    };
+    let starting = decide(&stopped_for(1), &serving(), at(10));
+    assert_eq!((told(&starting).0.as_str(), told(&starting).1.as_str()), ("Unknown", "Resuming"));
+    let with = |progress| Observed { works: Works::from([sealed(1), ("StartWorkloads", progress)]), ..serving() };
+    let failure = Failure { reason: "Refused", message: "Deployment web: a quota".into(), lasting: false };
+    let failed = then(&starting, &with(Progress::Failed { at: at(11), times: 1, failure }), 12);
+    let why = "this region's copy cannot be started: Deployment web: a quota";
+    assert_eq!(told(&failed), ("False".into(), "NotStarted".into(), why.into()));
+    let again = then(&failed, &with(Progress::Running), 14);
+    assert_eq!(told(&again), told(&failed), "while it is tried again");
+    let stopping = then(&failed, &asked(), 16);
+    assert_eq!(told(&stopping).1, "Fencing");
+}
+
+#[test]
 fn what_was_given_up_and_given_back_is_taken_again_and_started() {
     let seen = given_up("west", 0);
     let intent = decide(&stopped_for(1), &seen, at(10));
