@@ -85,6 +85,10 @@ impl Pass<'_> {
             // Nothing was written since: it need not be saved again.
             self.settle(point.clone());
         }
+        if let Some(fence) = &mut self.status.fence {
+            // Written down for an epoch that is not taken now: it comes back by `returned_to`, or not at all.
+            fence.retake = None;
+        }
         self.wish(Wish::Release { to: Some(to), point, reason });
     }
 
@@ -95,8 +99,9 @@ impl Pass<'_> {
         if written == Some(epoch) {
             return self.wish(Wish::Seize { epoch, reason: reason.to_owned() });
         }
+        let whole = !self.failover_began(view.epoch);
         if let Some(fence) = self.status.fence.as_mut().filter(|_| may) {
-            if resumes(fence, view.epoch) {
+            if whole && resumes(fence, view.epoch) {
                 // It stopped again before all was started: its copy is of this epoch as well.
                 fence.epoch = view.epoch;
             }

@@ -2,10 +2,11 @@
 
 use jiff::SignedDuration;
 
-use super::Pass;
+use super::{Pass, Standing};
 use crate::{
     api::application::{Role, Verdict},
     core::{
+        claim::view::View,
         condition::{
             self, CLAIM_SOUND, COMPARE_AND_SWAP, FENCE_IN_TIME, Finding, HEALTHY, READY, REGIONS_PRESENT, RPO_MET,
             TRAFFIC_PUBLISHED, Truth,
@@ -108,15 +109,8 @@ impl Pass<'_> {
                 "this region holds the claim, but its last renewal is too old".to_owned(),
             );
         }
-        if let Some(Progress::Failed { failure, .. }) = self.seen.works.get("SealCatalogue")
-            && view.mine
-            && failure.lasting
-        {
-            let message = format!(
-                "this region holds the claim with epoch {}, but {}: no points are made (docs/claim.md, \"A claim in conflict\")",
-                view.epoch, failure.message
-            );
-            return finding(Truth::False, failure.reason, message);
+        if let Some((reason, message)) = self.seal_refused(view) {
+            return finding(Truth::False, reason, message);
         }
         if let Some(holder) = &view.holder {
             let epoch = view.epoch;
@@ -124,6 +118,21 @@ impl Pass<'_> {
         } else {
             let first = self.object.spec.regions.first().map_or("", |it| it.name.as_str());
             finding(Truth::Unknown, "Unclaimed", format!("nobody holds it yet: {first} claims it first"))
+        }
+    }
+
+    /// Why the catalogue is not sealed by this region, which holds the claim, and will not be by itself.
+    fn seal_refused(&self, view: &View) -> Option<(&'static str, String)> {
+        match self.seen.works.get("SealCatalogue").filter(|_| view.mine)? {
+            Progress::Failed { failure, .. } if failure.lasting => Some((
+                failure.reason,
+                format!(
+                    "this region holds the claim with epoch {}, but {}: no points are made (docs/claim.md, \"A claim in conflict\")",
+                    view.epoch, failure.message
+                ),
+            )),
+            Progress::Running => self.told(CLAIM_SOUND, "Sealed").map(|it| ("Sealed", it)),
+            Progress::Failed { .. } | Progress::Done { .. } => None,
         }
     }
 
@@ -268,13 +277,42 @@ impl Pass<'_> {
             Some(Role::Active) => Finding::new(READY, true, "Active", "it serves here, and its objectives are kept"),
             Some(Role::Standby) => Finding::new(READY, true, "Standby", "another region serves; this one stands by"),
             Some(Role::Activating) => Finding::new(READY, Truth::Unknown, "Activating", failed),
-            Some(Role::Fencing) => {
-                Finding::new(READY, Truth::Unknown, "Fencing", "this region's copy is being stopped and saved")
-            }
+            Some(Role::Fencing) => self.stopping_or_starting(),
             Some(Role::Unknown) | None => {
                 Finding::new(READY, Truth::Unknown, "Unknown", "the role of this region is not known yet")
             }
         }
+    }
+
+    /// How far the copy is that was stopped here, or that is started again because nobody else took the claim.
+    fn stopping_or_starting(&self) -> Finding {
+        match self.seen.claim.as_ref().map(|it| self.standing(it)) {
+            Some(Standing::Resuming | Standing::Serving) => {}
+            Some(Standing::Arriving | Standing::Yielding | Standing::Foreign | Standing::Unclear) | None => {
+                return Finding::new(READY, Truth::Unknown, "Fencing", "this region's copy is being stopped and saved");
+            }
+        }
+        let failure = match self.seen.works.get("StartWorkloads") {
+            Some(Progress::Failed { failure, .. }) => {
+                Some(format!("this region's copy cannot be started: {}", failure.message))
+            }
+            Some(Progress::Running) => self.told(READY, "NotStarted"),
+            Some(Progress::Done { .. }) | None => None,
+        };
+        match failure {
+            Some(message) => Finding::new(READY, false, "NotStarted", message),
+            None => Finding::new(
+                READY,
+                Truth::Unknown,
+                "Resuming",
+                "nobody else took the claim: this region's copy is being started again",
+            ),
+        }
+    }
+
+    /// The message of a condition that is told with this reason: until the next attempt has ended, it stays.
+    fn told(&self, type_: &str, reason: &str) -> Option<String> {
+        condition::find(&self.status.conditions, type_).filter(|it| it.reason == reason).map(|it| it.message.clone())
     }
 
     /// One event for each condition that turned bad, or good again.

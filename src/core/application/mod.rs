@@ -186,6 +186,10 @@ impl Pass<'_> {
                 if !self.status.fence.as_ref().is_some_and(|it| it.settled) {
                     self.fence(&view);
                 }
+                if let Some(fence) = &mut self.status.fence {
+                    // The epoch is the failover's: what it restores is not resumed, also when its object is gone.
+                    fence.retake = None;
+                }
                 self.finish_arriving(&view);
                 Role::Activating
             }
@@ -302,6 +306,9 @@ impl Pass<'_> {
     fn stand_aside(&mut self) {
         if self.moving().is_none() {
             self.wish(Wish::Watch);
+        } else {
+            // Nothing wakes this when the failover is deleted, and its last wish stands until then.
+            self.recheck = LOOK_CLOSELY;
         }
     }
 
@@ -319,7 +326,7 @@ impl Pass<'_> {
 
 /// Whether what was stopped here is of the epoch before this one, which was taken to start it again. What a failover
 /// had not yet restored is of an older one.
-fn resumes(fence: &FenceStatus, epoch: u64) -> bool {
+pub(super) fn resumes(fence: &FenceStatus, epoch: u64) -> bool {
     fence.retake == Some(epoch) && fence.epoch + 1 == epoch
 }
 

@@ -256,8 +256,11 @@ fn a_holder_seals_its_epoch_before_it_makes_points_or_publishes() {
     assert_eq!(begun(&decide(&application(json!({})), &old, at(0))), ["SealCatalogue"], "of another epoch");
     let failure = Failure { reason: "Sealed", message: String::new(), lasting: true };
     let refused = Works::from([("SealCatalogue", Progress::Failed { at: at(0), times: 1, failure })]);
-    let told = decide(&application(json!({})), &Observed { works: refused, ..seen }, at(0));
+    let told = decide(&application(json!({})), &Observed { works: refused, ..seen.clone() }, at(0));
     assert_eq!(reason(&told, CLAIM_SOUND), "Sealed");
+    let again = Works::from([("SealCatalogue", Progress::Running)]);
+    let still = then(&told, &Observed { works: again, ..seen }, 2);
+    assert_eq!(reason(&still, CLAIM_SOUND), "Sealed", "until the next attempt has ended");
 }
 
 #[test]

@@ -50,7 +50,8 @@ impl State {
         self.claim().is_some_and(|it| match &it.intent {
             Intent::None => false,
             Intent::Handover(it) => Some(&it.to) == me,
-            Intent::Released { to, from, .. } => to.as_ref() == me && from.as_ref() != me,
+            // What a person released has nobody to be given back to.
+            Intent::Released { to, from, .. } => to.as_ref() == me && from.is_some() && from.as_ref() != me,
         })
     }
 

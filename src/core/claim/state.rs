@@ -329,7 +329,7 @@ impl State {
     }
 
     /// Since when nothing at all tells about a claim that this region held by its own status: the journal is lost, and
-    /// the vault has not answered since the start. Whatever was renewed before is over a `hold` later.
+    /// the vault has not answered since the start, or with a conflict. Whatever was renewed before is over a `hold` later.
     pub(super) fn unproven_since(&self, settings: &Settings) -> Option<Now> {
         self.supposed_epoch(settings)?;
         self.begun.filter(|_| self.own.is_none())
@@ -337,10 +337,10 @@ impl State {
 
     /// The epoch that this region may hold, for all that it can prove.
     pub(super) fn supposed_epoch(&self, settings: &Settings) -> Option<u64> {
-        match (&self.own, &self.seen) {
-            (Some(own), _) => Some(own.epoch),
-            (None, None) => settings.evidence.and_then(|it| it.held),
-            (None, Some(_)) => None,
+        match &self.own {
+            Some(own) => Some(own.epoch),
+            None if self.seen.is_none() || self.conflict.is_some() => settings.evidence.and_then(|it| it.held),
+            None => None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
         failover::Initiator,
     },
     core::{
+        application::resumes,
         claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
         effect::Effect,
@@ -20,6 +21,10 @@ impl<'a> Pass<'a> {
     /// Nothing is taken yet: the claim has to fall silent for its `wait`, or to be released.
     pub(super) fn wait_out_claim(&mut self) -> Next {
         if let Err(message) = self.vault_trusted() {
+            // A holder that was asked before must not stop for a run that cannot take the claim.
+            if self.seen.claim.as_ref().is_some_and(|it| !it.mine) {
+                self.wish(Wish::Watch);
+            }
             return Next::Stay(message);
         }
         let Some(view) = self.seen.claim.clone() else { return Next::Stay("the claim is being read".into()) };
@@ -28,7 +33,10 @@ impl<'a> Pass<'a> {
         }
         if view.mine {
             if self.serves_already(view.epoch) {
-                let message = format!("{} serves already: nothing was moved, and nothing restored", self.seen.region);
+                let message = format!(
+                    "{} holds the claim, and its own copy is the newest: nothing was moved, and nothing restored",
+                    self.seen.region
+                );
                 return Next::Fail("AlreadyActive", message);
             }
             // A run before this one took the claim and did not come to an end: this one goes on from there.
@@ -78,10 +86,12 @@ impl<'a> Pass<'a> {
         Next::Stay(format!("{holder} renews its claim: it is asked to stop the application and to hand over"))
     }
 
-    /// Whether this region is active under this epoch: restoring here would set its own data back to the last point.
+    /// Whether this region is active under this epoch, or only stopped what it is about to start again: restoring here
+    /// would set its own data back to the last point.
     fn serves_already(&self, epoch: u64) -> bool {
-        let status = self.application.status.as_ref();
-        status.is_some_and(|it| it.role == Some(Role::Active) && it.epoch == Some(epoch))
+        let Some(status) = &self.application.status else { return false };
+        let active = status.role == Some(Role::Active) && status.epoch == Some(epoch);
+        active || status.fence.as_ref().is_some_and(|it| it.epoch == epoch || resumes(it, epoch))
     }
 
     fn recovered(&self) -> bool {

@@ -303,9 +303,14 @@ impl Pass<'_> {
     }
 
     /// Whether the claim is still this run's. It is asked before each effect that needs it. Also when this region
-    /// itself took the next epoch, as it does after it had stopped by itself: nothing is done under the old one.
+    /// itself took the next epoch, as it does after it had stopped by itself: nothing is done under the old one. And when
+    /// it gave the claim up, or never had this epoch: a claim in conflict tells neither.
     fn claim_lost(&self) -> Option<String> {
         let view = self.seen.claim.as_ref()?;
+        if view.epoch == self.epoch() && view.claim.is_some() && !view.mine && view.conflict.is_none() {
+            let holder = view.holder.as_deref().unwrap_or("nobody");
+            return Some(format!("{holder} holds the claim with epoch {}, and not this region", view.epoch));
+        }
         let holder = view.holder.as_deref().unwrap_or("another region");
         (view.epoch > self.epoch()).then(|| format!("{holder} has taken the claim with epoch {} meanwhile", view.epoch))
     }

@@ -132,6 +132,25 @@ fn a_holder_that_is_not_asked_any_more_starts_what_it_had_stopped() {
 }
 
 #[test]
+fn a_copy_that_is_started_again_is_not_told_as_being_stopped_and_why_it_cannot_be_started_is_told() {
+    let told = |decision: &Decided| {
+        let ready = condition::find(&decision.status.conditions, READY).unwrap();
+        (ready.status.clone(), ready.reason.clone(), ready.message.clone())
+    };
+    let starting = decide(&stopped_for(1), &serving(), at(10));
+    assert_eq!((told(&starting).0.as_str(), told(&starting).1.as_str()), ("Unknown", "Resuming"));
+    let with = |progress| Observed { works: Works::from([sealed(1), ("StartWorkloads", progress)]), ..serving() };
+    let failure = Failure { reason: "Refused", message: "Deployment web: a quota".into(), lasting: false };
+    let failed = then(&starting, &with(Progress::Failed { at: at(11), times: 1, failure }), 12);
+    let why = "this region's copy cannot be started: Deployment web: a quota";
+    assert_eq!(told(&failed), ("False".into(), "NotStarted".into(), why.into()));
+    let again = then(&failed, &with(Progress::Running), 14);
+    assert_eq!(told(&again), told(&failed), "while it is tried again");
+    let stopping = then(&failed, &asked(), 16);
+    assert_eq!(told(&stopping).1, "Fencing");
+}
+
+#[test]
 fn what_was_given_up_and_given_back_is_taken_again_and_started() {
     let seen = given_up("west", 0);
     let intent = decide(&stopped_for(1), &seen, at(10));
@@ -155,6 +174,51 @@ fn what_was_given_up_is_taken_back_when_nobody_took_it_for_twice_the_wait() {
     let mut moving = given_up("east", 150);
     moving.failovers = vec![going_on()];
     assert_eq!(retake(&moving), None);
+}
+
+#[test]
+fn what_a_failover_began_to_restore_is_not_resumed_when_the_failover_is_gone() {
+    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2), "retake": 2}}));
+    let mut run = Failover::clone(&going_on());
+    run.status = Some(serde_json::from_value(json!({"epoch": 2, "conditions": []})).unwrap());
+    let gone = Observed { works: Works::from([sealed(2)]), ..observed(Some(view(Some("west"), 2))) };
+    let begun = Observed { failovers: vec![Arc::new(run)], ..gone.clone() };
+    let arriving = decide(&object, &begun, at(10));
+    assert_eq!(arriving.status.role, Some(Role::Activating));
+    let after = then(&arriving, &gone, 12);
+    assert_eq!((after.status.role, starts(&after)), (Some(Role::Activating), false));
+}
+
+#[test]
+fn what_a_strict_failover_had_not_restored_is_not_counted_as_whole_by_the_next_retake() {
+    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2), "retake": 2}}));
+    let unproven = View { must_fence: true, fenced: true, valid: false, seizable: true, ..view(Some("west"), 2) };
+    let fence = |failovers| {
+        let seen = Observed { failovers, ..observed(Some(unproven.clone())) };
+        let fence = decide(&object, &seen, at(10)).status.fence.unwrap();
+        (fence.epoch, fence.retake)
+    };
+    let mut run = Failover::clone(&going_on());
+    run.status = Some(serde_json::from_value(json!({"epoch": 2, "conditions": []})).unwrap());
+    assert_eq!(fence(vec![Arc::new(run)]), (1, Some(3)));
+    assert_eq!(fence(vec![]), (2, Some(3)), "what was resumed is of the epoch it was resumed in");
+}
+
+#[test]
+fn what_was_written_down_to_be_taken_is_forgotten_when_the_claim_is_released() {
+    let object = application(json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2), "retake": 2}}));
+    let released = decide(&object, &asked(), at(200));
+    assert_eq!((release(&released), released.status.fence.unwrap().retake), (Some(None), None));
+}
+
+#[test]
+fn while_a_failover_to_here_goes_on_it_is_looked_closely_whether_it_is_still_there() {
+    let healthy = |failovers| {
+        let settled = json!({"fence": {"epoch": 1, "since": at(0), "stoppedAt": at(2), "settled": true}});
+        let seen = Observed { failovers, ..observed(Some(view(Some("east"), 1))) };
+        decide(&application(settled), &seen, at(10)).recheck
+    };
+    assert_eq!((healthy(vec![going_on()]), healthy(vec![])), (Some(LOOK_CLOSELY), Some(LOOK)));
 }
 
 fn going_on() -> Arc<Failover> {

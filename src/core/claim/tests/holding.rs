@@ -149,6 +149,18 @@ fn a_strict_holder_by_its_status_fences_hold_after_its_start_when_neither_journa
     assert!(!silent(Settings { evidence: evidence(None), ..strict("east") }).view(at(90)).must_fence, "a standby");
 }
 
+#[test]
+fn a_strict_holder_by_its_status_fences_also_when_the_vault_answers_with_a_conflict() {
+    let evidence = Some(Evidence { status: Some(3), held: Some(3), ..Evidence::default() });
+    let mut east = Region::new(Settings { evidence, ..strict("east") });
+    for second in (0..=30).step_by(10) {
+        east.read(Some(claim("east", 2, 8)), at(second));
+    }
+    assert!(east.view(at(29)).conflict.is_some() && !east.view(at(29)).must_fence);
+    let view = east.view(at(30));
+    assert_eq!((view.must_fence, view.own_epoch), (true, Some(3)));
+}
+
 // What the others are told.
 
 #[test]

@@ -335,6 +335,17 @@ fn a_release_to_a_region_that_does_not_want_it_is_given_back_at_once() {
 }
 
 #[test]
+fn what_a_person_released_to_a_region_waits_there_for_a_failover() {
+    let mut free = released(Some("west"));
+    free.intent = Intent::Released { to: Some("west".to_owned()), from: None, point: None, reason: "conflict".into() };
+    let mut west = Region::new(settings("west"));
+    west.wish(Wish::Watch, at(0));
+    assert_eq!(west.answer(Some(free.clone()), at(0)), []);
+    let taken = written(&west.wish(Wish::Seize { epoch: free.epoch + 1, reason: "a person's".to_owned() }, at(1))).0;
+    assert_eq!(taken.holder.as_deref(), Some("west"));
+}
+
+#[test]
 fn whoever_gave_the_claim_up_may_take_it_back_after_twice_the_wait() {
     let mut east = Region::new(settings("east"));
     east.watch(&released(Some("west")), (0..=140).step_by(10));

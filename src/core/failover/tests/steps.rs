@@ -115,6 +115,47 @@ fn the_active_region_is_not_set_back_to_its_last_point() {
 }
 
 #[test]
+fn a_holder_is_not_asked_any_more_while_the_vault_cannot_be_trusted() {
+    let watches = |view| {
+        let (object, mut seen) = at_step(StepName::WaitOutClaim, view);
+        seen.vault = None;
+        let decision = decide(&object, &seen, at(10));
+        assert_eq!(reason(&decision), "InProgress");
+        decision.effects.iter().any(|it| matches!(it, Effect::Wish { wish: Wish::Watch, .. }))
+    };
+    assert!(watches(view(Some("east"), 1, false)));
+    assert!(!watches(view(Some("west"), 1, false)), "its own claim is not left to run out");
+}
+
+#[test]
+fn a_region_that_only_stopped_its_own_newest_copy_is_not_set_back_to_its_last_point() {
+    let (object, mut seen) = at_step(StepName::WaitOutClaim, view(Some("west"), 2, false));
+    let mut ends = |fence: Value| {
+        let status = json!({"role": "Fencing", "epoch": 2, "conditions": [], "fence": fence});
+        seen.application = Some(Arc::new(application(&status)));
+        let decision = decide(&object, &seen, at(10));
+        (reason(&decision) == "AlreadyActive", decision.status.step)
+    };
+    // It is asked to hand over, or not asked any more; or it took the next epoch for what it had stopped.
+    assert_eq!(ends(json!({"epoch": 2, "since": at(0)})), (true, Some(StepName::WaitOutClaim)));
+    assert_eq!(ends(json!({"epoch": 1, "since": at(0), "retake": 2})), (true, Some(StepName::WaitOutClaim)));
+    assert_eq!(ends(json!({"epoch": 1, "since": at(0)})), (false, Some(StepName::SeizeClaim)));
+}
+
+#[test]
+fn a_claim_that_was_released_or_went_elsewhere_at_the_runs_own_epoch_ends_the_run() {
+    for holder in [None, Some("east")] {
+        for step in [StepName::SealCatalogue, StepName::RestoreVolumes, StepName::RestoreObjects] {
+            let (object, mut seen) = at_step(step, view(holder, 2, false));
+            let decision = decide(&object, &seen, at(10));
+            assert_eq!((reason(&decision).as_str(), acts(&decision)), ("LostClaim", false), "{step:?} {holder:?}");
+            seen.claim = Some(View { conflict: Some("rolled back".into()), ..view(holder, 2, false) });
+            assert_ne!(reason(&decide(&object, &seen, at(10))), "LostClaim", "a conflict tells neither");
+        }
+    }
+}
+
+#[test]
 fn what_a_region_had_written_is_saved_before_it_is_written_over() {
     let (object, mut seen) = at_step(StepName::RestoreVolumes, view(Some("west"), 2, false));
     let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
