@@ -8,6 +8,10 @@ die() { echo "$(basename "$0"): $*" >&2; exit 1; }
 # need_packages, need_cargo, need_go; CACHE
 . tests/lab/lib/tools.sh
 
+own_clusters() { [[ -n ${KUBECONFIG_A:-} && -n ${KUBECONFIG_B:-} ]]; }
+# Ends at once on a machine that the lab cannot run on; installs the packages it needs.
+need_lab() { own_clusters || tests/lab/lab install || exit 1; }
+
 # Prints where the lab has, or would have, a program of its part `kube`: helm, kubectl.
 lab_tool() { (HERE=$PWD/tests/lab; . tests/lab/lib/build.sh; echo "$(part_dir kube)/bin/$1"); }
 

@@ -35,7 +35,17 @@ need_machine() {
   command -v apt-get >/dev/null || die "this needs Debian or Ubuntu (there is no apt-get here)"
   local lacks; lacks=$(kernel_lacks | paste -sd, -)
   [[ -z $lacks ]] || die "this kernel or sandbox lacks: $lacks"
+  need_postgres
 }
+
+# Asked before the long build, and not after it.
+need_postgres() {
+  [[ -f $(image_file postgres) ]] || has_postgres || { apt-get update -q >/dev/null; has_postgres; } ||
+    die "apt finds no postgresql-15 in this release's main: the lab needs Debian 12, or another release that has it, and its apt source"
+}
+
+# The first mirror is what debootstrap makes the image from, so a package from elsewhere is of no use.
+has_postgres() { [[ -n $(apt_mirror) ]] && apt-cache madison postgresql-15 | grep " $(release)/main " >/dev/null; }
 
 cmd_install() {
   need_machine
