@@ -16,7 +16,7 @@ check: ## Format, lints, licences, CRDs, chart and kustomize base: nothing is bu
 unit: ## Tests that need neither root nor a cluster
 	@scripts/unit
 
-test: ## check, unit, then the lab tests: two real clusters on this machine (root; the first time, an hour on 2 cores)
+test: ## check, unit, then the lab tests: two real clusters on this machine (root; the first time 45 minutes of CPU time for building)
 	@scripts/test
 
 demo: ## An application loses its region and comes back in the other one, measured from outside (root)

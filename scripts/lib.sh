@@ -5,37 +5,31 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 say() { echo "==> $*" >&2; }
 die() { echo "$(basename "$0"): $*" >&2; exit 1; }
 
-need_cargo() {
-  # A shell that rustup's installer has not yet reached.
-  command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
-  command -v cargo >/dev/null || die "cargo is not here: install Rust with rustup (https://rustup.rs), then run this again"
-  if command -v rustup >/dev/null; then cargo --version >/dev/null || die "the toolchain of rust-toolchain.toml cannot be installed"; fi
-  # Some dependencies compile C.
-  command -v cc >/dev/null || need_packages gcc libc6-dev
-}
+# need_packages, need_cargo, need_go; CACHE
+. tests/lab/lib/tools.sh
 
-# need_packages NAME...: Debian packages, installed when one is missing.
-need_packages() {
-  local name missing=()
-  for name; do dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name"); done
-  ((${#missing[@]})) || return 0
-  command -v apt-get >/dev/null || die "needs ${missing[*]}, and there is no apt-get here: install them by other means"
-  local as=(); [[ $(id -u) = 0 ]] || { command -v sudo >/dev/null || die "needs ${missing[*]}: run apt-get install ${missing[*]} as root"; as=(sudo); }
-  say "installing ${missing[*]}"
-  "${as[@]}" apt-get update -q >/dev/null
-  DEBIAN_FRONTEND=noninteractive "${as[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
-}
+own_clusters() { [[ -n ${KUBECONFIG_A:-} && -n ${KUBECONFIG_B:-} ]]; }
+# Ends at once on a machine that the lab cannot run on; installs the packages it needs.
+need_lab() { own_clusters || tests/lab/lab install || exit 1; }
 
-# Prints the path of a helm: the one in PATH, or one built from the lab's module (minutes, once).
+# Prints where the lab has, or would have, a program of its part `kube`: helm, kubectl.
+lab_tool() { (HERE=$PWD/tests/lab; . tests/lab/lib/build.sh; echo "$(part_dir kube)/bin/$1"); }
+
+# helm: the one in PATH, or the lab's, or one built from the lab's module (minutes, once).
 helm() {
-  local built=target/tools/helm
+  local helm
   # By its file: `command -v` would find this function.
-  if [[ -n $(type -P helm) ]]; then command helm "$@"; return; fi
-  if [[ ! -x $built ]]; then
-    command -v go >/dev/null || need_packages golang-go
-    say "building helm (there is none in PATH)"
-    GOFLAGS=-mod=readonly GOCACHE=${LAB_GOCACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/reprise-lab/go-build} CGO_ENABLED=0 \
-      go build -C tests/lab/parts/kube -trimpath -o "$PWD/$built" helm.sh/helm/v3/cmd/helm
+  helm=$(type -P helm) || helm=$(lab_tool helm)
+  if [[ ! -x $helm ]]; then
+    helm=$PWD/target/tools/helm
+    [[ -x $helm ]] || build_helm "$helm"
   fi
-  "$built" "$@"
+  "$helm" "$@"
+}
+
+build_helm() {
+  need_go
+  say "building helm (there is none in PATH)"
+  GOFLAGS=-mod=readonly GOCACHE=${LAB_GOCACHE:-$CACHE/go-build} CGO_ENABLED=0 \
+    go build -C tests/lab/parts/kube -trimpath -o "$1" helm.sh/helm/v3/cmd/helm
 }

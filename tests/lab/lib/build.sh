@@ -1,5 +1,5 @@
 # Builds what the regions run on into the cache, one folder per part, named by a hash of the part's recipe, so that
-# another clone with the same recipe uses it as it is. Does not start anything and does not install packages.
+# another clone with the same recipe uses it as it is. Does not start anything.
 # shellcheck shell=bash
 
 KUBE_VERSION=v1.34.4
@@ -39,6 +39,7 @@ build_csi() {
 build_part() {
   local part=$1 dir tmp t0 u0; dir=$(part_dir "$part")
   [[ -d $dir ]] && return
+  if [[ $part = csi ]]; then need_cargo; else need_go; fi
   mkdir -p "$CACHE/parts" "$CACHE/locks"
   ( flock 9                                   # two clones building the same part: the second waits, then finds it
     [[ -d $dir ]] && exit
@@ -55,7 +56,6 @@ build_part() {
 }
 
 cmd_build() {
-  command -v go >/dev/null || die "go is missing: run lab install"
   local p; for p in "${PARTS[@]}"; do build_part "$p"; done
   # The compiler's own cache is 5 GB and more, and has done its work. (With LAB_GOCACHE it is yours, and stays.)
   rm -rf "$CACHE/go-build"

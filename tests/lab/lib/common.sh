@@ -9,7 +9,6 @@ ZONE=demo.test; TSIG_NAME=reprise-key; TSIG_ALGORITHM=hmac-sha256
 BUCKET=reprise; LOCKED_BUCKET=reprise-locked
 S3_PORT=9000; NOCAS_PORT=9001
 
-CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/reprise-lab
 # Machine-wide: one lab at a time. What a reboot would clear is in RUN, what it would keep in VAR.
 RUN=/run/reprise-lab
 VAR=/var/lib/reprise-lab

@@ -13,7 +13,6 @@ missing_packages() {
   [[ -x /usr/lib/cni/bridge ]] || echo containernetworking-plugins
   python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
   [[ -n $(gcc -print-file-name=libc.a 2>/dev/null | grep /) ]] || echo libc6-dev
-  command -v go >/dev/null || echo golang-go
 }
 
 kernel_lacks() { # prints each missing feature
@@ -36,19 +35,23 @@ need_machine() {
   command -v apt-get >/dev/null || die "this needs Debian or Ubuntu (there is no apt-get here)"
   local lacks; lacks=$(kernel_lacks | paste -sd, -)
   [[ -z $lacks ]] || die "this kernel or sandbox lacks: $lacks"
+  need_postgres
 }
+
+# Asked before the long build, and not after it.
+need_postgres() {
+  [[ -f $(image_file postgres) ]] || has_postgres || { apt-get update -q >/dev/null; has_postgres; } ||
+    die "apt finds no postgresql-15 in this release's main: the lab needs Debian 12, or another release that has it, and its apt source"
+}
+
+# The first mirror is what debootstrap makes the image from, so a package from elsewhere is of no use.
+has_postgres() { [[ -n $(apt_mirror) ]] && apt-cache madison postgresql-15 | grep " $(release)/main " >/dev/null; }
 
 cmd_install() {
   need_machine
-  local want; want=$(missing_packages | sort -u | tr '\n' ' ')
-  if [[ -n ${want// /} ]]; then
-    say "installing: $want"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -q >/dev/null
-    # shellcheck disable=SC2086
-    apt-get install -y -q --no-install-recommends $want >/dev/null
-    # On a machine with systemd the packages start services that the lab does not use.
-    [[ " $want " != *" bind9 "* ]] || systemctl disable --now named >/dev/null 2>&1 || true
-  fi
-  command -v cargo >/dev/null || die "cargo is not in PATH: install Rust (rustup) first, the CSI driver is built with it"
+  local want; mapfile -t want < <(missing_packages | sort -u)
+  need_packages "${want[@]}"
+  # On a machine with systemd the package starts a service that the lab does not use.
+  [[ " ${want[*]} " != *" bind9 "* ]] || systemctl disable --now named >/dev/null 2>&1 || true
+  need_cargo
 }

@@ -31,18 +31,16 @@ rootfs_busybox() {
   echo '{"Env":["PATH=/bin"],"Cmd":["sh"]}'
 }
 
+# shellcheck disable=SC1091
+release() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
 # The machine's own apt sources say where packages come from.
 apt_mirror() {
-  # shellcheck disable=SC1091
-  local code; code=$(. /etc/os-release && echo "$VERSION_CODENAME")
-  apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' | awk -v c="$code" '$1 == c && $2 == "main" {print $3; exit}'
+  # shellcheck disable=SC2016
+  apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' | awk -v c="$(release)" '$1 == c && $2 == "main" {print $3; exit}'
 }
 
 rootfs_postgres() {
-  # shellcheck disable=SC1091
-  local code mirror arch; code=$(. /etc/os-release && echo "$VERSION_CODENAME"); mirror=$(apt_mirror); arch=$(dpkg --print-architecture)
-  [[ -n $mirror ]] || die "found no apt source for $code: run apt-get update"
-  apt-cache show postgresql-15 >/dev/null 2>&1 || die "this release has no postgresql-15 (Debian 12 has)"
+  local code mirror arch; code=$(release); mirror=$(apt_mirror); arch=$(dpkg --print-architecture)
   debootstrap --variant=minbase --arch="$arch" --include=postgresql-15,python3-minimal,python3,python3-psycopg2 "$code" "$1" "$mirror" >"$CACHE/images/postgres.log" 2>&1 ||
     { tail -n 20 "$CACHE/images/postgres.log" >&2; die "debootstrap failed"; }
   rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/usr/share/{doc,man,locale,info}/* "$1"/var/lib/postgresql/*/* \
@@ -66,4 +64,4 @@ make_image() {
   ) 9>"$CACHE/locks/image-$what"
 }
 
-cmd_images() { need_root; local i; for i in "${IMAGES[@]}"; do make_image "$i"; done; }
+cmd_images() { need_root; need_postgres; local i; for i in "${IMAGES[@]}"; do make_image "$i"; done; }
