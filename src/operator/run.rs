@@ -59,6 +59,8 @@ use crate::{
 const LEASE: &str = "reprise";
 /// The `ConfigMap` that keeps the minutes of service levels.
 const MINUTES: &str = "reprise-minutes";
+/// How many `ConfigMap`s of minutes there may be: the chart gives rights to so many, by name.
+const MINUTES_MAPS: usize = 8;
 /// How long passes that go on may take to end when the process is asked to.
 const DRAIN: Duration = Duration::from_secs(20);
 /// Room for wakes: more only means that the loop looks by itself.
@@ -293,14 +295,20 @@ async fn keep_minutes(context: Arc<Context>, home: String) {
     }
 }
 
-fn minutes_name(number: usize) -> String {
-    if number == 0 { MINUTES.to_owned() } else { format!("{MINUTES}-{number}") }
+/// The `ConfigMap`s that minutes are kept in, in the order in which they are filled.
+pub fn minutes_names() -> impl Iterator<Item = String> {
+    (0..MINUTES_MAPS).map(|it| if it == 0 { MINUTES.to_owned() } else { format!("{MINUTES}-{it}") })
 }
 
 async fn write_minutes(context: &Context, home: &str, maps: Vec<BTreeMap<String, String>>) {
     let api = Api::<ConfigMap>::namespaced(context.client.clone(), home);
-    for (number, data) in maps.into_iter().enumerate() {
-        let name = minutes_name(number);
+    if maps.len() > MINUTES_MAPS {
+        tracing::warn!(
+            maps = maps.len(),
+            "more minutes of service levels than {MINUTES_MAPS} maps hold: the last are not kept"
+        );
+    }
+    for (name, data) in minutes_names().zip(maps) {
         let patch =
             serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
         let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -315,13 +323,10 @@ async fn write_minutes(context: &Context, home: &str, maps: Vec<BTreeMap<String,
 async fn restore_minutes(client: &Client, home: &str, watch: &Watch) -> anyhow::Result<()> {
     let api = Api::<ConfigMap>::namespaced(client.clone(), home);
     let mut maps = Vec::new();
-    loop {
-        match api.get_opt(&minutes_name(maps.len())).await {
-            Ok(Some(found)) => maps.push(found.data.unwrap_or_default()),
-            Ok(None) => break,
-            // Rights are given by name, and not for maps that only thousands of applications need.
-            Err(kube::Error::Api(status)) if status.is_forbidden() && !maps.is_empty() => break,
-            Err(error) => return Err(error.into()),
+    for name in minutes_names() {
+        match api.get_opt(&name).await? {
+            Some(found) => maps.push(found.data.unwrap_or_default()),
+            None => break,
         }
     }
     for key in watch.restore(maps) {
