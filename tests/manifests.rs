@@ -174,6 +174,14 @@ fn rights(kind: &str, name: &str) -> Vec<String> {
     lines
 }
 
+#[test]
+fn the_pod_is_given_longer_to_end_than_the_operator_takes() {
+    let deployment = fs::read_to_string(root("charts/reprise/templates/deployment.yaml")).expect("a readable file");
+    let grace = deployment.lines().find_map(|it| it.trim().strip_prefix("terminationGracePeriodSeconds: "));
+    let grace: u64 = grace.expect("a grace period").parse().expect("seconds");
+    assert!(grace > reprise::operator::run::LONGEST_END.as_secs(), "{grace} s");
+}
+
 fn mentioned(directory: &Path, what: &str) -> bool {
     fs::read_dir(directory).expect("a readable directory").any(|entry| {
         let path = entry.expect("a readable entry").path();
