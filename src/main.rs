@@ -39,6 +39,9 @@ struct OperatorArguments {
     /// The image that movers run.
     #[arg(long, env = "REPRISE_MOVER_IMAGE")]
     mover_image: String,
+    /// When nodes pull it.
+    #[arg(long, env = "REPRISE_MOVER_PULL_POLICY", default_value = "IfNotPresent")]
+    mover_pull_policy: String,
     /// The service account of movers.
     #[arg(long, env = "REPRISE_MOVER_SERVICE_ACCOUNT", default_value = "reprise-mover")]
     mover_service_account: String,
@@ -119,6 +122,7 @@ fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
         movers: MoverSettings {
             namespace: arguments.namespace,
             image: arguments.mover_image,
+            pull_policy: arguments.mover_pull_policy,
             service_account: arguments.mover_service_account,
             direct: arguments.direct,
             kubelet_root: arguments.kubelet_root,
