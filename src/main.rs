@@ -16,7 +16,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the operator of one region.
-    Operator(OperatorArguments),
+    Operator(Box<OperatorArguments>),
     /// Do one task on one volume. The task stands in the environment: the operator starts this, not a person.
     Mover,
     /// Hold a volume mounted while a mover reads it: sleeps until it is ended.
@@ -40,7 +40,7 @@ struct OperatorArguments {
     #[arg(long, env = "REPRISE_MOVER_IMAGE")]
     mover_image: String,
     /// When nodes pull it.
-    #[arg(long, env = "REPRISE_MOVER_PULL_POLICY", default_value = "IfNotPresent")]
+    #[arg(long, env = "REPRISE_MOVER_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
     mover_pull_policy: String,
     /// The service account of movers.
     #[arg(long, env = "REPRISE_MOVER_SERVICE_ACCOUNT", default_value = "reprise-mover")]
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         Verb::Mover => mover::run(),
         Verb::Hold => hold(),
         Verb::Crds(arguments) => ended(crds::run(&arguments).map_err(Into::into)),
-        Verb::Operator(arguments) => ended(operate(arguments)),
+        Verb::Operator(arguments) => ended(operate(*arguments)),
     }
 }
 

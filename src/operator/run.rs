@@ -187,12 +187,8 @@ async fn lead(
         _ = loops => {}
         () = async { stopped.cancelled().await; sleep(DRAIN).await } => tracing::warn!("passes that went on were cut short"),
     }
-    if timeout(LAST_MINUTES, write_minutes(&context, &home, context.watch.minutes())).await.is_err() {
-        tracing::warn!("the minutes of service levels could not all be kept before the end");
-    }
-    for task in beside {
-        task.abort();
-    }
+    write_last_minutes(&context, &home).await;
+    beside.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }
 
@@ -336,6 +332,12 @@ async fn write_minutes(context: &Context, home: &str, maps: Vec<BTreeMap<String,
             Ok(Err(error)) => tracing::warn!(%error, "the minutes of service levels could not be kept"),
             Err(_) => tracing::warn!("the minutes of service levels could not be kept in time"),
         }
+    }
+}
+
+async fn write_last_minutes(context: &Context, home: &str) {
+    if timeout(LAST_MINUTES, write_minutes(context, home, context.watch.minutes())).await.is_err() {
+        tracing::warn!("the minutes of service levels could not all be kept before the end");
     }
 }
 
