@@ -16,7 +16,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the operator of one region.
-    Operator(OperatorArguments),
+    Operator(Box<OperatorArguments>),
     /// Do one task on one volume. The task stands in the environment: the operator starts this, not a person.
     Mover,
     /// Hold a volume mounted while a mover reads it: sleeps until it is ended.
@@ -39,6 +39,9 @@ struct OperatorArguments {
     /// The image that movers run.
     #[arg(long, env = "REPRISE_MOVER_IMAGE")]
     mover_image: String,
+    /// When nodes pull it.
+    #[arg(long, env = "REPRISE_MOVER_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    mover_pull_policy: String,
     /// The service account of movers.
     #[arg(long, env = "REPRISE_MOVER_SERVICE_ACCOUNT", default_value = "reprise-mover")]
     mover_service_account: String,
@@ -86,7 +89,7 @@ fn main() -> ExitCode {
         Verb::Mover => mover::run(),
         Verb::Hold => hold(),
         Verb::Crds(arguments) => ended(crds::run(&arguments).map_err(Into::into)),
-        Verb::Operator(arguments) => ended(operate(arguments)),
+        Verb::Operator(arguments) => ended(operate(*arguments)),
     }
 }
 
@@ -119,6 +122,7 @@ fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
         movers: MoverSettings {
             namespace: arguments.namespace,
             image: arguments.mover_image,
+            pull_policy: arguments.mover_pull_policy,
             service_account: arguments.mover_service_account,
             direct: arguments.direct,
             kubelet_root: arguments.kubelet_root,

@@ -112,6 +112,76 @@ fn every_setting_that_the_chart_hands_over_is_read_by_the_program() {
     }
 }
 
+/// Every call of the operator to the API server by kind. A verb that is missing in the chart breaks it, one too many is a
+/// right that nobody needs.
+#[test]
+fn the_operator_has_the_rights_that_it_uses_and_no_others() {
+    let in_cluster = [
+        "reprise.dev/protectedapplications: list watch",
+        "reprise.dev/vaults: list watch",
+        "reprise.dev/dnszones: list watch",
+        "reprise.dev/recoverypoints: list watch create patch delete",
+        "reprise.dev/failovers: list watch create patch",
+        "reprise.dev/protectedapplications/status: patch",
+        "reprise.dev/recoverypoints/status: patch",
+        "reprise.dev/failovers/status: patch",
+        "reprise.dev/vaults/status: patch",
+        "reprise.dev/dnszones/status: patch",
+        "snapshot.storage.k8s.io/volumesnapshots: list create patch delete",
+        "snapshot.storage.k8s.io/volumesnapshotcontents: get list create patch delete",
+        "snapshot.storage.k8s.io/volumesnapshotclasses: list",
+        "/persistentvolumes: get list patch",
+        "storage.k8s.io/storageclasses: list",
+        "/nodes: list",
+        "/namespaces: get",
+        "apps/deployments: list watch",
+        "apps/statefulsets: list watch",
+        "apps/daemonsets: list watch",
+        "events.k8s.io/events: create patch",
+    ];
+    assert_eq!(rights("ClusterRole", "reprise"), in_cluster);
+    let mut at_home =
+        vec!["coordination.k8s.io/leases: get create update".to_owned(), "/configmaps: create".to_owned()];
+    let maps = std::iter::once("reprise-journal".to_owned()).chain(reprise::operator::run::minutes_names());
+    at_home.extend(maps.map(|it| format!("/configmaps {it}: get patch")));
+    let others = [
+        "batch/jobs: list create patch delete",
+        "/persistentvolumeclaims: get list create patch delete",
+        "/pods: list",
+        "/secrets: get",
+    ];
+    at_home.extend(others.map(ToOwned::to_owned));
+    assert_eq!(rights("Role", "reprise"), at_home);
+}
+
+/// The rules of a role of the rendered chart: one line for each resource, or for each name where rights go by name.
+fn rights(kind: &str, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(root("config/base/reprise.yaml")).expect("a readable file");
+    let mut documents = serde_yaml::Deserializer::from_str(&text).map(|it| Value::deserialize(it).expect("YAML"));
+    let role = documents.find(|it| it["kind"] == kind && it["metadata"]["name"] == name).expect("the role");
+    let words = |it: &Value| -> Vec<String> { serde_json::from_value(it.clone()).unwrap_or_default() };
+    let mut lines = Vec::new();
+    for rule in role["rules"].as_array().expect("rules") {
+        let (group, verbs) = (words(&rule["apiGroups"]).join(","), words(&rule["verbs"]).join(" "));
+        for resource in words(&rule["resources"]) {
+            let names = words(&rule["resourceNames"]);
+            lines.extend(names.iter().map(|it| format!("{group}/{resource} {it}: {verbs}")));
+            if names.is_empty() {
+                lines.push(format!("{group}/{resource}: {verbs}"));
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_pod_is_given_longer_to_end_than_the_operator_takes() {
+    let deployment = fs::read_to_string(root("charts/reprise/templates/deployment.yaml")).expect("a readable file");
+    let grace = deployment.lines().find_map(|it| it.trim().strip_prefix("terminationGracePeriodSeconds: "));
+    let grace: u64 = grace.expect("a grace period").parse().expect("seconds");
+    assert!(grace > reprise::operator::run::LONGEST_END.as_secs(), "{grace} s");
+}
+
 fn mentioned(directory: &Path, what: &str) -> bool {
     fs::read_dir(directory).expect("a readable directory").any(|entry| {
         let path = entry.expect("a readable entry").path();

@@ -178,7 +178,7 @@ async fn protect(client: &Client, count: usize) -> Result<()> {
                 "metadata": {"name": "app"},
                 "spec": {"objectives": {"rto": "15m", "rpo": "24h"}, "regions": [{"name": REGION}], "backup": {"vaults": ["main"]}},
             });
-            // As a person writes it: the type would write the day as 1d, which the schema does not take.
+            // As a person writes it: what is not given is left to the defaults of the schema.
             let kind = ApiResource::erase::<ProtectedApplication>(&());
             make(&Api::<DynamicObject>::namespaced_with(client.clone(), &name, &kind), application).await
         })

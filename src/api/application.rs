@@ -219,7 +219,7 @@ impl Default for Confirm {
 #[x_kube(validation = Rule::new("duration(self.timeout) <= duration(self.interval) && duration(self.timeout) >= duration('1s')")
     .message("probe.timeout must be at least 1s and at most probe.interval: probes of one kind never overlap"))]
 pub struct Probe {
-    /// Its name in status, events and metrics.
+    /// Its name in status and events.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// How often it is asked. Default `10s`.

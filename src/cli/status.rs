@@ -21,6 +21,7 @@ use crate::{
         output::{Cell, Printer, Tone, short, table},
         request,
     },
+    core::condition::{FAILOVER_ADVISED, find},
 };
 
 /// What to show.
@@ -61,6 +62,8 @@ pub struct Row {
     pub last_point: Option<String>,
     /// The failover that is running in this cluster.
     pub failover: Option<Running>,
+    /// Why a failover to this region is advised, and what keeps it from being started. Absent when it is not advised.
+    pub failover_advised: Option<String>,
 }
 
 /// A figure against its objective, in seconds.
@@ -140,6 +143,9 @@ pub fn row(application: &ProtectedApplication, failovers: &[Failover], now: Time
         slo_objective: spec.objectives.slo.as_ref().map(|it| it.availability.clone()),
         last_point: status.last_point.map(|it| it.id),
         failover: running,
+        failover_advised: find(&status.conditions, FAILOVER_ADVISED)
+            .filter(|it| it.status == "True")
+            .map(|it| it.message.clone()),
         application: name,
         namespace,
     }
@@ -175,6 +181,8 @@ fn text(rows: &[Row], with_namespace: bool, namespace: &str, colour: bool) -> St
         if let Some(it) = &row.failover {
             let step = it.step.map_or_else(|| "has not begun".to_owned(), |step| format!("is at {step:?}"));
             let _ = writeln!(out, "\n{}: failover {} to {} {step}.", row.application, it.name, it.to);
+        } else if let Some(why) = &row.failover_advised {
+            let _ = writeln!(out, "\n{}: failover advised: {why}", row.application);
         }
     }
     out
@@ -281,6 +289,20 @@ mod tests {
         assert_eq!(shown("Active", "2026-11-22T12:00:00Z"), Cell::toned("1m10s / 1m", Tone::Bad));
         let elsewhere = shown("Standby", "2026-11-22T12:00:00Z");
         assert_eq!(elsewhere, Cell::toned("1m10s / 1m", Tone::Doubtful), "there may be a younger one");
+    }
+
+    #[test]
+    fn a_failover_that_is_advised_is_told_under_the_table_with_its_command() {
+        let shown = |advised| {
+            let how = "web: refused; to fail over: kubectl reprise failover shop -n shop --to eu-north";
+            let condition = json!([{"type": "FailoverAdvised", "status": advised, "reason": "ActivationIsManual",
+                "message": how, "lastTransitionTime": "2026-11-22T11:00:00Z"}]);
+            let it = application(&json!({"role": "Standby", "conditions": condition}));
+            text(&[row(&it, &[], at("2026-11-22T12:00:00Z"))], false, "shop", false)
+        };
+        let line = "\nshop: failover advised: web: refused; to fail over: kubectl reprise failover shop -n shop --to eu-north\n";
+        assert!(shown("True").ends_with(line), "{}", shown("True"));
+        assert!(!shown("False").contains("advised"), "{}", shown("False"));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct MoverSettings {
     pub namespace: String,
     /// The image, the operator's own.
     pub image: String,
+    /// When nodes pull it: `Always`, `IfNotPresent` or `Never`.
+    pub pull_policy: String,
     /// A `ServiceAccount` without rights.
     pub service_account: String,
     /// Whether movers may read volumes through the node's file system.
@@ -89,6 +91,7 @@ impl Mover<'_> {
             "containers": [{
                 "name": "mover",
                 "image": self.settings.image,
+                "imagePullPolicy": self.settings.pull_policy,
                 "args": ["mover"],
                 "env": self.environment(),
                 "volumeMounts": mounts,

@@ -104,6 +104,7 @@ fn observed() -> Observed {
         movers: Some(MoverSettings {
             namespace: "reprise".into(),
             image: "reprise".into(),
+            pull_policy: "Never".into(),
             service_account: "mover".into(),
             direct: true,
             kubelet_root: "/var/lib/kubelet".into(),
@@ -277,6 +278,19 @@ fn a_volume_without_snapshots_is_read_where_it_is_mounted_or_held() {
     assert_eq!(acts(&then(&first, Purpose::Scheduled, &seen, 1)), ["begin Capture", "apply Job in reprise"]);
     let unmounted = Observed { sources: vec![Source { mounted_by: None, ..source("data") }], ..seen };
     assert_eq!(acts(&then(&first, Purpose::Scheduled, &unmounted, 1)), ["begin Capture", "apply Pod in shop"]);
+}
+
+#[test]
+fn movers_and_the_pods_that_hold_volumes_are_pulled_as_the_operator_says() {
+    let seen = Observed { snapshot_classes: BTreeMap::new(), ..observed() };
+    let unmounted = Observed { sources: vec![Source { mounted_by: None, ..source("data") }], ..seen.clone() };
+    let policy = |seen: &Observed, pod: &str| {
+        let second = then(&begun(seen), Purpose::Scheduled, seen, 1);
+        let made = second.effects.iter().find_map(|it| if let Effect::Apply(it) = it { Some(it) } else { None });
+        made.unwrap().data.pointer(&format!("{pod}/containers/0/imagePullPolicy")).cloned()
+    };
+    assert_eq!(policy(&seen, "/spec/template/spec"), Some(json!("Never")));
+    assert_eq!(policy(&unmounted, "/spec"), Some(json!("Never")));
 }
 
 #[test]

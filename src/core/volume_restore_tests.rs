@@ -32,6 +32,7 @@ fn movers() -> MoverSettings {
     MoverSettings {
         namespace: HOME.into(),
         image: "reprise".into(),
+        pull_policy: "Never".into(),
         service_account: "mover".into(),
         direct: false,
         kubelet_root: "/var/lib/kubelet".into(),

@@ -13,18 +13,21 @@ use kube::{
     Api,
     api::{ObjectMeta, PostParams},
 };
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 
 /// How long a lease stands without renewal, in seconds.
 pub const TERM_SECONDS: i32 = 12;
-const TERM: Duration = Duration::from_secs(12);
+pub(super) const TERM: Duration = Duration::from_secs(12);
 /// How often the leader renews, and a follower looks: one that waits takes over `TERM` and one look after the last
 /// renewal, 16 s, at the latest.
 const RENEW_EVERY: Duration = Duration::from_secs(4);
 /// The shortest pause between two looks of a follower.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(5);
+pub(super) const REQUEST: Duration = Duration::from_secs(5);
 
 /// What a replica may do about the lease as it saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,21 +74,40 @@ pub struct Election {
     sighting: Option<Sighting>,
     /// What was written last, while nothing else is known to stand.
     last: Option<Lease>,
+    /// When the API server last answered while this process waited.
+    answered: watch::Sender<Option<Instant>>,
 }
 
 impl Election {
     /// For the lease `name`, as `me`.
     #[must_use]
     pub fn new(leases: Api<Lease>, name: &str, me: &str) -> Self {
-        Self { leases, name: name.to_owned(), me: me.to_owned(), sighting: None, last: None }
+        Self {
+            leases,
+            name: name.to_owned(),
+            me: me.to_owned(),
+            sighting: None,
+            last: None,
+            answered: watch::Sender::default(),
+        }
+    }
+
+    /// When the API server last answered while this process waited to lead.
+    #[must_use]
+    pub fn answered(&self) -> watch::Receiver<Option<Instant>> {
+        self.answered.subscribe()
     }
 
     /// Waits until this process leads.
     pub async fn acquire(&mut self) {
         loop {
             match timeout(REQUEST, self.claim()).await {
-                Ok(Ok(true)) => return,
-                Ok(Ok(false)) => {}
+                Ok(Ok(leads)) => {
+                    self.answered.send_replace(Some(Instant::now()));
+                    if leads {
+                        return;
+                    }
+                }
                 Ok(Err(error)) => tracing::warn!(%error, "the leader lease could not be read or written"),
                 Err(_) => tracing::warn!("the API server did not answer about the leader lease"),
             }
@@ -282,6 +304,23 @@ mod tests {
         played.touch(|it| it["spec"]["holderIdentity"] = "west".into());
         assert!(!east.claim().await.unwrap(), "it is lost");
         assert_eq!(played.asked(), ["write", "GET"]);
+    }
+
+    #[tokio::test]
+    async fn a_follower_tells_when_the_lease_was_answered_and_says_nothing_while_it_was_not() {
+        let played = Played::default();
+        assert!(played.election("east").await.claim().await.unwrap());
+        let mut west = played.election("west").await;
+        let mut answered = west.answered();
+        let waits = tokio::spawn(async move { west.acquire().await });
+        let seen = timeout(REQUEST, answered.wait_for(Option::is_some)).await;
+        assert!(seen.is_ok_and(|it| it.is_ok()) && !waits.is_finished(), "it waits, and is answered");
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let leases = Api::namespaced(kube::Client::try_from(config).unwrap(), "reprise");
+        let mut lost = Election::new(leases, "reprise", "west");
+        let answered = lost.answered();
+        assert!(timeout(PAUSE, lost.acquire()).await.is_err() && answered.borrow().is_none());
+        waits.abort();
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod lease;
 mod metrics;
 mod observe;
 mod perform;
+mod readiness;
 pub mod run;
 mod secrets;
 mod shell;

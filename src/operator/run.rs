@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -30,8 +27,9 @@ use super::{
     http,
     journal::Journal,
     keeper::Keeper,
-    lease::Election,
+    lease::{self, Election},
     metrics::{Application, Metrics},
+    readiness::Readiness,
     secrets::Secrets,
     shell::{self, FIELD_MANAGER},
     stores::{self, Stores},
@@ -59,8 +57,16 @@ use crate::{
 const LEASE: &str = "reprise";
 /// The `ConfigMap` that keeps the minutes of service levels.
 const MINUTES: &str = "reprise-minutes";
+/// How many `ConfigMap`s of minutes there may be: the chart gives rights to so many, by name.
+const MINUTES_MAPS: usize = 8;
 /// How long passes that go on may take to end when the process is asked to.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long the minutes may take to be kept at the end.
+const LAST_MINUTES: Duration = Duration::from_secs(10);
+/// The most that the end takes: passes, minutes, and giving up the lease. The chart's grace period is longer.
+pub const LONGEST_END: Duration = DRAIN.saturating_add(LAST_MINUTES).saturating_add(lease::REQUEST);
+/// How often it is said that a kind could not be listed.
+const UNFILLED: Duration = Duration::from_secs(20);
 /// Room for wakes: more only means that the loop looks by itself.
 const WAKES: usize = 4_096;
 /// Probes that may be asked at once: those of 10,000 applications that all hang until their timeout.
@@ -85,14 +91,13 @@ pub struct Configuration {
 /// When it cannot begin, or lost the lease: the process ends then, and Kubernetes starts it anew.
 pub async fn run(configuration: Configuration) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let ready = Arc::new(AtomicBool::new(false));
-    let serving = tokio::spawn(http::serve(configuration.http, Arc::clone(&metrics), Arc::clone(&ready)));
     let client = Client::try_default().await?;
     let home = configuration.movers.namespace.clone();
     let leases = Api::<Lease>::namespaced(client.clone(), &home);
     let mut election = Election::new(leases, LEASE, &configuration.pod);
+    let readiness = Readiness::new(election.answered());
+    let serving = tokio::spawn(http::serve(configuration.http, Arc::clone(&metrics), Arc::clone(&readiness)));
     let stopped = stop_signal()?;
-    ready.store(true, Ordering::Relaxed);
     tracing::info!(region = configuration.region, pod = configuration.pod, "waiting for the leader lease");
     tokio::select! {
         () = election.acquire() => {}
@@ -100,7 +105,7 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<()> {
         ended = serving => anyhow::bail!("/metrics and /healthz are not served: {ended:?}"),
     }
     tracing::info!(region = configuration.region, "leading");
-    let operator = lead(client, configuration, metrics, stopped.clone());
+    let operator = lead(client, configuration, metrics, readiness, stopped.clone());
     let outcome = tokio::select! {
         outcome = operator => outcome,
         () = election.hold() => anyhow::bail!("the leader lease was lost"),
@@ -114,6 +119,7 @@ async fn lead(
     client: Client,
     configuration: Configuration,
     metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
     stopped: CancellationToken,
 ) -> anyhow::Result<()> {
     let home = configuration.movers.namespace.clone();
@@ -158,6 +164,7 @@ async fn lead(
         wake,
     });
     let _ = context.itself.set(Arc::downgrade(&context));
+    readiness.leads(&context);
 
     let (told, _) = broadcast::channel::<Wake>(WAKES);
     let beside = [
@@ -165,6 +172,7 @@ async fn lead(
         tokio::spawn(keep_minutes(Arc::clone(&context), home.clone())),
         tokio::spawn(forget_the_gone(Arc::clone(&context))),
         tokio::spawn(sweep::run(Arc::clone(&context))),
+        tokio::spawn(tell_unfilled(Arc::clone(&context))),
     ];
     let to_applications = to_applications(wakes, &context.watch, &told);
     let stop = || stopped.clone().cancelled_owned();
@@ -179,10 +187,8 @@ async fn lead(
         _ = loops => {}
         () = async { stopped.cancelled().await; sleep(DRAIN).await } => tracing::warn!("passes that went on were cut short"),
     }
-    write_minutes(&context, &home, context.watch.minutes()).await;
-    for task in beside {
-        task.abort();
-    }
+    write_last_minutes(&context, &home).await;
+    beside.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }
 
@@ -285,6 +291,17 @@ async fn forget_the_gone(context: Arc<Context>) {
     }
 }
 
+/// Says what keeps every decision waiting.
+async fn tell_unfilled(context: Arc<Context>) {
+    while timeout(UNFILLED, context.stores.ready()).await.is_err() {
+        let kinds = context.stores.unfilled().join(", ");
+        tracing::warn!(
+            kinds,
+            "not ready: these kinds could not be listed yet. Are the CRDs installed, and the rights as the chart gives them?"
+        );
+    }
+}
+
 /// Keeps the minutes of service levels across restarts.
 async fn keep_minutes(context: Arc<Context>, home: String) {
     loop {
@@ -293,14 +310,20 @@ async fn keep_minutes(context: Arc<Context>, home: String) {
     }
 }
 
-fn minutes_name(number: usize) -> String {
-    if number == 0 { MINUTES.to_owned() } else { format!("{MINUTES}-{number}") }
+/// The `ConfigMap`s that minutes are kept in, in the order in which they are filled.
+pub fn minutes_names() -> impl Iterator<Item = String> {
+    (0..MINUTES_MAPS).map(|it| if it == 0 { MINUTES.to_owned() } else { format!("{MINUTES}-{it}") })
 }
 
 async fn write_minutes(context: &Context, home: &str, maps: Vec<BTreeMap<String, String>>) {
     let api = Api::<ConfigMap>::namespaced(context.client.clone(), home);
-    for (number, data) in maps.into_iter().enumerate() {
-        let name = minutes_name(number);
+    if maps.len() > MINUTES_MAPS {
+        tracing::warn!(
+            maps = maps.len(),
+            "more minutes of service levels than {MINUTES_MAPS} maps hold: the last are not kept"
+        );
+    }
+    for (name, data) in minutes_names().zip(maps) {
         let patch =
             serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
         let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -312,16 +335,19 @@ async fn write_minutes(context: &Context, home: &str, maps: Vec<BTreeMap<String,
     }
 }
 
+async fn write_last_minutes(context: &Context, home: &str) {
+    if timeout(LAST_MINUTES, write_minutes(context, home, context.watch.minutes())).await.is_err() {
+        tracing::warn!("the minutes of service levels could not all be kept before the end");
+    }
+}
+
 async fn restore_minutes(client: &Client, home: &str, watch: &Watch) -> anyhow::Result<()> {
     let api = Api::<ConfigMap>::namespaced(client.clone(), home);
     let mut maps = Vec::new();
-    loop {
-        match api.get_opt(&minutes_name(maps.len())).await {
-            Ok(Some(found)) => maps.push(found.data.unwrap_or_default()),
-            Ok(None) => break,
-            // Rights are given by name, and not for maps that only thousands of applications need.
-            Err(kube::Error::Api(status)) if status.is_forbidden() && !maps.is_empty() => break,
-            Err(error) => return Err(error.into()),
+    for name in minutes_names() {
+        match api.get_opt(&name).await? {
+            Some(found) => maps.push(found.data.unwrap_or_default()),
+            None => break,
         }
     }
     for key in watch.restore(maps) {

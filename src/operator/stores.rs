@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, fmt::Debug, future::ready, sync::Arc};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -62,6 +62,22 @@ impl Stores {
             standing(&self.zones),
         ];
         all.into_iter().flatten().filter_map(|it| it.uid).collect()
+    }
+
+    /// The kinds that could not be listed yet.
+    #[must_use]
+    pub fn unfilled(&self) -> Vec<&'static str> {
+        let filled = [
+            ("ProtectedApplication", self.applications.wait_until_ready().now_or_never().is_some()),
+            ("RecoveryPoint", self.points.wait_until_ready().now_or_never().is_some()),
+            ("Failover", self.failovers.wait_until_ready().now_or_never().is_some()),
+            ("Vault", self.vaults.wait_until_ready().now_or_never().is_some()),
+            ("DnsZone", self.zones.wait_until_ready().now_or_never().is_some()),
+            ("Deployment", self.deployments.wait_until_ready().now_or_never().is_some()),
+            ("StatefulSet", self.stateful_sets.wait_until_ready().now_or_never().is_some()),
+            ("DaemonSet", self.daemon_sets.wait_until_ready().now_or_never().is_some()),
+        ];
+        filled.into_iter().filter(|(_, filled)| !filled).map(|(kind, _)| kind).collect()
     }
 
     /// Waits until every store has been filled once: an object that is not in one is not there only then.

@@ -249,7 +249,8 @@ impl Watch {
     }
 
     /// Takes minutes back that `minutes` gave, before applications are set. What lies between is unknown. Returns the
-    /// keys of what could not be read, or is no longer in any window: it is left out.
+    /// keys of what could not be read, or is no longer in any window: it is left out. Of one application the first map
+    /// counts: a later one may have been left from when more of them were filled.
     pub fn restore(&self, maps: impl IntoIterator<Item = BTreeMap<String, String>>) -> Vec<String> {
         let now = minute_of((self.0.shared.clock)());
         let mut state = self.0.shared.lock();
@@ -259,7 +260,7 @@ impl Watch {
             match key.split_once('.') {
                 Some((namespace, name)) if readable => {
                     let app = AppKey { namespace: namespace.to_owned(), name: name.to_owned() };
-                    state.laid_by.insert(app, text);
+                    state.laid_by.entry(app).or_insert(text);
                 }
                 Some(_) | None => refused.push(key),
             }

@@ -349,3 +349,12 @@ async fn minutes_that_are_too_many_for_one_map_go_into_several() {
     }
     assert_eq!(kept.into_iter().flatten().collect::<BTreeMap<_, _>>(), maps[0]);
 }
+
+#[tokio::test]
+async fn minutes_in_a_map_that_is_no_longer_filled_do_not_replace_newer_ones() {
+    let world = World::default();
+    let watch = world.watch(8);
+    let map = |text: &str| BTreeMap::from([("shop.web-0".to_owned(), text.to_owned())]);
+    watch.restore([map("1:28331333:G1000B10G990"), map("1:28331333:G1000")]);
+    assert_eq!(watch.minutes(), [map("1:28331333:G1000B10G990")]);
+}

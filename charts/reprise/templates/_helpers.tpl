@@ -75,10 +75,6 @@ reprise-mover
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [create, patch, delete]
-# Fencing stops workloads by their scale.
-- apiGroups: [apps]
-  resources: [deployments/scale, statefulsets/scale, replicasets/scale]
-  verbs: [patch]
 {{- with .Values.restore.apiGroups }}
 - apiGroups: {{ toJson . }}
   resources: ["*"]

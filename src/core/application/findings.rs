@@ -8,8 +8,8 @@ use crate::{
     core::{
         claim::view::View,
         condition::{
-            self, CLAIM_SOUND, COMPARE_AND_SWAP, FENCE_IN_TIME, Finding, HEALTHY, READY, REGIONS_PRESENT, RPO_MET,
-            TRAFFIC_PUBLISHED, Truth,
+            self, CLAIM_SOUND, COMPARE_AND_SWAP, FAILOVER_ADVISED, FENCE_IN_TIME, Finding, HEALTHY, READY,
+            REGIONS_PRESENT, RPO_MET, TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
         work::Progress,
@@ -319,11 +319,14 @@ impl Pass<'_> {
     fn announce(&mut self, findings: &[Finding]) {
         for it in findings {
             let old = condition::find(&self.status.conditions, it.type_);
-            let turned = old.is_some_and(|old| old.status != it.truth.as_str());
-            let worth = [CLAIM_SOUND, RPO_MET, HEALTHY, TRAFFIC_PUBLISHED].contains(&it.type_);
+            // Of this one alone `True` is bad news, also when nothing was said of it before.
+            let advice = it.type_ == FAILOVER_ADVISED;
+            let bad = advice == (it.truth == Truth::True);
+            let turned = old.map_or(advice && bad, |old| old.status != it.truth.as_str());
+            let worth = [CLAIM_SOUND, RPO_MET, HEALTHY, TRAFFIC_PUBLISHED, FAILOVER_ADVISED].contains(&it.type_);
             if turned && worth && it.truth != Truth::Unknown {
                 let note = format!("{}: {}", it.type_, it.message);
-                let tell = if it.truth == Truth::True { Effect::note } else { Effect::warn };
+                let tell = if bad { Effect::warn } else { Effect::note };
                 self.effects.push(tell(it.reason, note));
             }
         }

@@ -47,7 +47,11 @@ impl Pass<'_> {
             vantages: self.object.spec.health.confirm.vantages,
         };
         let advice = match suspicion(&evidence) {
-            Suspicion::None => Advice { advised: false, reason: "NothingSuspected", message: String::new() },
+            Suspicion::None => Advice {
+                advised: false,
+                reason: "NothingSuspected",
+                message: "nothing speaks for a failover to here".to_owned(),
+            },
             Suspicion::Abstain { reason } => Advice { advised: false, reason: "NotConfirmed", message: reason },
             Suspicion::Suspected { evidence } => {
                 self.recheck = self.recheck.min(LOOK_CLOSELY);
@@ -64,7 +68,10 @@ impl Pass<'_> {
             return advice("InProgress", format!("{evidence}; Failover {} goes on", failover.name_any()));
         }
         if self.object.spec.failover.activation == Activation::Manual {
-            let how = format!("kubectl reprise failover {} --to {}", self.key.name, self.seen.region);
+            let how = format!(
+                "kubectl reprise failover {} -n {} --to {}",
+                self.key.name, self.key.namespace, self.seen.region
+            );
             return advice("ActivationIsManual", format!("{evidence}; to fail over: {how}"));
         }
         if let Err((reason, gate)) = self.gates(view, since) {

@@ -238,6 +238,7 @@ impl Play {
             movers: MoverSettings {
                 namespace: "reprise".into(),
                 image: "reprise".into(),
+                pull_policy: "Never".into(),
                 service_account: "mover".into(),
                 direct: false,
                 kubelet_root: "/".into(),

@@ -146,7 +146,7 @@ impl Pass<'_> {
             "activeDeadlineSeconds": PATIENCE,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
-                "name": "hold", "image": self.movers.image, "args": ["hold"],
+                "name": "hold", "image": self.movers.image, "imagePullPolicy": self.movers.pull_policy, "args": ["hold"],
                 "volumeMounts": [{"name": "data", "mountPath": DATA, "readOnly": true}],
                 "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
                 "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},

@@ -48,6 +48,28 @@ fn where_activation_is_manual_it_is_advised_and_not_started() {
 }
 
 #[test]
+fn a_failover_that_is_advised_is_told_once_as_a_warning_with_its_command_and_once_that_it_no_longer_is() {
+    let mut object = application(json!({}));
+    object.spec.failover.activation = crate::api::application::Activation::Manual;
+    let told = |it: &Decided| -> Vec<(bool, String)> {
+        let about = |it: &Effect| match it {
+            Effect::Announce(it) if it.note.starts_with(FAILOVER_ADVISED) => Some((it.warning, it.note.clone())),
+            _ => None,
+        };
+        it.effects.iter().filter_map(about).collect()
+    };
+    let first = decide(&object, &suspicious(true), at(400));
+    let [(true, note)] = &told(&first)[..] else { panic!("{:?}", first.effects) };
+    assert!(note.ends_with("; to fail over: kubectl reprise failover shop -n shop --to west"), "{note}");
+    let second = then(&first, &suspicious(true), 402);
+    assert_eq!(told(&second), []);
+    let healthy = Health { verdict: Verdict::Healthy, reasons: vec![], since: START, disrupted_at: None };
+    let well = Observed { health: Some(healthy), ..observed(Some(view(Some("east"), 1))) };
+    let over = (false, "FailoverAdvised: nothing speaks for a failover to here".to_owned());
+    assert_eq!(told(&then(&second, &well, 404)), [over]);
+}
+
+#[test]
 fn one_vantage_point_an_untrusted_vault_or_a_run_that_goes_on_starts_nothing() {
     let object = application(json!({}));
     let mut well = suspicious(false);
