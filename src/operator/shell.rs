@@ -63,8 +63,11 @@ pub trait Reconciled: Kind {
     /// Decides. Pure.
     fn decide(&self, observed: &Self::Observed, now: Timestamp) -> Decision<Self::Status>;
 
+    /// Has the metrics show what was decided: on every pass, whether it has to be written or not.
+    fn measure(&self, _status: &Self::Status, _context: &Context) {}
+
     /// What follows from a written status for others: who is to look again.
-    fn written(&self, context: &Context);
+    fn written(&self, _context: &Context) {}
 }
 
 /// Why a pass was given up. Each is tried again.
@@ -177,6 +180,7 @@ async fn settle<K: Reconciled>(object: &K, context: &Context) -> Result<Action, 
             break;
         }
     }
+    object.measure(&decision.status, context);
     // What could not be done does not keep what was found from being said.
     if object.status() != Some(&decision.status) {
         write(object, &decision.status, context).await?;

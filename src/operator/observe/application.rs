@@ -65,8 +65,24 @@ impl Reconciled for ProtectedApplication {
         core::application::decide(self, observed, now)
     }
 
-    fn written(&self, context: &Context) {
-        self.measure(context);
+    fn measure(&self, status: &Self::Status, context: &Context) {
+        let of = Application { namespace: self.namespace().unwrap_or_default(), application: self.name_any() };
+        let metrics = &context.metrics;
+        metrics.active.get_or_create(&of).set(i64::from(status.role == Some(Role::Active)));
+        metrics.epoch.get_or_create(&of).set(i64::try_from(status.epoch.unwrap_or(0)).unwrap_or(i64::MAX));
+        let rpo = self.spec.objectives.rpo.as_secs();
+        metrics.rpo_objective.get_or_create(&of).set(i64::try_from(rpo).unwrap_or(i64::MAX));
+        let healthy = status.health.as_ref().map_or(-1, |it| match it.verdict {
+            Verdict::Healthy => 1,
+            Verdict::Unhealthy => 0,
+            Verdict::Unknown => -1,
+        });
+        metrics.healthy.get_or_create(&of).set(healthy);
+        let ready = core::condition::is_true(&status.conditions, core::condition::READY);
+        metrics.ready.get_or_create(&of).set(i64::from(ready));
+        if let Some(point) = &status.last_point {
+            metrics.last_point.get_or_create(&of).set(point.consistent_at.0.as_second());
+        }
     }
 }
 
@@ -116,31 +132,6 @@ impl ProtectedApplication {
             tracing::debug!(%error, application = %key, "the health does not reach the claim");
         }
         unaskable
-    }
-
-    /// Tells the metrics what the status says.
-    fn measure(&self, context: &Context) {
-        let of = Application { namespace: self.namespace().unwrap_or_default(), application: self.name_any() };
-        let Some(current) = stores::get(&context.stores.applications, Some(&of.namespace), &of.application) else {
-            return;
-        };
-        let Some(status) = &current.status else { return };
-        let metrics = &context.metrics;
-        metrics.active.get_or_create(&of).set(i64::from(status.role == Some(Role::Active)));
-        metrics.epoch.get_or_create(&of).set(i64::try_from(status.epoch.unwrap_or(0)).unwrap_or(i64::MAX));
-        let rpo = current.spec.objectives.rpo.as_secs();
-        metrics.rpo_objective.get_or_create(&of).set(i64::try_from(rpo).unwrap_or(i64::MAX));
-        let healthy = status.health.as_ref().map_or(-1, |it| match it.verdict {
-            Verdict::Healthy => 1,
-            Verdict::Unhealthy => 0,
-            Verdict::Unknown => -1,
-        });
-        metrics.healthy.get_or_create(&of).set(healthy);
-        let ready = core::condition::is_true(&status.conditions, core::condition::READY);
-        metrics.ready.get_or_create(&of).set(i64::from(ready));
-        if let Some(point) = &status.last_point {
-            metrics.last_point.get_or_create(&of).set(point.consistent_at.0.as_second());
-        }
     }
 
     /// What the claim is kept by. Nothing is claimed for the first time before the vault was asked for evidence.
