@@ -461,5 +461,4 @@ fn tidy(status: RecoveryPointStatus, seen: &Observed) -> Decision<RecoveryPointS
 }
 
 #[cfg(test)]
-#[path = "recovery_point_tests.rs"]
 mod tests;
