@@ -15,7 +15,7 @@ fn manual_activation_advises_and_a_person_moves_a_living_application_without_a_l
     let writer = scene.writer(app)?;
     sleep(Duration::from_secs(5));
     ask("POST", &app, scene.west, "/sick")?;
-    let command = format!("kubectl reprise failover manual --to {NORTH}");
+    let command = format!("kubectl reprise failover manual -n manual --to {NORTH}");
     app.await_status(scene.north, "advice to fail over, with the command", SOON, |it| {
         let advice = it.conditions.iter().find(|it| it.type_ == "FailoverAdvised");
         advice
