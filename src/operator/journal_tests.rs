@@ -35,10 +35,7 @@ impl Cluster {
             .route(maps, post(create))
             .route(&format!("{maps}/{NAME}"), get(show).patch(change))
             .with_state(self.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap()
+        crate::operator::played::client(router).await
     }
 
     pub fn data(&self) -> Value {

@@ -221,6 +221,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::operator::played;
 
     /// An API server with one lease, and the requests it got.
     #[derive(Clone, Default)]
@@ -229,11 +230,7 @@ mod tests {
     impl Played {
         async fn election(&self, me: &str) -> Election {
             let router = Router::new().fallback(any(respond)).with_state(self.clone());
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            tokio::spawn(async move { axum::serve(listener, router).await });
-            let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-            Election::new(Api::namespaced(kube::Client::try_from(config).unwrap(), "reprise"), "reprise", me)
+            Election::new(Api::namespaced(played::client(router).await, "reprise"), "reprise", me)
         }
 
         /// Somebody else changes what stands.

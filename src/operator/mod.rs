@@ -13,6 +13,8 @@ mod lease;
 mod metrics;
 mod observe;
 mod perform;
+#[cfg(test)]
+mod played;
 mod readiness;
 pub mod run;
 mod secrets;

@@ -187,7 +187,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::core::child::{content_key, job_key, snapshot_key};
+    use crate::{
+        core::child::{content_key, job_key, snapshot_key},
+        operator::played,
+    };
 
     type Asked = Arc<Mutex<Vec<Value>>>;
 
@@ -197,11 +200,7 @@ mod tests {
             asked.lock().unwrap().push(serde_json::from_slice(&body).unwrap_or_default());
             (StatusCode::NOT_FOUND, "404 page not found\n")
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(answer).with_state(asked);
-        tokio::spawn(async { axum::serve(listener, router).await });
-        Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap()
+        played::client(Router::new().fallback(answer).with_state(asked)).await
     }
 
     #[tokio::test]

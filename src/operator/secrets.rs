@@ -197,6 +197,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::operator::played;
 
     /// Secrets that an API server on a loopback address has, and how often they were read.
     async fn served(there: bool) -> (Secrets, Arc<AtomicUsize>) {
@@ -214,11 +215,7 @@ mod tests {
             (code, [(CONTENT_TYPE, "application/json")], body.to_string())
         };
         let router = Router::new().route("/api/v1/namespaces/reprise/secrets/{name}", get(show));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        let client = Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap();
-        (Secrets::new(client, "reprise"), reads)
+        (Secrets::new(played::client(router).await, "reprise"), reads)
     }
 
     fn object(credentials: &str) -> VaultObject {

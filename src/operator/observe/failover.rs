@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use super::{address, copy, movers, not_ready};
+use super::{BOUND, address, copy, movers, not_ready, phase};
 use crate::{
     api::failover::{Failover, FailoverStatus, StepName},
     core::{
@@ -165,7 +165,7 @@ pub(in crate::operator) async fn claim(
     Ok(found.map(|it| ClaimSeen {
         uid: it.metadata.uid.clone().unwrap_or_default(),
         volume: it.spec.as_ref().and_then(|it| it.volume_name.clone()),
-        bound: it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")),
+        bound: phase(&it) == BOUND,
         deleting: it.metadata.deletion_timestamp.is_some(),
         storage_class: it.spec.and_then(|it| it.storage_class_name),
     }))
@@ -193,6 +193,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::operator::played;
 
     /// An API server with three pages of 500 volumes, named by their labels and the page.
     async fn many_volumes() -> Client {
@@ -205,11 +206,7 @@ mod tests {
             let items: Vec<Value> = (0..500).map(volume).collect();
             json!({"metadata": {"continue": next}, "items": items}).to_string()
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/api/v1/persistentvolumes", get(list));
-        tokio::spawn(async { axum::serve(listener, router).await });
-        Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap()
+        played::client(Router::new().route("/api/v1/persistentvolumes", get(list))).await
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, StatefulSet},
         batch::v1::{CronJob, Job},
-        core::v1::{Node, Pod, PodSpec, Service},
+        core::v1::{Node, PersistentVolumeClaim, Pod, PodSpec, Service},
     },
     apimachinery::pkg::api::resource::Quantity,
 };
@@ -76,10 +76,9 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     let not_ours = ListParams::default().labels(&format!("{}!={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
     let pods = pods.list(&not_ours).await.map_err(Error::observe(format!("pods of {namespace}")))?.items;
-    let claims =
-        Api::<k8s_openapi::api::core::v1::PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
+    let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let claims = claims.list(&ListParams::default().limit(500)).await.map_err(Error::observe("claims"))?.items;
-    let bound = claims.iter().filter(|it| it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")));
+    let bound = claims.iter().filter(|it| phase(it) == BOUND);
     let schedules = Api::<CronJob>::namespaced(context.client.clone(), namespace);
     let schedules = schedules.list(&ListParams::default().limit(500)).await.map_err(Error::observe("cron jobs"))?.items;
     let jobs = Api::<Job>::namespaced(context.client.clone(), namespace);
@@ -91,6 +90,14 @@ async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
         pods: count(pods.iter().filter(|it| alive(it)).count()),
         volumes: count(bound.count()),
     })
+}
+
+/// The phase of a claim that has a volume.
+const BOUND: &str = "Bound";
+
+/// The phase of a claim.
+fn phase(claim: &PersistentVolumeClaim) -> &str {
+    claim.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or("Pending")
 }
 
 /// Whether a pod may still run, also when it is being deleted.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 
-use super::{movers, requested, snapshots_of};
+use super::{BOUND, alive, movers, phase, requested, snapshots_of};
 use crate::{
     api::recovery_point::{Purpose, RecoveryPoint, RecoveryPointStatus},
     core::{
@@ -100,7 +100,7 @@ async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<
     for claim in claims {
         let deleting = claim.metadata.deletion_timestamp.is_some();
         let Some(spec) = claim.spec.as_ref() else { continue };
-        let (Some(volume), "Bound") = (spec.volume_name.clone(), phase(&claim)) else {
+        let (Some(volume), BOUND) = (spec.volume_name.clone(), phase(&claim)) else {
             let wanted_by = pods.iter().find(|it| wants(it, &claim.name_any())).map(ResourceExt::name_any);
             // What never had a volume, and is about to go, is not to be told of.
             if !deleting || wanted_by.is_some() {
@@ -131,14 +131,6 @@ async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<
     Ok((sources, unbound))
 }
 
-fn phase(claim: &PersistentVolumeClaim) -> &str {
-    claim.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or("Pending")
-}
-
-fn pod_phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or("Pending")
-}
-
 fn mounts(pod: &Pod, claim: &str) -> bool {
     // The claim of a generic ephemeral volume has a name made of the pod's and the volume's.
     let ephemeral =
@@ -151,11 +143,12 @@ fn mounts(pod: &Pod, claim: &str) -> bool {
 
 /// Whether a pod that is not finished uses the claim.
 fn wants(pod: &Pod, claim: &str) -> bool {
-    mounts(pod, claim) && !["Succeeded", "Failed"].contains(&pod_phase(pod))
+    mounts(pod, claim) && alive(pod)
 }
 
 fn mounting(pod: &Pod, claim: &str) -> Option<Mounting> {
-    let running = pod_phase(pod) == "Running" && pod.metadata.deletion_timestamp.is_none();
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    let running = phase == Some("Running") && pod.metadata.deletion_timestamp.is_none();
     let node = pod.spec.as_ref()?.node_name.clone()?;
     (mounts(pod, claim) && running).then_some(Mounting { pod_uid: pod.uid()?, node })
 }
