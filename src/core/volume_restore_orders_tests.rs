@@ -36,18 +36,7 @@ fn after_failure(counted: Option<&str>, seconds: i64) -> (Step, Vec<Effect>) {
     let annotations = &mut seen.volume.as_mut().unwrap().annotations;
     annotations.extend(counted.map(|it| (FAILURES.to_owned(), it.to_owned())));
     seen.job = Some(JobSeen::Failed { message: "the vault is away".into(), at: FAILED_AT, corrupt: false });
-    let (run, movers, vault, volume) = (run(), movers(), vault(), wanted("s1"));
-    let restore = Restore {
-        run: &run,
-        movers: &movers,
-        application: "shop",
-        vault: &vault,
-        volume: &volume,
-        seen: &seen,
-        deadline: 600,
-        now: FAILED_AT + SignedDuration::from_secs(seconds),
-    };
-    restore.next()
+    next(&seen, "s1", FAILED_AT + SignedDuration::from_secs(seconds))
 }
 
 /// The volume is the operator's claim's, and not equal to the snapshot yet.
@@ -168,18 +157,7 @@ fn a_policy_that_was_put_back_is_not_remembered() {
 fn a_corrupt_snapshot_touches_nothing_more() {
     let mut seen = being_filled();
     seen.job = Some(JobSeen::Failed { message: "pack gone".into(), at: FAILED_AT, corrupt: true });
-    let (run, movers, vault, volume) = (run(), movers(), vault(), wanted("s1"));
-    let restore = Restore {
-        run: &run,
-        movers: &movers,
-        application: "shop",
-        vault: &vault,
-        volume: &volume,
-        seen: &seen,
-        deadline: 600,
-        now: FAILED_AT,
-    };
-    assert_eq!(restore.next(), (Step::Corrupt("pack gone".into()), vec![]));
+    assert_eq!(next(&seen, "s1", FAILED_AT), (Step::Corrupt("pack gone".into()), vec![]));
 }
 
 #[test]

@@ -48,6 +48,22 @@ fn vault() -> VaultSpec {
     }
 }
 
+/// The next step of the restore of that snapshot.
+fn next(seen: &Seen, snapshot: &str, now: Timestamp) -> (Step, Vec<Effect>) {
+    let (run, movers, vault, volume) = (run(), movers(), vault(), wanted(snapshot));
+    let restore = Restore {
+        run: &run,
+        movers: &movers,
+        application: "shop",
+        vault: &vault,
+        volume: &volume,
+        seen,
+        deadline: 600,
+        now,
+    };
+    restore.next()
+}
+
 fn wanted(snapshot: &str) -> Volume {
     Volume {
         claim: CLAIM_NAME.into(),
@@ -264,18 +280,7 @@ impl World {
     }
 
     fn next(&self, snapshot: &str) -> (Step, Vec<Effect>) {
-        let (run, movers, vault, volume, seen) = (run(), movers(), vault(), wanted(snapshot), self.seen());
-        let restore = Restore {
-            run: &run,
-            movers: &movers,
-            application: "shop",
-            vault: &vault,
-            volume: &volume,
-            seen: &seen,
-            deadline: 600,
-            now: FAILED_AT + SignedDuration::from_hours(1),
-        };
-        restore.next()
+        next(&self.seen(), snapshot, FAILED_AT + SignedDuration::from_hours(1))
     }
 
     // --- what the API server does with an effect

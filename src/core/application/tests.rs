@@ -13,7 +13,10 @@ use crate::{
         vault::VaultSpec,
     },
     core::{
-        claim::record::{self, Claim, Deadlines, FORMAT, Intent},
+        claim::{
+            fixtures,
+            record::{self, Intent},
+        },
         condition::{
             CLAIM_SOUND, COMPARE_AND_SWAP, FAILOVER_ADVISED, Finding, READY, RPO_MET, SUCCEEDED, TRAFFIC_PUBLISHED,
             Truth,
@@ -58,40 +61,7 @@ fn application(status: Value) -> ProtectedApplication {
 }
 
 fn view(holder: Option<&str>, epoch: u64) -> View {
-    let claim = Claim {
-        format: FORMAT,
-        group: "shop.shop".into(),
-        epoch,
-        holder: holder.map(Into::into),
-        candidates: vec![],
-        seq: epoch,
-        nonce: "n".into(),
-        intent: Intent::None,
-        deadlines: Deadlines { renew: 10, hold: 30, fence: 30, wait: 75 },
-        reason: String::new(),
-        health: None,
-        renewed_at: START,
-    };
-    let mine = holder == Some("west");
-    View {
-        claim: Some(claim),
-        absent: false,
-        readable: true,
-        holder: holder.map(Into::into),
-        epoch,
-        mine,
-        own_epoch: mine.then_some(epoch),
-        valid: mine,
-        lease: None,
-        must_fence: false,
-        fenced: false,
-        silent_for: 0,
-        seizable: false,
-        conflict: None,
-        last_error: None,
-        requested_handover: None,
-        holder_health: None,
-    }
+    fixtures::view("west", holder, epoch)
 }
 
 /// What `west` sees, with a vault and a zone in order.
@@ -380,6 +350,18 @@ fn attempts_to_save_a_branch_go_on_ever_more_seldom_whichever_of_them_were_delet
 
 // --- traffic
 
+/// The work that has put the name where it belongs.
+fn published() -> Work {
+    let publication = Publication {
+        zone: "example".into(),
+        hostname: "shop.example.com".into(),
+        address: "192.0.2.7".into(),
+        ttl: 30,
+        epoch: 1,
+    };
+    Work::Publish { publication, application: key(), vault: "main".into() }
+}
+
 #[test]
 fn the_name_is_published_only_once_role_and_epoch_stand_in_the_observed_status() {
     let publishes =
@@ -397,14 +379,7 @@ fn the_name_is_published_only_once_role_and_epoch_stand_in_the_observed_status()
 
 #[test]
 fn what_is_published_is_published_again_when_the_address_or_the_hour_changes() {
-    let publication = Publication {
-        zone: "example".into(),
-        hostname: "shop.example.com".into(),
-        address: "192.0.2.7".into(),
-        ttl: 30,
-        epoch: 1,
-    };
-    let work = Work::Publish { publication, application: key(), vault: "main".into() };
+    let work = published();
     let seen = Observed { works: Works::from([sealed(1), done(work, 0, Outcome::Done)]), ..serving() };
     let object = application(json!({"role": "Active", "epoch": 1}));
     let quiet = decide(&object, &seen, at(3_599));
@@ -455,14 +430,7 @@ fn a_probe_that_cannot_be_asked_is_told_and_is_not_passed_over() {
 #[test]
 fn ready_says_the_first_thing_that_is_wrong_and_a_turn_is_announced_once() {
     let good = recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 0, 9));
-    let publication = Publication {
-        zone: "example".into(),
-        hostname: "shop.example.com".into(),
-        address: "192.0.2.7".into(),
-        ttl: 30,
-        epoch: 1,
-    };
-    let work = Work::Publish { publication, application: key(), vault: "main".into() };
+    let work = published();
     let works = Works::from([sealed(1), done(work, 0, Outcome::Done)]);
     let seen = Observed { works, ..with_points(vec![good]) };
     let well = decide(&application(json!({"role": "Active", "epoch": 1})), &seen, at(20));

@@ -26,4 +26,6 @@ pub mod time;
 pub mod view;
 
 #[cfg(test)]
+pub mod fixtures;
+#[cfg(test)]
 mod tests;

@@ -8,10 +8,7 @@ use crate::{
     api::{failover::FailoverSpec, failover::Initiator, vault::VaultSpec},
     core::{
         child::job_key,
-        claim::{
-            record::{Claim, Deadlines, FORMAT, Intent},
-            state::Wish,
-        },
+        claim::{fixtures, state::Wish},
         condition::{COMPARE_AND_SWAP, READY},
         mover_task::Task,
         point::{Head, Objects, Point, Volume},
@@ -90,44 +87,8 @@ fn point(id: &str, snapshot: &str) -> Point {
     }
 }
 
-fn claim(holder: Option<&str>, epoch: u64) -> Claim {
-    Claim {
-        format: FORMAT,
-        group: "shop.shop".into(),
-        epoch,
-        holder: holder.map(Into::into),
-        candidates: vec!["east".into(), "west".into()],
-        seq: epoch,
-        nonce: "n".into(),
-        intent: Intent::None,
-        deadlines: Deadlines { renew: 10, hold: 30, fence: 30, wait: 75 },
-        reason: String::new(),
-        health: None,
-        renewed_at: START,
-    }
-}
-
 fn view(holder: Option<&str>, epoch: u64, seizable: bool) -> View {
-    let mine = holder == Some("west");
-    View {
-        claim: Some(claim(holder, epoch)),
-        absent: false,
-        readable: true,
-        holder: holder.map(Into::into),
-        epoch,
-        mine,
-        own_epoch: mine.then_some(epoch),
-        valid: mine,
-        lease: None,
-        must_fence: false,
-        fenced: false,
-        silent_for: if seizable { 80 } else { 0 },
-        seizable,
-        conflict: None,
-        last_error: None,
-        requested_handover: None,
-        holder_health: None,
-    }
+    View { silent_for: if seizable { 80 } else { 0 }, seizable, ..fixtures::view("west", holder, epoch) }
 }
 
 /// What lies outside the operator's memory, and how far it got.

@@ -8,7 +8,7 @@ use crate::{
     api::{recovery_point::RecoveryPointSpec, vault::VaultSpec},
     core::{
         child::{RUN, job_key},
-        claim::record::{Claim, Deadlines, FORMAT as CLAIM_FORMAT, Intent},
+        claim::fixtures,
         work::{Failure, Progress},
     },
 };
@@ -40,40 +40,7 @@ fn point(purpose: Purpose) -> RecoveryPoint {
 }
 
 fn view(holder: &str) -> View {
-    let claim = Claim {
-        format: CLAIM_FORMAT,
-        group: "shop.shop".into(),
-        epoch: 3,
-        holder: Some(holder.into()),
-        candidates: vec![],
-        seq: 1,
-        nonce: "n".into(),
-        intent: Intent::None,
-        deadlines: Deadlines { renew: 10, hold: 30, fence: 30, wait: 75 },
-        reason: String::new(),
-        health: None,
-        renewed_at: START,
-    };
-    let mine = holder == "east";
-    View {
-        claim: Some(claim),
-        absent: false,
-        readable: true,
-        holder: Some(holder.into()),
-        epoch: 3,
-        mine,
-        own_epoch: mine.then_some(3),
-        valid: mine,
-        lease: None,
-        must_fence: false,
-        fenced: false,
-        silent_for: 0,
-        seizable: false,
-        conflict: None,
-        last_error: None,
-        requested_handover: None,
-        holder_health: None,
-    }
+    fixtures::view("east", Some(holder), 3)
 }
 
 fn source(claim: &str) -> Source {
