@@ -1,0 +1,187 @@
+//! What the operator of a region last saw and decided.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator of this region last saw and decided.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProtectedApplicationStatus {
+    /// The generation that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The region of the operator that wrote this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// What this region is to the application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The region that holds the claim, as last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_region: Option<String>,
+    /// The epoch of the claim, as last read: it rises by one with each change of holder, and never falls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// What was done to keep this region's copy from serving. Absent while the region is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FenceStatus>,
+    /// How the application looks from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
+    /// The service level reached so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<SloStatus>,
+    /// The newest recovery point that counts for the RPO. Where none are made: as the vault named it when it was last
+    /// asked, once a minute or once in `objectives.rpo`, whichever is longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_point: Option<LastPoint>,
+    /// How often points are made, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
+    /// The last failover that ended in this region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<LastFailover>,
+    /// The address that the public name leads to, as last published by this region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
+    /// `Ready` sums up. One entry per type.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a region is to an application.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It holds the claim and serves.
+    Active,
+    /// It holds the claim and is being brought into service by a `Failover`.
+    Activating,
+    /// Another region holds the claim; this region's copy is being stopped, and what it had written is being saved.
+    Fencing,
+    /// Another region holds the claim; this region's copy is stopped.
+    Standby,
+    /// Not known: the claim could not be read, or is in conflict.
+    Unknown,
+}
+
+/// What was done to keep this region's copy from serving.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FenceStatus {
+    /// The epoch that this region gave way to.
+    pub epoch: u64,
+    /// When it began.
+    pub since: Option<Time>,
+    /// When every pod of the application was gone. Absent until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Time>,
+    /// Whether nothing is left to be saved: only then may a failover write over this region's volumes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
+    /// Whether this region stopped by itself, since it could not prove its claim under `Strict`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
+    /// The epoch with which this region takes the claim anew, after it had stopped and nobody else took it. Written before it is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retake: Option<u64>,
+    /// The recovery point that holds what this region had written. Absent while there is nothing to save, or it
+    /// is not saved yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+}
+
+/// How the application looks from this region.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthStatus {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Since when it stands.
+    pub since: Option<Time>,
+    /// Why, one entry for each failing probe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+/// Whether the application is well.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No probe is failing, and each has answered.
+    Healthy,
+    /// A probe is failing.
+    Unhealthy,
+    /// No probe, or not enough answers yet.
+    Unknown,
+}
+
+/// The service level reached so far.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SloStatus {
+    /// Good minutes of those that were judged, in per cent.
+    pub availability: String,
+    /// What is left of the error budget, in minutes. Negative when it is overspent.
+    pub budget_left_minutes: i64,
+    /// Judged minutes of those since measuring began within the window, in per cent.
+    pub coverage: String,
+}
+
+/// The newest recovery point that counts.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastPoint {
+    /// Its name in the vault.
+    pub id: String,
+    /// The instant that its data is of.
+    pub consistent_at: Time,
+}
+
+/// How often points are made.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatus {
+    /// From the start of one point to the start of the next, in seconds: rpo - p95(duration) - margin.
+    pub interval_seconds: u64,
+    /// The 95th percentile of the last points' durations, in seconds.
+    pub duration_seconds: u64,
+    /// `Measured`, or `Estimated` while there are fewer than three points.
+    pub basis: Basis,
+}
+
+/// Where a figure comes from.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Basis {
+    Estimated,
+    Measured,
+}
+
+/// The last failover that ended in this region.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastFailover {
+    /// Its `Failover`.
+    pub name: String,
+    /// When it ended.
+    pub finished_at: Time,
+    /// From the disruption to serving again, in seconds.
+    pub rto_seconds: u64,
+    /// The age of the data that was recovered at the moment of the disruption, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo_seconds: Option<u64>,
+}
+
+/// The record that this region published.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Published {
+    /// The name.
+    pub hostname: String,
+    /// An IPv4 or IPv6 address, or a host name (published as CNAME).
+    pub address: String,
+    /// The epoch it was published under.
+    pub epoch: u64,
+}
