@@ -230,6 +230,10 @@ impl Target<'_> {
     async fn one(&self, mut object: Object) -> Attempt {
         let id = &object.id;
         let name = format!("{} {}", id.kind, id.name);
+        if id.namespace.is_none() {
+            let why = format!("{name}: objects of the cluster are not put back");
+            return Attempt { name, note: None, outcome: Outcome::Not(why, false) };
+        }
         let Some(resource) = self.served.find(&id.group, &object.version, &id.kind) else {
             let served = Resource::new(&id.group, &object.version, &id.kind, "");
             let why = format!("{name}: {} is not served here: install its definition first", served.api_version());
@@ -465,7 +469,12 @@ mod tests {
 
     #[test]
     fn a_role_that_is_refused_is_told_with_the_remedy() {
-        let id = Id { group: "rbac.authorization.k8s.io".into(), kind: "Role".into(), name: "r".into() };
+        let id = Id {
+            group: "rbac.authorization.k8s.io".into(),
+            kind: "Role".into(),
+            namespace: Some("shop".into()),
+            name: "r".into(),
+        };
         let object = Object { id, version: "v1".into(), json: Value::Null };
         let refused = |code: u16| CallError::Refused(Status { code, ..Status::failure("no", "Forbidden") }.boxed());
         assert!(remedy(&object, &refused(403)).contains("restore.roles=true"));

@@ -5,9 +5,12 @@
 //! reading is in `read`.
 //!
 //! ```text
-//! index.json                                  what is in it, and what is missing
-//! objects/<group>/<kind>/<namespace>/<name>.json   one object; the core group is called `core`
+//! index.json                                              what is in it, what is missing, and what it only names
+//! objects/<group>/<kind>/namespaces/<namespace>/<name>.json   an object of the namespace
+//! objects/<group>/<kind>/cluster/<name>.json                  an object of the cluster that the namespace's refer to
 //! ```
+//!
+//! The core group is called `core`.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +26,7 @@ use tar::{Builder, EntryType, Header};
 use super::spool::{Frozen, Reader, Spool};
 
 /// The format that this version writes, and the only one that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The largest object, as JSON. Servers take 1.5 MiB unless they are told otherwise.
 pub const LARGEST_OBJECT: u64 = 4 << 20;
@@ -100,6 +103,19 @@ pub struct Index {
     pub failed: Vec<String>,
     /// How many objects were left out, by kind and reason. Reasons that come and go are not told here.
     pub left_out: BTreeMap<String, u64>,
+    /// Objects of the cluster that those in it name, and that are not in it: each cluster has its own. Sorted.
+    pub named: Vec<Named>,
+}
+
+/// An object of the cluster that is named, and no more.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named {
+    /// The API group.
+    pub group: String,
+    /// The kind.
+    pub kind: String,
+    /// The name.
+    pub name: String,
 }
 
 /// The namespace itself.
@@ -122,44 +138,74 @@ pub struct Count {
     pub kind: String,
     /// The version that they are written in.
     pub version: String,
+    /// Where they stand.
+    pub scope: Scope,
     /// How many.
     pub count: u64,
 }
 
-/// Which object, within its namespace.
+/// Where objects of a kind stand.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// In no namespace.
+    Cluster,
+    /// In a namespace.
+    Namespaced,
+}
+
+/// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id {
     /// The API group; empty for the core group.
     pub group: String,
     /// The kind.
     pub kind: String,
+    /// The namespace; none for an object of the cluster.
+    pub namespace: Option<String>,
     /// The name.
     pub name: String,
 }
 
 impl Id {
+    /// Where it stands.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        if self.namespace.is_some() { Scope::Namespaced } else { Scope::Cluster }
+    }
+
     /// Whether it can be the name of a file: Kubernetes allows no others, aggregated servers might.
     #[must_use]
     pub fn valid(&self) -> bool {
-        (self.group.is_empty() || part(&self.group)) && self.group != "core" && part(&self.kind) && part(&self.name)
+        (self.group.is_empty() || part(&self.group))
+            && self.group != "core"
+            && part(&self.kind)
+            && self.namespace.as_deref().is_none_or(part)
+            && part(&self.name)
     }
 
-    /// The object that a file is about.
+    /// The object that a file is about. It stands in `namespace`, or in none.
     pub(super) fn parse(path: &str, namespace: &str) -> Result<Self, BundleError> {
         let wrong = || BundleError::Path(path.to_owned());
-        let mut parts = path.strip_suffix(".json").ok_or_else(wrong)?.split('/');
-        let mut next = || parts.next().filter(|it| part(it)).ok_or_else(wrong);
-        let (root, group, kind, place, name) = (next()?, next()?, next()?, next()?, next()?);
-        if root != "objects" || place != namespace || parts.next().is_some() {
-            return Err(wrong());
-        }
-        let group = if group == "core" { "" } else { group };
-        Ok(Self { group: group.into(), kind: kind.into(), name: name.into() })
+        let parts: Vec<&str> = path.strip_suffix(".json").ok_or_else(wrong)?.split('/').collect();
+        let (group, kind, place, name) = match parts.as_slice() {
+            ["objects", group, kind, "cluster", name] => (*group, *kind, None, *name),
+            ["objects", group, kind, "namespaces", place, name] if *place == namespace => {
+                (*group, *kind, Some(namespace.to_owned()), *name)
+            }
+            _ => return Err(wrong()),
+        };
+        let core = group == "core";
+        let group = if core { "" } else { group };
+        let id = Self { group: group.into(), kind: kind.into(), namespace: place, name: name.into() };
+        if id.valid() && (core || !id.group.is_empty()) { Ok(id) } else { Err(wrong()) }
     }
 
-    fn path(&self, namespace: &str) -> String {
+    fn path(&self) -> String {
         let group = if self.group.is_empty() { "core" } else { &self.group };
-        format!("objects/{group}/{}/{namespace}/{}.json", self.kind, self.name)
+        match &self.namespace {
+            Some(namespace) => format!("objects/{group}/{}/namespaces/{namespace}/{}.json", self.kind, self.name),
+            None => format!("objects/{group}/{}/cluster/{}.json", self.kind, self.name),
+        }
     }
 }
 
@@ -203,7 +249,7 @@ pub fn write(index: &Index, spool: &Frozen, mut entries: Vec<Entry>) -> Result<B
     let text = canonical(index).map_err(|source| BundleError::Json { path: INDEX.into(), source })?;
     file(&mut archive, INDEX, text.len() as u64, text.as_slice()).map_err(BundleError::Write)?;
     for Entry { id, offset, length } in entries {
-        let path = id.path(&index.namespace.name);
+        let path = id.path();
         if !id.valid() || path.len() as u64 > LONGEST_PATH {
             return Err(BundleError::Path(path));
         }

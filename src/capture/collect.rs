@@ -296,9 +296,13 @@ fn digest(body: &[u8], of: &Resource, work: &Work) -> Result<Result<Listed, Page
 
 /// Appends one cleaned object to the text of its page.
 fn take(object: &Value, of: &Resource, work: &Work, text: &mut Vec<u8>, page: &mut Listed, remembered: bool) {
-    let id = Id { group: of.group.clone(), kind: of.kind.clone(), name: object::name(object).to_owned() };
-    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
-    if !id.valid() || namespace != Some(&work.namespace) {
+    let id = Id {
+        group: of.group.clone(),
+        kind: of.kind.clone(),
+        namespace: object.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned),
+        name: object::name(object).to_owned(),
+    };
+    if !id.valid() || id.namespace.as_ref() != Some(&work.namespace) {
         page.failed.push(format!("{} {:?}: not a name in this namespace", of.name(), id.name));
         return;
     }
@@ -350,6 +354,7 @@ fn assemble(
                     group: id.group.clone(),
                     kind: id.kind.clone(),
                     version: version.clone(),
+                    scope: id.scope(),
                     count: 1,
                 });
             }
@@ -364,6 +369,7 @@ fn assemble(
         count,
         failed: all.failed.clone(),
         left_out: lasting.map(|(reason, (count, _))| (reason.clone(), *count)).collect(),
+        named: vec![],
     };
     let spool = mem::replace(&mut *work.spool(), Spool::new(0)).freeze();
     let bundle = bundle::write(&index, &spool, entries.into_iter().map(|(it, _)| it).collect())?;
