@@ -21,6 +21,7 @@ use reprise::capture::{
     apply::{self, Phase},
     bundle::Bundle,
     collect::{self, Limits},
+    select::Selection,
 };
 use serde_json::{Value, json};
 
@@ -167,7 +168,8 @@ async fn list(client: &Client, namespace: &str) -> Result<Duration> {
 
 async fn capture(client: &Client, namespace: &str, to: &Path) -> Result<Duration> {
     let start = Instant::now();
-    let captured = collect::capture(client, namespace, Limits::default()).await.context("capture")?;
+    let captured =
+        collect::capture(client, namespace, &Selection::default(), Limits::default()).await.context("capture")?;
     let took = start.elapsed();
     ensure!(
         captured.failed.is_empty() && captured.count == COUNT as u64,

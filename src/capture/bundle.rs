@@ -23,7 +23,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use super::spool::{Frozen, Reader, Spool};
+use super::{
+    blocks::Span,
+    spool::{Frozen, Reader, Spool},
+};
 
 /// The format that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 2;
@@ -38,7 +41,7 @@ pub const LARGEST_TOTAL: u64 = 4 << 30;
 pub(super) const LONGEST_PATH: u64 = 1024;
 
 /// Bytes of a bundle that stay in memory; the rest is in a file.
-const IN_MEMORY: usize = 32 << 20;
+const IN_MEMORY: usize = 8 << 20;
 
 /// The name of the first file.
 pub(super) const INDEX: &str = "index.json";
@@ -209,15 +212,13 @@ impl Id {
     }
 }
 
-/// Where an object lies that is to be written.
+/// An object that is to be written.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Which object.
     pub id: Id,
-    /// Where it begins. Bytes.
-    pub offset: u64,
-    /// How long it is. Bytes.
-    pub length: u64,
+    /// Where it lies.
+    pub at: Span,
 }
 
 /// An object that was read.
@@ -238,22 +239,27 @@ pub struct Bundle {
     digest: String,
 }
 
-/// Writes objects that lie in `spool` as a bundle. The entries are sorted here, and must differ.
+/// Writes objects as a bundle. The entries come in the order of their ids, each once; `content` writes one of them.
 ///
 /// # Errors
 /// `Write` when the temporary directory refuses, `Path` when an object has an impossible name.
-pub fn write(index: &Index, spool: &Frozen, mut entries: Vec<Entry>) -> Result<Bundle, BundleError> {
-    entries.sort_by(|a, b| a.id.cmp(&b.id));
+pub fn write(
+    index: &Index,
+    entries: impl Iterator<Item = Entry>,
+    mut content: impl FnMut(&Entry, &mut Vec<u8>) -> io::Result<()>,
+) -> Result<Bundle, BundleError> {
     let sink = Digesting { to: Spool::new(IN_MEMORY), digest: Sha256::new() };
     let mut archive = Builder::new(compress(sink).map_err(BundleError::Write)?);
     let text = canonical(index).map_err(|source| BundleError::Json { path: INDEX.into(), source })?;
-    file(&mut archive, INDEX, text.len() as u64, text.as_slice()).map_err(BundleError::Write)?;
-    for Entry { id, offset, length } in entries {
-        let path = id.path();
-        if !id.valid() || path.len() as u64 > LONGEST_PATH {
+    file(&mut archive, INDEX, &text).map_err(BundleError::Write)?;
+    let mut object = Vec::new();
+    for entry in entries {
+        let path = entry.id.path();
+        if !entry.id.valid() || path.len() as u64 > LONGEST_PATH {
             return Err(BundleError::Path(path));
         }
-        file(&mut archive, &path, length, spool.part(offset, length)).map_err(BundleError::Write)?;
+        object.clear();
+        content(&entry, &mut object).and_then(|()| file(&mut archive, &path, &object)).map_err(BundleError::Write)?;
     }
     let Digesting { to, digest } = archive.into_inner().and_then(zstd::Encoder::finish).map_err(BundleError::Write)?;
     Ok(Bundle { content: to.freeze(), digest: hex(&digest.finalize()) })
@@ -274,10 +280,10 @@ fn compress(sink: Digesting) -> io::Result<zstd::Encoder<'static, Digesting>> {
     Ok(encoder)
 }
 
-fn file(archive: &mut Builder<impl Write>, path: &str, length: u64, content: impl Read) -> io::Result<()> {
+fn file(archive: &mut Builder<impl Write>, path: &str, content: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);
-    header.set_size(length);
+    header.set_size(content.len() as u64);
     header.set_mode(0o644);
     header.set_mtime(0);
     header.set_uid(0);

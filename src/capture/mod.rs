@@ -9,9 +9,12 @@
 //! and definitions of kinds are not captured.
 
 pub mod apply;
+mod assemble;
+pub mod blocks;
 pub mod bundle;
 pub mod call;
 pub mod clean;
+mod cluster;
 pub mod collect;
 pub mod discover;
 pub mod fence;
@@ -20,7 +23,9 @@ pub mod object;
 pub mod order;
 pub mod page;
 pub mod read;
+pub mod references;
 pub mod rules;
+pub mod select;
 pub mod spool;
 
 /// The field manager of everything written here.
@@ -33,6 +38,7 @@ mod tests {
         bundle::Bundle,
         collect::{Limits, capture},
         fence::{start, stop},
+        select::Selection,
     };
     use kube::Client;
 
@@ -42,7 +48,8 @@ mod tests {
     fn all_of_it_can_run_in_a_task_of_its_own() {
         // For the compiler: nothing is run.
         let _ = |client: &Client, bundle: &Bundle| {
-            task(capture(client, "shop", Limits::default()));
+            let all = Selection::default();
+            task(capture(client, "shop", &all, Limits::default()));
             task(restore(client, "shop", bundle, Phase::Everything));
             task(stop(client, "shop"));
             task(start(client, "shop"));

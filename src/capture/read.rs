@@ -175,8 +175,8 @@ fn read_object(path: &str, size: u64, content: &mut dyn Read, id: Id, index: &In
 mod tests {
     use super::*;
     use crate::capture::{
+        blocks::Span,
         bundle::{Count, Entry, Namespace, Scope, canonical, write},
-        spool::Spool,
     };
     use bytes::Bytes;
     use serde_json::json;
@@ -204,13 +204,10 @@ mod tests {
     }
 
     fn bundle(objects: &[(Id, Value)]) -> Bundle {
-        let (mut spool, mut entries) = (Spool::new(1024), Vec::new());
-        for (id, json) in objects {
-            let text = canonical(json).expect("JSON");
-            entries.push(Entry { id: id.clone(), offset: spool.len(), length: text.len() as u64 });
-            spool.write_all(&text).expect("room");
-        }
-        write(&index(objects.len() as u64), &spool.freeze(), entries).expect("a bundle")
+        let sorted: BTreeMap<_, _> = objects.iter().cloned().collect();
+        let entries = sorted.keys().map(|id| Entry { id: id.clone(), at: Span::new(0, 0) });
+        let text = |entry: &Entry, to: &mut Vec<u8>| to.write_all(&canonical(&sorted[&entry.id])?);
+        write(&index(objects.len() as u64), entries, text).expect("a bundle")
     }
 
     /// An archive that our own writer would not write.

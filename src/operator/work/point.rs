@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::{failure, open};
 use crate::{
-    capture::collect,
+    api::application::ObjectSettings,
+    capture::{collect, select::Selection},
     core::{
         app_key::AppKey,
         point::Point,
@@ -14,10 +15,16 @@ use crate::{
     vault::catalogue::CatalogueError,
 };
 
-pub(super) async fn capture(name: &str, application: &AppKey, context: &Context) -> Result<Outcome, Failure> {
+pub(super) async fn capture(
+    name: &str,
+    application: &AppKey,
+    objects: &ObjectSettings,
+    context: &Context,
+) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
     let at = Timestamp::now();
-    let captured = collect::capture(&context.client, &application.namespace, collect::Limits::default())
+    let selection = Selection::new(objects);
+    let captured = collect::capture(&context.client, &application.namespace, &selection, collect::Limits::default())
         .await
         .map_err(|error| failure("CaptureFailed", error))?;
     let bytes = captured.bundle.bytes().map_err(|error| failure("CaptureFailed", error))?;
