@@ -248,8 +248,7 @@ pub fn write(
     entries: impl Iterator<Item = Entry>,
     mut content: impl FnMut(&Entry, &mut Vec<u8>) -> io::Result<()>,
 ) -> Result<Bundle, BundleError> {
-    let sink = Digesting { to: Spool::new(IN_MEMORY), digest: Sha256::new() };
-    let mut archive = Builder::new(compress(sink).map_err(BundleError::Write)?);
+    let mut archive = Builder::new(compress(Incoming::new()).map_err(BundleError::Write)?);
     let text = canonical(index).map_err(|source| BundleError::Json { path: INDEX.into(), source })?;
     file(&mut archive, INDEX, &text).map_err(BundleError::Write)?;
     let mut object = Vec::new();
@@ -261,8 +260,8 @@ pub fn write(
         object.clear();
         content(&entry, &mut object).and_then(|()| file(&mut archive, &path, &object)).map_err(BundleError::Write)?;
     }
-    let Digesting { to, digest } = archive.into_inner().and_then(zstd::Encoder::finish).map_err(BundleError::Write)?;
-    Ok(Bundle { content: to.freeze(), digest: hex(&digest.finalize()) })
+    let written = archive.into_inner().and_then(zstd::Encoder::finish).map_err(BundleError::Write)?;
+    Ok(written.finish())
 }
 
 /// JSON with sorted keys and nothing between them.
@@ -274,7 +273,7 @@ pub fn canonical(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&serde_json::to_value(value)?)
 }
 
-fn compress(sink: Digesting) -> io::Result<zstd::Encoder<'static, Digesting>> {
+fn compress(sink: Incoming) -> io::Result<zstd::Encoder<'static, Incoming>> {
     let mut encoder = zstd::Encoder::new(sink, 3)?;
     encoder.include_checksum(true)?;
     Ok(encoder)
@@ -304,9 +303,9 @@ impl Bundle {
     /// # Errors
     /// When it cannot be read, or not be kept.
     pub fn from_reader(mut from: impl Read) -> Result<Self, BundleError> {
-        let mut sink = Digesting { to: Spool::new(IN_MEMORY), digest: Sha256::new() };
-        io::copy(&mut from, &mut sink).map_err(BundleError::Read)?;
-        Ok(Self { content: sink.to.freeze(), digest: hex(&sink.digest.finalize()) })
+        let mut incoming = Incoming::new();
+        io::copy(&mut from, &mut incoming).map_err(BundleError::Read)?;
+        Ok(incoming.finish())
     }
 
     /// SHA-256 of its bytes, in hex.
@@ -364,13 +363,34 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect()
 }
 
-/// Passes bytes on and takes their digest.
-struct Digesting {
+/// A bundle that is being written, or comes from a vault: its bytes, part by part.
+#[derive(Debug)]
+pub struct Incoming {
     to: Spool,
     digest: Sha256,
 }
 
-impl Write for Digesting {
+impl Incoming {
+    /// Nothing yet. It moves to a file in the temporary directory when it gets large.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { to: Spool::new(IN_MEMORY), digest: Sha256::new() }
+    }
+
+    /// The bundle that was written.
+    #[must_use]
+    pub fn finish(self) -> Bundle {
+        Bundle { content: self.to.freeze(), digest: hex(&self.digest.finalize()) }
+    }
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Write for Incoming {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.to.write(bytes)?;
         self.digest.update(&bytes[..written]);

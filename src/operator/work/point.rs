@@ -12,7 +12,7 @@ use crate::{
         work::{Failure, Outcome},
     },
     operator::context::Context,
-    vault::catalogue::CatalogueError,
+    vault::{catalogue::CatalogueError, manifest::Content},
 };
 
 pub(super) async fn capture(
@@ -27,9 +27,10 @@ pub(super) async fn capture(
     let captured = collect::capture(&context.client, &application.namespace, &selection, collect::Limits::default())
         .await
         .map_err(|error| failure("CaptureFailed", error))?;
-    let bytes = captured.bundle.bytes().map_err(|error| failure("CaptureFailed", error))?;
+    let bundle = &captured.bundle;
+    let content = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: captured.count };
     let objects = vault
-        .write_manifest(&application.namespace, &application.name, captured.count, &bytes)
+        .write_manifest(&application.namespace, &application.name, content, bundle.reader())
         .await
         .map_err(|error| catalogue_failure(&error))?;
     let left_out = captured.left_out.iter().map(|(what, count)| format!("{what}: {count}")).take(50).collect();
@@ -90,6 +91,7 @@ pub(super) fn catalogue_failure(error: &CatalogueError) -> Failure {
         CatalogueError::Exists { .. } => ("Exists", true),
         CatalogueError::Contended => ("Contended", false),
         CatalogueError::TooLarge { .. } => ("TooLarge", true),
+        CatalogueError::Local { .. } => ("TemporaryDirectory", false),
     };
     Failure { reason, message: error.to_string(), lasting }
 }
