@@ -31,6 +31,9 @@ use reprise::capture::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+#[path = "capture/cluster.rs"]
+mod cluster;
+
 /// An application with one object of everything that matters.
 const SHOP: &str = include_str!("capture/shop.yaml");
 
