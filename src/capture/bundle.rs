@@ -35,7 +35,7 @@ pub const FORMAT: u32 = 2;
 pub const LARGEST_OBJECT: u64 = 4 << 20;
 
 /// The largest bundle before compression.
-pub const LARGEST_TOTAL: u64 = 4 << 30;
+pub const LARGEST_TOTAL: u64 = 16 << 30;
 
 /// The longest path of a file.
 pub(super) const LONGEST_PATH: u64 = 1024;

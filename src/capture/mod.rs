@@ -1,12 +1,12 @@
-//! The Kubernetes objects of one namespace: out of the API server, into a bundle, and back; and how the application
+//! The Kubernetes objects of one application: out of the API server, into a bundle, and back; and how the application
 //! they describe is stopped and started.
 //!
 //! Reading order: `discover` (which kinds there are), `rules` (what is left out, and what never enters a bundle),
-//! `collect` (reads everything, page by page), `bundle` (the file), `clean` and `order` (what may go back, and when),
-//! `apply` (puts it back), `fence` (stops and starts). `page`, `spool` and `call` are what these stand on.
+//! `select` (what is wanted), `references` (what that needs), `collect` (reads the namespace, page by page), `cluster`
+//! (and what it needs of the cluster), `assemble` and `bundle` (the file), `clean` and `order` (what may go back, and when),
+//! `apply` (puts it back), `fence` (stops and starts). `page`, `blocks`, `spool` and `call` are what these stand on.
 //!
-//! Volumes and their claims are the data plane's: claims are recorded here and put back by it. Cluster-scoped objects
-//! and definitions of kinds are not captured.
+//! Volumes and their claims are the data plane's: claims are recorded here and put back by it.
 
 pub mod apply;
 mod assemble;

@@ -1,6 +1,7 @@
 //! Work on points: capturing objects, entering the catalogue, sealing it.
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::{failure, open};
 use crate::{
@@ -15,6 +16,10 @@ use crate::{
     vault::{catalogue::CatalogueError, manifest::Content},
 };
 
+/// How many captures and their uploads go on at once. Each takes a few tens of megabytes of memory, and as much of the
+/// temporary directory as its objects have once they are compressed, twice.
+static CAPTURES: Semaphore = Semaphore::const_new(4);
+
 pub(super) async fn capture(
     name: &str,
     application: &AppKey,
@@ -22,6 +27,7 @@ pub(super) async fn capture(
     context: &Context,
 ) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
+    let _turn = CAPTURES.acquire().await.expect("it is never closed");
     let at = Timestamp::now();
     let selection = Selection::new(objects);
     let captured = collect::capture(&context.client, &application.namespace, &selection, collect::Limits::default())
