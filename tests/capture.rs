@@ -26,9 +26,13 @@ use reprise::capture::{
     clean::{self, Move},
     collect::{self, Captured, Limits},
     fence,
+    select::Selection,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+#[path = "capture/cluster.rs"]
+mod cluster;
 
 /// An application with one object of everything that matters.
 const SHOP: &str = include_str!("capture/shop.yaml");
@@ -103,7 +107,7 @@ async fn gitops(client: &Client, namespace: &str, yaml: &str) {
 }
 
 async fn captured(client: &Client, namespace: &str) -> Captured {
-    let captured = collect::capture(client, namespace, Limits::default()).await.unwrap();
+    let captured = collect::capture(client, namespace, &Selection::default(), Limits::default()).await.unwrap();
     // The test with a kind of its own takes it away again, perhaps between our question for kinds and that for lists.
     let failed: Vec<_> = captured.failed.iter().filter(|it| !it.contains("capture-test.example")).collect();
     assert_eq!(failed, [] as [&str; 0]);
@@ -330,7 +334,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: half}]
         let mut config = config().await;
         config.auth_info.impersonate = Some("half".into());
         let half = Client::try_from(config).unwrap();
-        let captured = collect::capture(&half, &namespace, Limits::default()).await.unwrap();
+        let captured = collect::capture(&half, &namespace, &Selection::default(), Limits::default()).await.unwrap();
         let told = captured.failed.join("\n");
         for missing in ["secrets: Forbidden", "deployments.apps: Forbidden", "annotations of the namespace: Forbidden"]
         {
@@ -372,14 +376,14 @@ async fn an_object_that_cannot_be_changed_back_is_named_and_the_rest_is_restored
 #[ignore = "needs a cluster for tests"]
 async fn a_namespace_that_is_not_there_or_is_going_is_no_recovery_point() {
     in_namespaces("going", async |client, [namespace]| {
-        let absent = collect::capture(&client, &namespace, Limits::default()).await;
+        let absent = collect::capture(&client, &namespace, &Selection::default(), Limits::default()).await;
         assert!(matches!(absent, Err(collect::CaptureError::NoNamespace(_))), "{absent:?}");
         make(&client, &namespace, json!({})).await;
         let kept = "{apiVersion: v1, kind: ConfigMap, metadata: {name: kept, finalizers: [reprise.example/kept]}}";
         gitops(&client, &namespace, kept).await;
         let point = captured(&client, &namespace).await;
         Api::<Namespace>::all(client.clone()).delete(&namespace, &DeleteParams::default()).await.unwrap();
-        let going = collect::capture(&client, &namespace, Limits::default()).await;
+        let going = collect::capture(&client, &namespace, &Selection::default(), Limits::default()).await;
         assert!(matches!(going, Err(collect::CaptureError::Terminating(_))), "{going:?}");
         let refused = apply::restore(&client, &namespace, &point.bundle, Phase::Everything).await;
         assert!(matches!(refused, Err(apply::RestoreError::Terminating(_))), "{refused:?}");
@@ -461,12 +465,12 @@ async fn large_objects_come_in_small_pages_and_lie_in_a_file() {
         }
         let in_memory = captured(&client, &namespace).await;
         let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
-        let in_file = collect::capture(&client, &namespace, limits).await.unwrap();
+        let in_file = collect::capture(&client, &namespace, &Selection::default(), limits).await.unwrap();
         assert_eq!((in_memory.count, in_file.count), (40, 40));
         assert_same(&in_memory, &in_file);
 
         let limits = Limits { total_bytes: 10 << 20, ..Limits::default() };
-        let refused = collect::capture(&client, &namespace, limits).await;
+        let refused = collect::capture(&client, &namespace, &Selection::default(), limits).await;
         assert!(matches!(refused, Err(collect::CaptureError::TooLarge { .. })), "{refused:?}");
     })
     .await;

@@ -14,6 +14,7 @@ use kube::{Client, Config};
 use reprise::capture::{
     collect::{self, CaptureError, Captured, Limits},
     discover,
+    select::Selection,
 };
 use serde_json::{Value, json};
 
@@ -82,7 +83,7 @@ impl Script {
     }
 
     async fn capture(&self) -> Result<Captured, CaptureError> {
-        collect::capture(&self.client().await, "shop", Limits::default()).await
+        collect::capture(&self.client().await, "shop", &Selection::default(), Limits::default()).await
     }
 
     fn asked(&self, path: &str) -> usize {

@@ -52,6 +52,8 @@ impl Cluster {
             format!("--initial-advertise-peer-urls={peers_url}"),
             format!("--initial-cluster=default={peers_url}"),
             "--unsafe-no-fsync".to_owned(),
+            // Hundreds of thousands of objects, twice.
+            "--quota-backend-bytes=8589934592".to_owned(),
             "--log-level=warn".to_owned(),
         ];
         let mut etcd = Server::start(folder, "etcd", &command, vec![])?;

@@ -1,10 +1,13 @@
-//! Objects: capture against a bare list, restore against bare creates.
+//! Objects: capture against a bare list, restore against bare creates; and what one of many costs against one of few.
+//!
+//! `REPRISE_BENCH_OBJECTS=10000,100000,300000` says how many mixed objects there are each time. 300,000 take a quarter of
+//! an hour, and are not among those that are taken by themselves.
 //!
 //! Each run is a process of its own, this program with another task, so that its memory is its own; the task says
 //! itself how long it took, without the start of the process and the first connection.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     ops::ControlFlow,
     path::Path,
     time::{Duration, Instant},
@@ -21,6 +24,7 @@ use reprise::capture::{
     apply::{self, Phase},
     bundle::Bundle,
     collect::{self, Limits},
+    select::Selection,
 };
 use serde_json::{Value, json};
 
@@ -37,6 +41,8 @@ const ROUNDS: usize = 3;
 const COUNT: usize = 10_000;
 /// Creates that are on their way at once: as many as a restore's.
 const IN_FLIGHT: usize = 32;
+/// How many mixed objects there are, unless `REPRISE_BENCH_OBJECTS` says otherwise.
+const MIXED: &str = "10000,100000";
 /// The first argument of a process that does a task.
 const TASK: &str = "task";
 
@@ -77,9 +83,10 @@ pub async fn measure_all(folder: &Path) -> Result<Vec<Figure>> {
             pair(&mut creates, run("create", &bare(round)).await?);
         }
     }
+    let many = measure_many(&run).await?;
     cluster.stop().await;
     let what = "10,000 ConfigMaps of 1 KiB";
-    Ok(vec![
+    let mut figures = vec![
         Figure::new(
             format!("objects: capture of {what}"),
             "s",
@@ -88,7 +95,34 @@ pub async fn measure_all(folder: &Path) -> Result<Vec<Figure>> {
             &lists,
         ),
         Figure::new(format!("objects: restore of {what}"), "s", &restores, "bare creates, 32 in flight", &creates),
-    ])
+    ];
+    figures.extend(many);
+    Ok(figures)
+}
+
+/// Mixed objects, more each time: what one of them takes should stay the same.
+async fn measure_many(run: &impl AsyncFn(&str, &str) -> Result<(f64, Run)>) -> Result<Vec<Figure>> {
+    let sizes = std::env::var("REPRISE_BENCH_OBJECTS").unwrap_or_else(|_| MIXED.to_owned());
+    let sizes: Vec<u32> = sizes
+        .split(',')
+        .map(|it| it.trim().parse().with_context(|| format!("REPRISE_BENCH_OBJECTS: {it:?} is no number")))
+        .collect::<Result<_>>()?;
+    let (mut figures, mut least) = (Vec::new(), None);
+    for size in sizes {
+        let namespace = format!("mixed-{size}");
+        run(&format!("create-mixed:{size}"), &namespace).await?;
+        let captured = run(&format!("capture:{size}"), &namespace).await?;
+        let restored = run(&format!("restore:{size}"), &format!("{namespace}-restored")).await?;
+        let each = |(seconds, run): (f64, Run)| Runs::one(seconds * 1e6 / f64::from(size), Some(run.peak_mib));
+        let (captured, restored) = (each(captured), each(restored));
+        let (first, of_first_captured, of_first_restored) =
+            least.get_or_insert_with(|| (size, captured.clone(), restored.clone()));
+        let peer = format!("one of {first}");
+        let name = |what: &str| format!("objects: {what} of {size} mixed objects, each");
+        figures.push(Figure::new(name("capture"), "\u{b5}s", &captured, &peer, of_first_captured));
+        figures.push(Figure::new(name("restore"), "\u{b5}s", &restored, &peer, of_first_restored));
+    }
+    Ok(figures)
 }
 
 /// Does a task when the arguments name one, and says whether they did.
@@ -103,39 +137,79 @@ pub async fn task(arguments: &[String]) -> Result<bool> {
     let (client, bundle) = (client(config.as_ref()).await?, Path::new(bundle));
     // The connection is there before the clock runs.
     client.apiserver_version().await.context("ask the API server")?;
-    let took = match task.as_str() {
-        "create" => create(&client, namespace).await?,
+    let (task, count) = match task.split_once(':') {
+        Some((task, count)) => (task, count.parse().context("a number of objects")?),
+        None => (task.as_str(), COUNT),
+    };
+    let took = match task {
+        "create" => create(&client, namespace, objects().into_iter()).await?,
+        "create-mixed" => create(&client, namespace, (0..count).map(mixed)).await?,
         "list" => list(&client, namespace).await?,
-        "capture" => capture(&client, namespace, bundle).await?,
-        "restore" => restore(&client, namespace, bundle).await?,
+        "capture" => capture(&client, namespace, bundle, count).await?,
+        "restore" => restore(&client, namespace, bundle, count).await?,
         other => anyhow::bail!("no such task: {other}"),
     };
     println!("{}", took.as_secs_f64());
     Ok(true)
 }
 
-/// The objects, each as the body of its create.
-fn objects() -> Vec<Vec<u8>> {
+/// An object by its kind's name in addresses, and the body of its create.
+type Body = (&'static str, Vec<u8>);
+
+/// One of many different objects: of ten, four ConfigMaps, two Secrets, and workloads, Services and accounts.
+fn mixed(at: usize) -> Body {
+    let meta = json!({"name": format!("object-{at:06}"), "labels": {"app": format!("app-{}", at % 50)}});
+    let labels = json!({"app": format!("app-{at}")});
+    let text = format!("{at:x}-").repeat(60);
+    let (path, object) = match at % 10 {
+        0..4 => (
+            "api/v1 configmaps",
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"key": text}}),
+        ),
+        4 | 5 => (
+            "api/v1 secrets",
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"key": text}}),
+        ),
+        6 => ("api/v1 serviceaccounts", json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})),
+        7 => (
+            "api/v1 services",
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": meta,
+            "spec": {"clusterIP": "None", "selector": labels, "ports": [{"port": 80}]}}),
+        ),
+        _ => (
+            "apis/apps/v1 deployments",
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta,
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+                "spec": {"serviceAccountName": format!("object-{:06}", at - at % 10 + 6), "containers": [{"name": "main",
+                    "image": "example.com/app:1", "envFrom": [{"configMapRef": {"name": format!("object-{:06}", at - at % 10)}}]}]}}}}),
+        ),
+    };
+    (path, object.to_string().into_bytes())
+}
+
+/// The objects of one kind, each as the body of its create.
+fn objects() -> Vec<Body> {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut noise = Noise(7);
     let letter = |it: u64| char::from(LETTERS[usize::try_from(it >> 58).expect("six bits")]);
     let object = |at| {
         let data: String = std::iter::repeat_with(|| letter(noise.next())).take(1024).collect();
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("config-{at:05}")}, "data": {"key": data}});
-        object.to_string().into_bytes()
+        ("api/v1 configmaps", object.to_string().into_bytes())
     };
     (0..COUNT).map(object).collect()
 }
 
 /// Makes the namespace and the objects, and does not look at the answers but for errors.
-async fn create(client: &Client, namespace: &str) -> Result<Duration> {
-    let bodies = objects();
+async fn create(client: &Client, namespace: &str, bodies: impl Iterator<Item = Body>) -> Result<Duration> {
     let start = Instant::now();
     let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}).to_string();
     let made = Request::new("/api/v1/namespaces").create(&PostParams::default(), body.into_bytes())?;
     client.request_text(made).await.context("make a namespace")?;
-    let path = Request::new(format!("/api/v1/namespaces/{namespace}/configmaps"));
-    let requests = bodies.into_iter().map(|it| path.create(&PostParams::default(), it));
+    let requests = bodies.map(|(path, body)| {
+        let (root, plural) = path.split_once(' ').unwrap_or_default();
+        Request::new(format!("/{root}/namespaces/{namespace}/{plural}")).create(&PostParams::default(), body)
+    });
     stream::iter(requests)
         .map(|request| async { anyhow::Ok(client.request_text(request?).await?) })
         .buffer_unordered(IN_FLIGHT)
@@ -165,12 +239,13 @@ async fn list(client: &Client, namespace: &str) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-async fn capture(client: &Client, namespace: &str, to: &Path) -> Result<Duration> {
+async fn capture(client: &Client, namespace: &str, to: &Path, count: usize) -> Result<Duration> {
     let start = Instant::now();
-    let captured = collect::capture(client, namespace, Limits::default()).await.context("capture")?;
+    let captured =
+        collect::capture(client, namespace, &Selection::default(), Limits::default()).await.context("capture")?;
     let took = start.elapsed();
     ensure!(
-        captured.failed.is_empty() && captured.count == COUNT as u64,
+        captured.failed.is_empty() && captured.count == count as u64,
         "captured {}: {:?}",
         captured.count,
         captured.failed
@@ -180,8 +255,8 @@ async fn capture(client: &Client, namespace: &str, to: &Path) -> Result<Duration
     Ok(took)
 }
 
-async fn restore(client: &Client, namespace: &str, from: &Path) -> Result<Duration> {
-    let bundle = Bundle::from_bytes(fs::read(from).context("read the bundle")?.into());
+async fn restore(client: &Client, namespace: &str, from: &Path, count: usize) -> Result<Duration> {
+    let bundle = Bundle::from_reader(File::open(from).context("open the bundle")?).context("read the bundle")?;
     let mut found = 0_usize;
     bundle
         .visit(
@@ -192,10 +267,10 @@ async fn restore(client: &Client, namespace: &str, from: &Path) -> Result<Durati
             },
         )
         .context("read the bundle")?;
-    ensure!(found == COUNT, "the bundle has {found} objects");
+    ensure!(found == count, "the bundle has {found} objects");
     let start = Instant::now();
     let restored = apply::restore(client, namespace, &bundle, Phase::Everything).await.context("restore")?;
     let took = start.elapsed();
-    ensure!(restored.created == COUNT as u64, "restored {restored:?}");
+    ensure!(restored.created == count as u64, "restored {restored:?}");
     Ok(took)
 }

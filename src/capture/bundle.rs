@@ -5,9 +5,12 @@
 //! reading is in `read`.
 //!
 //! ```text
-//! index.json                                  what is in it, and what is missing
-//! objects/<group>/<kind>/<namespace>/<name>.json   one object; the core group is called `core`
+//! index.json                                              what is in it, what is missing, and what it only names
+//! objects/<group>/<kind>/namespaces/<namespace>/<name>.json   an object of the namespace
+//! objects/<group>/<kind>/cluster/<name>.json                  an object of the cluster that the namespace's refer to
 //! ```
+//!
+//! The core group is called `core`.
 
 use std::{
     collections::BTreeMap,
@@ -20,22 +23,25 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use super::spool::{Frozen, Reader, Spool};
+use super::{
+    blocks::Span,
+    spool::{Frozen, Reader, Spool},
+};
 
 /// The format that this version writes, and the only one that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The largest object, as JSON. Servers take 1.5 MiB unless they are told otherwise.
 pub const LARGEST_OBJECT: u64 = 4 << 20;
 
 /// The largest bundle before compression.
-pub const LARGEST_TOTAL: u64 = 4 << 30;
+pub const LARGEST_TOTAL: u64 = 16 << 30;
 
 /// The longest path of a file.
 pub(super) const LONGEST_PATH: u64 = 1024;
 
 /// Bytes of a bundle that stay in memory; the rest is in a file.
-const IN_MEMORY: usize = 32 << 20;
+const IN_MEMORY: usize = 8 << 20;
 
 /// The name of the first file.
 pub(super) const INDEX: &str = "index.json";
@@ -100,6 +106,19 @@ pub struct Index {
     pub failed: Vec<String>,
     /// How many objects were left out, by kind and reason. Reasons that come and go are not told here.
     pub left_out: BTreeMap<String, u64>,
+    /// Objects of the cluster that those in it name, and that are not in it: each cluster has its own. Sorted.
+    pub named: Vec<Named>,
+}
+
+/// An object of the cluster that is named, and no more.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named {
+    /// The API group.
+    pub group: String,
+    /// The kind.
+    pub kind: String,
+    /// The name.
+    pub name: String,
 }
 
 /// The namespace itself.
@@ -122,56 +141,84 @@ pub struct Count {
     pub kind: String,
     /// The version that they are written in.
     pub version: String,
+    /// Where they stand.
+    pub scope: Scope,
     /// How many.
     pub count: u64,
 }
 
-/// Which object, within its namespace.
+/// Where objects of a kind stand.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// In no namespace.
+    Cluster,
+    /// In a namespace.
+    Namespaced,
+}
+
+/// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id {
     /// The API group; empty for the core group.
     pub group: String,
     /// The kind.
     pub kind: String,
+    /// The namespace; none for an object of the cluster.
+    pub namespace: Option<String>,
     /// The name.
     pub name: String,
 }
 
 impl Id {
+    /// Where it stands.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        if self.namespace.is_some() { Scope::Namespaced } else { Scope::Cluster }
+    }
+
     /// Whether it can be the name of a file: Kubernetes allows no others, aggregated servers might.
     #[must_use]
     pub fn valid(&self) -> bool {
-        (self.group.is_empty() || part(&self.group)) && self.group != "core" && part(&self.kind) && part(&self.name)
+        (self.group.is_empty() || part(&self.group))
+            && self.group != "core"
+            && part(&self.kind)
+            && self.namespace.as_deref().is_none_or(part)
+            && part(&self.name)
     }
 
-    /// The object that a file is about.
+    /// The object that a file is about. It stands in `namespace`, or in none.
     pub(super) fn parse(path: &str, namespace: &str) -> Result<Self, BundleError> {
         let wrong = || BundleError::Path(path.to_owned());
-        let mut parts = path.strip_suffix(".json").ok_or_else(wrong)?.split('/');
-        let mut next = || parts.next().filter(|it| part(it)).ok_or_else(wrong);
-        let (root, group, kind, place, name) = (next()?, next()?, next()?, next()?, next()?);
-        if root != "objects" || place != namespace || parts.next().is_some() {
-            return Err(wrong());
-        }
-        let group = if group == "core" { "" } else { group };
-        Ok(Self { group: group.into(), kind: kind.into(), name: name.into() })
+        let parts: Vec<&str> = path.strip_suffix(".json").ok_or_else(wrong)?.split('/').collect();
+        let (group, kind, place, name) = match parts.as_slice() {
+            ["objects", group, kind, "cluster", name] => (*group, *kind, None, *name),
+            ["objects", group, kind, "namespaces", place, name] if *place == namespace => {
+                (*group, *kind, Some(namespace.to_owned()), *name)
+            }
+            _ => return Err(wrong()),
+        };
+        let core = group == "core";
+        let group = if core { "" } else { group };
+        let id = Self { group: group.into(), kind: kind.into(), namespace: place, name: name.into() };
+        if id.valid() && (core || !id.group.is_empty()) { Ok(id) } else { Err(wrong()) }
     }
 
-    fn path(&self, namespace: &str) -> String {
+    fn path(&self) -> String {
         let group = if self.group.is_empty() { "core" } else { &self.group };
-        format!("objects/{group}/{}/{namespace}/{}.json", self.kind, self.name)
+        match &self.namespace {
+            Some(namespace) => format!("objects/{group}/{}/namespaces/{namespace}/{}.json", self.kind, self.name),
+            None => format!("objects/{group}/{}/cluster/{}.json", self.kind, self.name),
+        }
     }
 }
 
-/// Where an object lies that is to be written.
+/// An object that is to be written.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Which object.
     pub id: Id,
-    /// Where it begins. Bytes.
-    pub offset: u64,
-    /// How long it is. Bytes.
-    pub length: u64,
+    /// Where it lies.
+    pub at: Span,
 }
 
 /// An object that was read.
@@ -192,25 +239,29 @@ pub struct Bundle {
     digest: String,
 }
 
-/// Writes objects that lie in `spool` as a bundle. The entries are sorted here, and must differ.
+/// Writes objects as a bundle. The entries come in the order of their ids, each once; `content` writes one of them.
 ///
 /// # Errors
 /// `Write` when the temporary directory refuses, `Path` when an object has an impossible name.
-pub fn write(index: &Index, spool: &Frozen, mut entries: Vec<Entry>) -> Result<Bundle, BundleError> {
-    entries.sort_by(|a, b| a.id.cmp(&b.id));
-    let sink = Digesting { to: Spool::new(IN_MEMORY), digest: Sha256::new() };
-    let mut archive = Builder::new(compress(sink).map_err(BundleError::Write)?);
+pub fn write(
+    index: &Index,
+    entries: impl Iterator<Item = Entry>,
+    mut content: impl FnMut(&Entry, &mut Vec<u8>) -> io::Result<()>,
+) -> Result<Bundle, BundleError> {
+    let mut archive = Builder::new(compress(Incoming::new()).map_err(BundleError::Write)?);
     let text = canonical(index).map_err(|source| BundleError::Json { path: INDEX.into(), source })?;
-    file(&mut archive, INDEX, text.len() as u64, text.as_slice()).map_err(BundleError::Write)?;
-    for Entry { id, offset, length } in entries {
-        let path = id.path(&index.namespace.name);
-        if !id.valid() || path.len() as u64 > LONGEST_PATH {
+    file(&mut archive, INDEX, &text).map_err(BundleError::Write)?;
+    let mut object = Vec::new();
+    for entry in entries {
+        let path = entry.id.path();
+        if !entry.id.valid() || path.len() as u64 > LONGEST_PATH {
             return Err(BundleError::Path(path));
         }
-        file(&mut archive, &path, length, spool.part(offset, length)).map_err(BundleError::Write)?;
+        object.clear();
+        content(&entry, &mut object).and_then(|()| file(&mut archive, &path, &object)).map_err(BundleError::Write)?;
     }
-    let Digesting { to, digest } = archive.into_inner().and_then(zstd::Encoder::finish).map_err(BundleError::Write)?;
-    Ok(Bundle { content: to.freeze(), digest: hex(&digest.finalize()) })
+    let written = archive.into_inner().and_then(zstd::Encoder::finish).map_err(BundleError::Write)?;
+    Ok(written.finish())
 }
 
 /// JSON with sorted keys and nothing between them.
@@ -222,16 +273,16 @@ pub fn canonical(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&serde_json::to_value(value)?)
 }
 
-fn compress(sink: Digesting) -> io::Result<zstd::Encoder<'static, Digesting>> {
+fn compress(sink: Incoming) -> io::Result<zstd::Encoder<'static, Incoming>> {
     let mut encoder = zstd::Encoder::new(sink, 3)?;
     encoder.include_checksum(true)?;
     Ok(encoder)
 }
 
-fn file(archive: &mut Builder<impl Write>, path: &str, length: u64, content: impl Read) -> io::Result<()> {
+fn file(archive: &mut Builder<impl Write>, path: &str, content: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);
-    header.set_size(length);
+    header.set_size(content.len() as u64);
     header.set_mode(0o644);
     header.set_mtime(0);
     header.set_uid(0);
@@ -252,9 +303,9 @@ impl Bundle {
     /// # Errors
     /// When it cannot be read, or not be kept.
     pub fn from_reader(mut from: impl Read) -> Result<Self, BundleError> {
-        let mut sink = Digesting { to: Spool::new(IN_MEMORY), digest: Sha256::new() };
-        io::copy(&mut from, &mut sink).map_err(BundleError::Read)?;
-        Ok(Self { content: sink.to.freeze(), digest: hex(&sink.digest.finalize()) })
+        let mut incoming = Incoming::new();
+        io::copy(&mut from, &mut incoming).map_err(BundleError::Read)?;
+        Ok(incoming.finish())
     }
 
     /// SHA-256 of its bytes, in hex.
@@ -312,13 +363,34 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect()
 }
 
-/// Passes bytes on and takes their digest.
-struct Digesting {
+/// A bundle that is being written, or comes from a vault: its bytes, part by part.
+#[derive(Debug)]
+pub struct Incoming {
     to: Spool,
     digest: Sha256,
 }
 
-impl Write for Digesting {
+impl Incoming {
+    /// Nothing yet. It moves to a file in the temporary directory when it gets large.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { to: Spool::new(IN_MEMORY), digest: Sha256::new() }
+    }
+
+    /// The bundle that was written.
+    #[must_use]
+    pub fn finish(self) -> Bundle {
+        Bundle { content: self.to.freeze(), digest: hex(&self.digest.finalize()) }
+    }
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Write for Incoming {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.to.write(bytes)?;
         self.digest.update(&bytes[..written]);

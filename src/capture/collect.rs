@@ -5,9 +5,8 @@
 //! caller to decide what a bundle is worth that lacks something.
 
 use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    mem,
+    collections::{BTreeMap, BTreeSet},
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,13 +16,17 @@ use kube::{Client, core::Request};
 use serde_json::Value;
 
 use super::{
-    bundle::{self, Bundle, BundleError, Count, Entry, FORMAT, Id, Index, LARGEST_OBJECT, LARGEST_TOTAL, Namespace},
+    assemble::assemble,
+    blocks::{self, Blocks, Span},
+    bundle::{Bundle, BundleError, Id, LARGEST_OBJECT, LARGEST_TOTAL, Namespace, Scope},
     call::{self, CallError},
+    cluster,
     discover::{self, Resource},
     marks, object,
     page::{self, PageError, Place},
+    references::{self, Reference},
     rules::{self, LeftOut},
-    spool::Spool,
+    select::{self, Candidate, Selection},
 };
 
 /// How many kinds are listed at once.
@@ -39,13 +42,13 @@ pub struct Limits {
     pub object_bytes: u64,
     /// All objects together, as JSON. Bytes. More is an error.
     pub total_bytes: u64,
-    /// How much of them is held in memory before a file in the temporary directory takes over. Bytes.
+    /// How much of them, compressed, is held in memory before a file in the temporary directory takes over. Bytes.
     pub memory_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { object_bytes: LARGEST_OBJECT, total_bytes: LARGEST_TOTAL / 2, memory_bytes: 32 << 20 }
+        Self { object_bytes: LARGEST_OBJECT, total_bytes: LARGEST_TOTAL / 2, memory_bytes: 8 << 20 }
     }
 }
 
@@ -54,8 +57,10 @@ impl Default for Limits {
 pub struct Captured {
     /// The objects.
     pub bundle: Bundle,
-    /// How many.
+    /// How many of the namespace.
     pub count: u64,
+    /// How many of the cluster.
+    pub of_cluster: u64,
     /// How many objects were left out on purpose, by kind and reason.
     pub left_out: BTreeMap<String, u64>,
     /// What should be in it and is not: kinds that could not be listed, objects that are too large. Sorted. A point
@@ -112,12 +117,17 @@ pub enum CaptureError {
     Bundle(#[from] BundleError),
 }
 
-/// Captures a namespace.
+/// Captures what is selected of a namespace, and the objects of the cluster that it needs.
 ///
 /// # Errors
 /// When nothing, or nothing usable, can be captured. Kinds that are forbidden or not available are no error: they are
 /// in `failed`.
-pub async fn capture(client: &Client, namespace: &str, limits: Limits) -> Result<Captured, CaptureError> {
+pub async fn capture(
+    client: &Client,
+    namespace: &str,
+    selection: &Selection,
+    limits: Limits,
+) -> Result<Captured, CaptureError> {
     let mut failed = Vec::new();
     let about = match describe(client, namespace).await {
         Err(CaptureError::Namespace { source, .. }) if source.code() == Some(403) => {
@@ -128,65 +138,133 @@ pub async fn capture(client: &Client, namespace: &str, limits: Limits) -> Result
     };
     let discovered = discover::discover(client).await.map_err(CaptureError::Discover)?;
     failed.extend(discovered.failed.iter().cloned());
-    let kinds: Vec<Resource> = discovered
-        .preferred()
+    let served = discovered.preferred();
+    let within: Vec<&Resource> = served.iter().copied().filter(|it| it.scope == Scope::Namespaced).collect();
+    failed.extend(selection.unknown(&within));
+    let kinds: Vec<Resource> = within
         .into_iter()
-        .filter(|it| rules::kind_left_out(&it.group, &it.kind).is_none())
+        .filter(|it| rules::kind_left_out(&it.group, &it.kind).is_none() && selection.has_kind(it))
         .cloned()
         .collect();
     let total = kinds.len();
-    let work =
-        Arc::new(Work { namespace: about.name.clone(), limits, spool: Mutex::new(Spool::new(limits.memory_bytes)) });
+    let work = Arc::new(Work {
+        namespace: about.name.clone(),
+        limits,
+        selection: selection.clone(),
+        blocks: Mutex::new(Blocks::new(limits.memory_bytes)),
+    });
     let lists: Vec<_> = kinds.into_iter().map(|kind| list(client, kind, Arc::clone(&work))).collect();
-    let lists: Vec<Listed> = stream::iter(lists).buffer_unordered(LISTS).try_collect().await?;
+    let mut lists: Vec<Listed> = stream::iter(lists).buffer_unordered(LISTS).try_collect().await?;
     let unlisted = lists.iter().filter(|it| it.unlisted).count();
-    if unlisted == total {
+    if unlisted == total && total > 0 {
         let reason = lists.into_iter().flat_map(|it| it.failed).min().unwrap_or_default();
         return Err(CaptureError::Nothing { namespace: namespace.to_owned(), reason });
     }
-    blocking(move || assemble(about, lists, failed, &work)).await
+    let references = choose(&mut lists);
+    let of_cluster = cluster::collect(client, &served, &lists, references, &work).await?;
+    blocking(move || assemble(about, lists, of_cluster, failed, &work)).await
+}
+
+/// Takes in what the selected objects need of the others, and returns all that is referred to.
+fn choose(lists: &mut [Listed]) -> BTreeSet<Reference> {
+    let mut references: BTreeSet<Reference> = BTreeSet::new();
+    let mut candidates = Vec::new();
+    for (at, listed) in lists.iter_mut().enumerate() {
+        references.append(&mut listed.references);
+        let own = std::mem::take(&mut listed.candidates);
+        candidates.extend(own.into_iter().map(|it| it.map(|row| (at, row))));
+    }
+    let (needed, rest) = select::needed(candidates, &mut references);
+    for Candidate { with: (at, row), .. } in needed {
+        lists[at].rows.push(row);
+    }
+    for Candidate { with: (at, _), kind, .. } in rest {
+        lists[at].leave_out(&kind, NOT_SELECTED);
+    }
+    references
 }
 
 /// What is shared by the lists of one capture.
-struct Work {
-    namespace: String,
-    limits: Limits,
-    spool: Mutex<Spool>,
+pub(super) struct Work {
+    pub namespace: String,
+    pub limits: Limits,
+    pub selection: Selection,
+    pub blocks: Mutex<Blocks>,
 }
 
 impl Work {
-    fn spool(&self) -> MutexGuard<'_, Spool> {
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn blocks(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the text of a page whose objects lie in it, and returns its number.
+    fn keep(&self, text: &[u8]) -> Result<u32, CaptureError> {
+        let packed = blocks::pack(text).map_err(CaptureError::Spool)?;
+        let mut blocks = self.blocks();
+        if blocks.text_bytes() + text.len() as u64 > self.limits.total_bytes {
+            return Err(CaptureError::TooLarge { namespace: self.namespace.clone(), limit: self.limits.total_bytes });
+        }
+        blocks.add(&packed, text.len()).map_err(CaptureError::Spool)
     }
 }
 
+/// An object that was read: its name, and where it lies.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub name: Box<str>,
+    pub at: Span,
+}
+
 /// What was read of one kind.
-#[derive(Debug, Default)]
-struct Listed {
-    entries: Vec<(Entry, String)>,
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub of: Arc<Resource>,
+    pub rows: Vec<Row>,
     /// Pods that were bare and are remembered while the application is stopped.
-    remembered: Vec<(Entry, String)>,
-    left_out: BTreeMap<String, (u64, bool)>,
-    failed: Vec<String>,
+    pub remembered: Vec<Row>,
+    /// Objects that are not selected, and that one which is may need.
+    candidates: Vec<Candidate<Row>>,
+    /// What the selected objects refer to.
+    pub references: BTreeSet<Reference>,
+    pub left_out: BTreeMap<String, (u64, bool)>,
+    pub failed: Vec<String>,
     /// Whether not even the first page was read.
     unlisted: bool,
 }
 
 impl Listed {
-    fn leave_out(&mut self, kind: &str, reason: LeftOut) {
+    pub fn nothing(of: Arc<Resource>) -> Self {
+        Self {
+            of,
+            rows: vec![],
+            remembered: vec![],
+            candidates: vec![],
+            references: BTreeSet::new(),
+            left_out: BTreeMap::new(),
+            failed: vec![],
+            unlisted: false,
+        }
+    }
+
+    pub fn leave_out(&mut self, kind: &str, reason: LeftOut) {
         let (count, _) = self.left_out.entry(format!("{kind}: {}", reason.why)).or_insert((0, reason.lasting));
         *count += 1;
     }
 
     fn add(&mut self, page: Self) {
-        self.entries.extend(page.entries);
+        self.rows.extend(page.rows);
         self.remembered.extend(page.remembered);
+        self.candidates.extend(page.candidates);
+        self.references.extend(page.references);
         self.failed.extend(page.failed);
         for (reason, (count, lasting)) in page.left_out {
             self.left_out.entry(reason).or_insert((0, lasting)).0 += count;
         }
     }
 }
+
+/// Why an object is left out that `spec.backup.objects.selector` does not select.
+const NOT_SELECTED: LeftOut = LeftOut { why: "not selected by its labels", lasting: false };
 
 async fn describe(client: &Client, namespace: &str) -> Result<Namespace, CaptureError> {
     let failed = |source| CaptureError::Namespace { namespace: namespace.to_owned(), source };
@@ -211,7 +289,7 @@ async fn list(client: &Client, of: Resource, work: Arc<Work>) -> Result<Listed, 
     let of = Arc::new(of);
     let mut restarts = 0;
     loop {
-        let mut listed = Listed { unlisted: true, ..Listed::default() };
+        let mut listed = Listed { unlisted: true, ..Listed::nothing(Arc::clone(&of)) };
         match pages(client, &of, &work, &mut listed).await? {
             Ok(()) => return Ok(listed),
             Err(error) if error.expired() && restarts < RESTARTS => restarts += 1,
@@ -248,7 +326,7 @@ async fn pages(
         };
         listed.unlisted = false;
         let (of, work) = (Arc::clone(of), Arc::clone(work));
-        before = Some(tokio::task::spawn_blocking(move || digest(&body, &of, &work)));
+        before = Some(tokio::task::spawn_blocking(move || digest(&body, of, &work)));
         at = next;
     }
     if let Some(digested) = before {
@@ -261,114 +339,133 @@ async fn pages(
 }
 
 /// Cleans the objects of a page and writes them away. Errors as in `pages`.
-fn digest(body: &[u8], of: &Resource, work: &Work) -> Result<Result<Listed, PageError>, CaptureError> {
-    let (mut page, mut text) = (Listed::default(), Vec::with_capacity(body.len() / 2));
+fn digest(body: &[u8], of: Arc<Resource>, work: &Work) -> Result<Result<Listed, PageError>, CaptureError> {
+    let mut page = Page { work, text: Vec::with_capacity(body.len() / 2), listed: Listed::nothing(Arc::clone(&of)) };
     let read = page::each(body, |mut object| {
-        if let Some(reason) = rules::left_out(of, &object) {
-            page.leave_out(&of.kind, reason);
+        if let Some(reason) = rules::left_out(&of, &object) {
+            page.listed.leave_out(&of.kind, reason);
         } else if let Some(pod) = marks::remembered(&object).filter(|_| of.kind == "Secret") {
-            let of = Resource::new("", "v1", "Pod", "pods");
-            match rules::left_out(&of, &pod) {
-                Some(reason) => page.leave_out(&of.kind, reason),
-                None => take(&pod, &of, work, &mut text, &mut page, true),
-            }
+            page.remembered(&pod);
         } else {
-            rules::record(of, &mut object);
-            take(&object, of, work, &mut text, &mut page, false);
+            rules::record(&of, &mut object);
+            page.add(&object);
         }
     });
-    if let Err(error) = read {
-        return Ok(Err(PageError::Content(error)));
+    match read {
+        Ok(()) => page.done().map(Ok),
+        Err(error) => Ok(Err(PageError::Content(error))),
     }
-    let offset = {
-        let mut spool = work.spool();
-        let offset = spool.len();
-        if offset + text.len() as u64 > work.limits.total_bytes {
-            let namespace = work.namespace.clone();
-            return Err(CaptureError::TooLarge { namespace, limit: work.limits.total_bytes });
-        }
-        spool.write_all(&text).map_err(CaptureError::Spool)?;
-        offset
-    };
-    page.entries.iter_mut().chain(&mut page.remembered).for_each(|(it, _)| it.offset += offset);
-    Ok(Ok(page))
 }
 
-/// Appends one cleaned object to the text of its page.
-fn take(object: &Value, of: &Resource, work: &Work, text: &mut Vec<u8>, page: &mut Listed, remembered: bool) {
-    let id = Id { group: of.group.clone(), kind: of.kind.clone(), name: object::name(object).to_owned() };
-    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
-    if !id.valid() || namespace != Some(&work.namespace) {
-        page.failed.push(format!("{} {:?}: not a name in this namespace", of.name(), id.name));
-        return;
-    }
-    let start = text.len();
-    // `Value` keeps its keys sorted: this is canonical, and the one time that an object is written.
-    if serde_json::to_writer(&mut *text, object).is_err() {
-        text.truncate(start);
-        page.failed.push(format!("{} {}: not JSON", of.name(), id.name));
-        return;
-    }
-    let length = (text.len() - start) as u64;
-    if length > work.limits.object_bytes {
-        text.truncate(start);
-        page.failed.push(format!("{} {}: larger than {} bytes", of.name(), id.name, work.limits.object_bytes));
-        return;
-    }
-    let entry = (Entry { id, offset: start as u64, length }, of.version.clone());
-    if remembered { page.remembered.push(entry) } else { page.entries.push(entry) }
+/// Objects of one kind that are written away together.
+pub(super) struct Page<'a> {
+    work: &'a Work,
+    text: Vec<u8>,
+    pub listed: Listed,
 }
 
-/// Makes the bundle of what was read.
-fn assemble(
-    namespace: Namespace,
-    lists: Vec<Listed>,
-    failed: Vec<String>,
-    work: &Work,
-) -> Result<Captured, CaptureError> {
-    let mut all = Listed { failed, ..Listed::default() };
-    for listed in lists {
-        all.add(listed);
+impl<'a> Page<'a> {
+    pub fn new(of: &Arc<Resource>, work: &'a Work) -> Self {
+        Self { work, text: Vec::new(), listed: Listed::nothing(Arc::clone(of)) }
     }
-    all.failed.sort();
-    let mut entries = all.entries;
-    entries.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    // A list that was read across a change may tell of one object twice.
-    entries.dedup_by(|(a, _), (b, _)| a.id == b.id);
-    // A remembered pod counts unless it runs: then it was not deleted after all.
-    for (pod, version) in all.remembered {
-        if let Err(place) = entries.binary_search_by(|(it, _)| it.id.cmp(&pod.id)) {
-            entries.insert(place, (pod, version));
+
+    /// Takes a cleaned object in, if it is selected, or one that is may need it.
+    fn add(&mut self, object: &Value) {
+        let of = Arc::clone(&self.listed.of);
+        let refers_to = references::of(&of.group, &of.kind, object);
+        if self.work.selection.has(object) {
+            if let Some(row) = self.write(&of, object) {
+                self.refer(&of, object, refers_to);
+                self.listed.rows.push(row);
+            }
+        } else if references::may_be_needed(&of.group, &of.kind) {
+            let binding = of.kind == "RoleBinding";
+            let gives_to = if binding { references::subjects(object, &self.work.namespace) } else { None };
+            if let Some(row) = self.write(&of, object) {
+                let (group, kind, name) = (of.group.clone(), of.kind.clone(), row.name.to_string());
+                self.listed.candidates.push(Candidate { group, kind, name, gives_to, refers_to, with: row });
+            }
+        } else {
+            self.listed.leave_out(&of.kind, NOT_SELECTED);
         }
     }
-    let mut kinds: Vec<Count> = Vec::new();
-    for (Entry { id, .. }, version) in &entries {
-        match kinds.last_mut() {
-            Some(last) if last.group == id.group && last.kind == id.kind => last.count += 1,
-            Some(_) | None => {
-                kinds.push(Count {
-                    group: id.group.clone(),
-                    kind: id.kind.clone(),
-                    version: version.clone(),
-                    count: 1,
-                });
+
+    /// Takes in an object of the cluster.
+    pub fn add_of_cluster(&mut self, object: &Value) {
+        let of = Arc::clone(&self.listed.of);
+        if let Some(row) = self.write(&of, object) {
+            self.listed.references.extend(references::of(&of.group, &of.kind, object));
+            self.listed.rows.push(row);
+        }
+    }
+
+    /// Takes in a pod that was bare and is remembered.
+    fn remembered(&mut self, pod: &Value) {
+        let of = Resource::new("", "v1", "Pod", "pods");
+        match rules::left_out(&of, pod) {
+            Some(reason) => self.listed.leave_out(&of.kind, reason),
+            None if !self.work.selection.has_kind(&of) => {}
+            None if !self.work.selection.has(pod) => self.listed.leave_out(&of.kind, NOT_SELECTED),
+            None => {
+                if let Some(row) = self.write(&of, pod) {
+                    self.refer(&of, pod, references::of("", "Pod", pod));
+                    self.listed.remembered.push(row);
+                }
             }
         }
     }
-    let count = entries.len() as u64;
-    let lasting = all.left_out.iter().filter(|(_, (_, lasting))| *lasting);
-    let index = Index {
-        format: FORMAT,
-        namespace,
-        kinds,
-        count,
-        failed: all.failed.clone(),
-        left_out: lasting.map(|(reason, (count, _))| (reason.clone(), *count)).collect(),
-    };
-    let spool = mem::replace(&mut *work.spool(), Spool::new(0)).freeze();
-    let bundle = bundle::write(&index, &spool, entries.into_iter().map(|(it, _)| it).collect())?;
-    let left_out = all.left_out.into_iter().map(|(reason, (count, _))| (reason, count)).collect();
-    Ok(Captured { bundle, count, left_out, failed: all.failed })
+
+    /// Notes what a selected object refers to. References within the namespace matter only when labels select.
+    fn refer(&mut self, of: &Resource, object: &Value, refers_to: Vec<Reference>) {
+        let all = self.work.selection.by_labels();
+        let counts = |it: &Reference| all || references::carried(it) != references::Carried::WithNamespace;
+        self.listed.references.extend(refers_to.into_iter().filter(counts));
+        if all && (of.group.as_str(), of.kind.as_str()) == ("", "ServiceAccount") {
+            // Bindings name it, and not the other way round.
+            self.listed.references.extend(Reference::to("", "ServiceAccount", object::name(object)));
+        }
+    }
+
+    /// Appends an object to the text. `None` when it cannot be in a bundle: that is told in `failed`.
+    fn write(&mut self, of: &Resource, object: &Value) -> Option<Row> {
+        let id = Id {
+            group: of.group.clone(),
+            kind: of.kind.clone(),
+            namespace: object.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned),
+            name: object::name(object).to_owned(),
+        };
+        let placed = id.namespace.as_ref().is_none_or(|it| *it == self.work.namespace) && id.scope() == of.scope;
+        if !id.valid() || !placed {
+            self.listed.failed.push(format!("{} {:?}: not a name in this namespace", of.name(), id.name));
+            return None;
+        }
+        let start = self.text.len();
+        // `Value` keeps its keys sorted: this is canonical, and the one time that an object is written.
+        let written = serde_json::to_writer(&mut self.text, object);
+        let length = self.text.len() - start;
+        let limit = self.work.limits.object_bytes;
+        let reason = match (written, u32::try_from(start), u32::try_from(length)) {
+            (Ok(()), Ok(start), Ok(bytes)) if u64::from(bytes) <= limit => {
+                return Some(Row { name: id.name.into(), at: Span::new(start, bytes) });
+            }
+            (Err(_), _, _) => "not JSON".to_owned(),
+            (Ok(()), _, _) => format!("larger than {limit} bytes"),
+        };
+        self.text.truncate(start);
+        self.listed.failed.push(format!("{} {}: {reason}", of.name(), id.name));
+        None
+    }
+
+    /// Writes the text away.
+    pub fn done(mut self) -> Result<Listed, CaptureError> {
+        if !self.text.is_empty() {
+            let block = self.work.keep(&self.text)?;
+            let rows = self.listed.rows.iter_mut().chain(&mut self.listed.remembered);
+            rows.chain(self.listed.candidates.iter_mut().map(|it| &mut it.with))
+                .for_each(|it| it.at = it.at.within(block));
+        }
+        Ok(self.listed)
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -382,11 +479,13 @@ async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::cluster::OfCluster;
     use base64::{Engine, prelude::BASE64_STANDARD};
     use serde_json::json;
 
     fn work(limits: Limits) -> Work {
-        Work { namespace: "shop".into(), limits, spool: Mutex::new(Spool::new(1 << 20)) }
+        let selection = Selection::default();
+        Work { namespace: "shop".into(), limits, selection, blocks: Mutex::new(Blocks::new(1 << 20)) }
     }
 
     fn config_maps() -> Resource {
@@ -404,11 +503,11 @@ mod tests {
             .iter()
             .map(|(of, items)| {
                 let body = json!({"items": items}).to_string();
-                digest(body.as_bytes(), of, &work).expect("room").expect("a list")
+                digest(body.as_bytes(), Arc::new(of.clone()), &work).expect("room").expect("a list")
             })
             .collect();
         let namespace = Namespace { name: "shop".into(), ..Namespace::default() };
-        assemble(namespace, lists, vec![], &work).expect("a bundle")
+        assemble(namespace, lists, OfCluster::default(), vec![], &work).expect("a bundle")
     }
 
     #[test]
@@ -434,9 +533,9 @@ mod tests {
         let mut large = config("large", 1);
         large["data"]["key"] = "x".repeat(200).into();
         let body = json!({"items": [config("a", 1), large, config("b", 1)]}).to_string();
-        let page = digest(body.as_bytes(), &config_maps(), &work).expect("room").expect("a list");
+        let page = digest(body.as_bytes(), Arc::new(config_maps()), &work).expect("room").expect("a list");
         assert_eq!(page.failed, ["configmaps large: larger than 200 bytes"]);
-        let names: Vec<_> = page.entries.iter().map(|(it, _)| it.id.name.as_str()).collect();
+        let names: Vec<_> = page.rows.iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["a", "b"]);
     }
 
@@ -444,7 +543,7 @@ mod tests {
     fn a_namespace_that_is_too_large_is_refused_with_the_remedy() {
         let work = work(Limits { total_bytes: 50, ..Limits::default() });
         let body = json!({"items": [config("a", 1)]}).to_string();
-        let error = digest(body.as_bytes(), &config_maps(), &work).expect_err("too large");
+        let error = digest(body.as_bytes(), Arc::new(config_maps()), &work).expect_err("too large");
         assert!(error.to_string().contains("more than 50 bytes: exclude what"), "{error}");
     }
 
@@ -454,8 +553,8 @@ mod tests {
         let mut foreign = config("a", 1);
         foreign["metadata"]["namespace"] = "other".into();
         let body = json!({"items": [foreign, config("..", 1)]}).to_string();
-        let page = digest(body.as_bytes(), &config_maps(), &work).expect("room").expect("a list");
-        assert_eq!((page.entries.len(), page.failed.len()), (0, 2));
+        let page = digest(body.as_bytes(), Arc::new(config_maps()), &work).expect("room").expect("a list");
+        assert_eq!((page.rows.len(), page.failed.len()), (0, 2));
     }
 
     #[test]

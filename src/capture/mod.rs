@@ -1,17 +1,20 @@
-//! The Kubernetes objects of one namespace: out of the API server, into a bundle, and back; and how the application
+//! The Kubernetes objects of one application: out of the API server, into a bundle, and back; and how the application
 //! they describe is stopped and started.
 //!
 //! Reading order: `discover` (which kinds there are), `rules` (what is left out, and what never enters a bundle),
-//! `collect` (reads everything, page by page), `bundle` (the file), `clean` and `order` (what may go back, and when),
-//! `apply` (puts it back), `fence` (stops and starts). `page`, `spool` and `call` are what these stand on.
+//! `select` (what is wanted), `references` (what that needs), `collect` (reads the namespace, page by page), `cluster`
+//! (and what it needs of the cluster), `assemble` and `bundle` (the file), `clean` and `order` (what may go back, and when),
+//! `apply` (puts it back), `fence` (stops and starts). `page`, `blocks`, `spool` and `call` are what these stand on.
 //!
-//! Volumes and their claims are the data plane's: claims are recorded here and put back by it. Cluster-scoped objects
-//! and definitions of kinds are not captured.
+//! Volumes and their claims are the data plane's: claims are recorded here and put back by it.
 
 pub mod apply;
+mod assemble;
+pub mod blocks;
 pub mod bundle;
 pub mod call;
 pub mod clean;
+mod cluster;
 pub mod collect;
 pub mod discover;
 pub mod fence;
@@ -20,7 +23,9 @@ pub mod object;
 pub mod order;
 pub mod page;
 pub mod read;
+pub mod references;
 pub mod rules;
+pub mod select;
 pub mod spool;
 
 /// The field manager of everything written here.
@@ -33,6 +38,7 @@ mod tests {
         bundle::Bundle,
         collect::{Limits, capture},
         fence::{start, stop},
+        select::Selection,
     };
     use kube::Client;
 
@@ -42,7 +48,8 @@ mod tests {
     fn all_of_it_can_run_in_a_task_of_its_own() {
         // For the compiler: nothing is run.
         let _ = |client: &Client, bundle: &Bundle| {
-            task(capture(client, "shop", Limits::default()));
+            let all = Selection::default();
+            task(capture(client, "shop", &all, Limits::default()));
             task(restore(client, "shop", bundle, Phase::Everything));
             task(stop(client, "shop"));
             task(start(client, "shop"));

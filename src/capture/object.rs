@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::bundle::hex;
+
 /// Whether it is being deleted.
 #[must_use]
 pub fn deleting(object: &Value) -> bool {
@@ -56,5 +58,30 @@ pub fn retain(of: &mut Map<String, Value>, list: &str, keep: impl FnMut(&Value) 
         if items.is_empty() {
             of.remove(list);
         }
+    }
+}
+
+/// A name as part of an address: roles may be called nearly anything.
+#[must_use]
+pub fn segment(name: &str) -> String {
+    let mut done = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            done.push(char::from(byte));
+        } else {
+            done.extend(['%'].into_iter().chain(hex(&[byte]).to_uppercase().chars()));
+        }
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_lead_to_another_address() {
+        assert_eq!(segment("system:web.a-b_c"), "system:web.a-b_c");
+        assert_eq!(segment("a?b/c d#e"), "a%3Fb%2Fc%20d%23e");
     }
 }

@@ -109,6 +109,12 @@ const BUILT_IN: [&str; 12] = [
     "storage.k8s.io",
 ];
 
+/// Whether every API server has this group by itself.
+#[must_use]
+pub fn built_in(group: &str) -> bool {
+    BUILT_IN.contains(&group)
+}
+
 /// What a restore does with the objects of a kind, and when.
 #[must_use]
 pub fn way(group: &str, kind: &str) -> Way {

@@ -156,12 +156,16 @@ fn read_object(path: &str, size: u64, content: &mut dyn Read, id: Id, index: &In
         serde_json::from_slice(&text).map_err(|source| BundleError::Json { path: path.into(), source })?;
     let wrong = |what: &str| BundleError::Contradiction(format!("{path} holds an object with another {what}"));
     let told = index.kinds.iter().find(|it| it.group == id.group && it.kind == id.kind);
-    let version = told.ok_or_else(|| wrong("kind than the index tells of"))?.version.clone();
+    let told = told.ok_or_else(|| wrong("kind than the index tells of"))?;
+    if told.scope != id.scope() {
+        return Err(wrong("place than the index tells of"));
+    }
+    let version = told.version.clone();
     let api_version = if id.group.is_empty() { version.clone() } else { format!("{}/{version}", id.group) };
     if json["kind"] != id.kind || json["apiVersion"] != api_version {
         return Err(wrong("kind or version"));
     }
-    if json["metadata"]["name"] != id.name || json["metadata"]["namespace"] != index.namespace.name {
+    if json["metadata"]["name"] != id.name || json["metadata"]["namespace"].as_str() != id.namespace.as_deref() {
         return Err(wrong("name or namespace"));
     }
     Ok(Object { id, version, json })
@@ -171,8 +175,8 @@ fn read_object(path: &str, size: u64, content: &mut dyn Read, id: Id, index: &In
 mod tests {
     use super::*;
     use crate::capture::{
-        bundle::{Count, Entry, Namespace, canonical, write},
-        spool::Spool,
+        blocks::Span,
+        bundle::{Count, Entry, Namespace, Scope, canonical, write},
     };
     use bytes::Bytes;
     use serde_json::json;
@@ -180,26 +184,30 @@ mod tests {
     use tar::{Builder, Header};
 
     fn config(name: &str, data: &str) -> (Id, Value) {
-        let id = Id { group: String::new(), kind: "ConfigMap".into(), name: name.into() };
+        let id =
+            Id { group: String::new(), kind: "ConfigMap".into(), namespace: Some("shop".into()), name: name.into() };
         let json = json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": name, "namespace": "shop"}, "data": {"key": data}});
         (id, json)
     }
 
     fn index(count: u64) -> Index {
-        let kinds = vec![Count { group: String::new(), kind: "ConfigMap".into(), version: "v1".into(), count }];
+        let kinds = vec![Count {
+            group: String::new(),
+            kind: "ConfigMap".into(),
+            version: "v1".into(),
+            scope: Scope::Namespaced,
+            count,
+        }];
         let namespace = Namespace { name: "shop".into(), ..Namespace::default() };
         Index { format: FORMAT, namespace, kinds, count, ..Index::default() }
     }
 
     fn bundle(objects: &[(Id, Value)]) -> Bundle {
-        let (mut spool, mut entries) = (Spool::new(1024), Vec::new());
-        for (id, json) in objects {
-            let text = canonical(json).expect("JSON");
-            entries.push(Entry { id: id.clone(), offset: spool.len(), length: text.len() as u64 });
-            spool.write_all(&text).expect("room");
-        }
-        write(&index(objects.len() as u64), &spool.freeze(), entries).expect("a bundle")
+        let sorted: BTreeMap<_, _> = objects.iter().cloned().collect();
+        let entries = sorted.keys().map(|id| Entry { id: id.clone(), at: Span::new(0, 0) });
+        let text = |entry: &Entry, to: &mut Vec<u8>| to.write_all(&canonical(&sorted[&entry.id])?);
+        write(&index(objects.len() as u64), entries, text).expect("a bundle")
     }
 
     /// An archive that our own writer would not write.
@@ -272,13 +280,15 @@ mod tests {
     #[test]
     fn a_name_that_leads_out_of_the_bundle_is_refused() {
         for path in [
-            "objects/core/ConfigMap/shop/../../../x.json",
-            "../objects/core/ConfigMap/shop/a.json",
-            "/objects/core/ConfigMap/shop/a.json",
-            "objects/core/ConfigMap/other/a.json",
-            "objects/core/ConfigMap/shop/a",
-            "objects/core/ConfigMap/shop/...json",
-            "objects//ConfigMap/shop/a.json",
+            "objects/core/ConfigMap/namespaces/shop/../../../x.json",
+            "../objects/core/ConfigMap/namespaces/shop/a.json",
+            "/objects/core/ConfigMap/namespaces/shop/a.json",
+            "objects/core/ConfigMap/namespaces/other/a.json",
+            "objects/core/ConfigMap/namespaces/shop/a",
+            "objects/core/ConfigMap/namespaces/shop/...json",
+            "objects//ConfigMap/namespaces/shop/a.json",
+            "objects/core/ConfigMap/shop/a.json",
+            "objects/core/ConfigMap/cluster/shop/a.json",
             "etc/passwd",
         ] {
             let error = forged_with(EntryType::Regular, path, b"{}");
@@ -289,26 +299,45 @@ mod tests {
     #[test]
     fn only_plain_files_are_in_a_bundle() {
         for kind in [EntryType::Symlink, EntryType::Link, EntryType::Directory, EntryType::Char, EntryType::XHeader] {
-            let error = forged_with(kind, "objects/core/ConfigMap/shop/a.json", b"");
+            let error = forged_with(kind, "objects/core/ConfigMap/namespaces/shop/a.json", b"");
             assert!(matches!(error, BundleError::Path(_)), "{kind:?}: {error}");
         }
     }
 
     #[test]
     fn a_file_that_is_not_what_its_name_says_is_refused() {
-        let path = "objects/core/ConfigMap/shop/a.json";
+        let path = "objects/core/ConfigMap/namespaces/shop/a.json";
         let (_, other) = config("b", "1");
         let error = forged_with(EntryType::Regular, path, other.to_string().as_bytes());
         assert!(matches!(error, BundleError::Contradiction(_)), "{error}");
-        let error = forged_with(EntryType::Regular, "objects/core/Secret/shop/a.json", b"{}");
+        let error = forged_with(EntryType::Regular, "objects/core/Secret/namespaces/shop/a.json", b"{}");
         assert!(matches!(error, BundleError::Contradiction(_)), "{error}");
         assert!(matches!(forged_with(EntryType::Regular, path, b"nonsense"), BundleError::Json { .. }));
     }
 
     #[test]
+    fn an_object_of_the_cluster_is_read_as_one_and_cannot_pass_for_one_of_the_namespace() {
+        let path = "objects/scheduling.k8s.io/PriorityClass/cluster/gold.json";
+        let class =
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "gold"}});
+        let index = |scope| {
+            let (group, kind) = ("scheduling.k8s.io".to_owned(), "PriorityClass".to_owned());
+            let index = Index { kinds: vec![Count { group, kind, version: "v1".into(), scope, count: 1 }], ..index(1) };
+            (EntryType::Regular, INDEX, canonical(&index).expect("JSON"))
+        };
+        let file = |json: &Value| (EntryType::Regular, path, json.to_string().into_bytes());
+        let read = objects(&forged(&[index(Scope::Cluster), file(&class)])).expect("a bundle");
+        assert_eq!((read[0].id.namespace.as_deref(), read[0].id.scope()), (None, Scope::Cluster));
+        assert!(objects(&forged(&[index(Scope::Namespaced), file(&class)])).is_err(), "the index tells otherwise");
+        let mut within = class.clone();
+        within["metadata"]["namespace"] = "shop".into();
+        assert!(objects(&forged(&[index(Scope::Cluster), file(&within)])).is_err(), "it says so itself");
+    }
+
+    #[test]
     fn sizes_are_believed_only_up_to_their_limits() {
         let large = vec![b' '; usize::try_from(LARGEST_OBJECT).expect("it fits") + 1];
-        let error = forged_with(EntryType::Regular, "objects/core/ConfigMap/shop/a.json", &large);
+        let error = forged_with(EntryType::Regular, "objects/core/ConfigMap/namespaces/shop/a.json", &large);
         assert!(matches!(error, BundleError::TooLarge { limit: LARGEST_OBJECT, .. }), "{error}");
         let error = forged_with(EntryType::GNULongName, "././@LongLink", &large);
         assert!(matches!(error, BundleError::TooLarge { .. }), "{error}");
@@ -320,7 +349,7 @@ mod tests {
         let error = forged(&[(EntryType::Regular, "index.json", index)]).index().expect_err("another format");
         assert_eq!(
             error.to_string(),
-            "the bundle has format 9, and this version of Reprise reads format 1: use the version that wrote it"
+            "the bundle has format 9, and this version of Reprise reads format 2: use the version that wrote it"
         );
     }
 
@@ -328,7 +357,7 @@ mod tests {
     fn what_is_no_bundle_is_refused() {
         assert!(matches!(Bundle::from_bytes(Bytes::from_static(b"hello")).index(), Err(BundleError::Read(_))));
         assert!(matches!(forged(&[]).index(), Err(BundleError::NoIndex)));
-        let object = [(EntryType::Regular, "objects/core/ConfigMap/shop/a.json", b"{}".to_vec())];
+        let object = [(EntryType::Regular, "objects/core/ConfigMap/namespaces/shop/a.json", b"{}".to_vec())];
         assert!(matches!(objects(&forged(&object)), Err(BundleError::NoIndex)));
     }
 
@@ -343,7 +372,7 @@ mod tests {
 
     #[test]
     fn an_object_that_stands_twice_is_refused() {
-        let path = "objects/core/ConfigMap/shop/a.json";
+        let path = "objects/core/ConfigMap/namespaces/shop/a.json";
         let (_, json) = config("a", "1");
         let file = (EntryType::Regular, path, json.to_string().into_bytes());
         let index = (EntryType::Regular, "index.json", canonical(&index(2)).expect("JSON"));

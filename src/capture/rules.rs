@@ -35,13 +35,17 @@ const GROUPS: [(&str, &str); 13] = [
 ];
 
 /// Kinds that are left out whole, and why.
-const KINDS: [(&str, &str, &str); 6] = [
+const KINDS: [(&str, &str, &str); 10] = [
     ("", "Event", "history"),
     ("apps", "ControllerRevision", "its controller makes it again"),
     ("storage.k8s.io", "CSIStorageCapacity", "measurements"),
     ("cilium.io", "CiliumEndpoint", "the node's agent makes it again for each pod"),
     ("crd.projectcalico.org", "NetworkSet", "Calico keeps its own store: see its projectcalico.org/v3 kinds"),
     ("packages.operators.coreos.com", "PackageManifest", "a catalogue, computed anew in each cluster"),
+    ("velero.io", "Backup", "records of another tool, read again from its own storage"),
+    ("velero.io", "BackupRepository", "records of another tool, read again from its own storage"),
+    ("velero.io", "Restore", "an order that would be carried out once more"),
+    ("velero.io", "DeleteBackupRequest", "an order that would be carried out once more"),
 ];
 
 /// Objects that are left out.
@@ -177,6 +181,8 @@ pub fn record(of: &Resource, object: &mut Value) {
     match (of.group.as_str(), of.kind.as_str()) {
         ("", "Secret") => blank_token(object),
         ("", "Pod") => pod(object),
+        ("rbac.authorization.k8s.io", "ClusterRole") => aggregated(object),
+        ("apiextensions.k8s.io" | "admissionregistration.k8s.io" | "apiregistration.k8s.io", _) => injected(object),
         _ => {}
     }
     let Some(map) = object.as_object_mut() else { return };
@@ -217,6 +223,40 @@ fn pod(object: &mut Value) {
     for containers in ["containers", "initContainers"] {
         for container in maps(spec.get_mut(containers)) {
             retain(container, "volumeMounts", |it| !injected(&it["name"]));
+        }
+    }
+}
+
+/// Rules of a role that is made of others are written by a controller, in each cluster from the roles there.
+fn aggregated(role: &mut Value) {
+    if role.get("aggregationRule").is_some_and(|it| !it.is_null())
+        && let Some(map) = role.as_object_mut()
+    {
+        map.remove("rules");
+    }
+}
+
+/// Certificates that a controller writes into what calls a server: it writes its own in each cluster, and new ones now
+/// and then.
+fn injected(object: &mut Value) {
+    const BY: [&str; 4] = [
+        "cert-manager.io/inject-ca-from",
+        "cert-manager.io/inject-ca-from-secret",
+        "cert-manager.io/inject-apiserver-ca",
+        "service.beta.openshift.io/inject-cabundle",
+    ];
+    if !BY.iter().any(|it| annotation(object, it).is_some()) {
+        return;
+    }
+    // Not wherever the word stands: the schema of a definition may have a field of that name.
+    for place in ["/spec/conversion/webhook/clientConfig", "/spec"] {
+        if let Some(Value::Object(calls)) = object.pointer_mut(place) {
+            calls.remove("caBundle");
+        }
+    }
+    for webhook in maps(object.get_mut("webhooks")) {
+        if let Some(Value::Object(calls)) = webhook.get_mut("clientConfig") {
+            calls.remove("caBundle");
         }
     }
 }
@@ -412,6 +452,29 @@ mod tests {
                     "ownerReferences": [{"kind": "App", "name": "shop"}]},
                 "spec": {"replicas": 2}})
         );
+    }
+
+    #[test]
+    fn what_controllers_write_into_objects_of_the_cluster_is_not_recorded() {
+        let mut role = json!({"metadata": {"name": "all"}, "aggregationRule": {"clusterRoleSelectors": []},
+            "rules": [{"verbs": ["get"]}]});
+        record(&resource("rbac.authorization.k8s.io", "ClusterRole"), &mut role);
+        assert_eq!(role.get("rules"), None);
+
+        let webhook = |annotations: Value| {
+            let mut webhook = json!({"metadata": {"name": "w", "annotations": annotations},
+                "webhooks": [{"clientConfig": {"caBundle": "x", "service": {"name": "w"}}}]});
+            record(&resource("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"), &mut webhook);
+            webhook["webhooks"][0]["clientConfig"].clone()
+        };
+        assert_eq!(webhook(json!({"cert-manager.io/inject-ca-from": "shop/w"})), json!({"service": {"name": "w"}}));
+        assert_eq!(webhook(json!({}))["caBundle"], "x", "one that people wrote is kept");
+
+        let schema = json!({"properties": {"caBundle": {"type": "string"}}});
+        let mut definition = json!({"metadata": {"name": "d", "annotations": {"cert-manager.io/inject-ca-from": "shop/w"}},
+            "spec": {"versions": [{"schema": schema}]}});
+        record(&resource("apiextensions.k8s.io", "CustomResourceDefinition"), &mut definition);
+        assert_eq!(definition["spec"]["versions"][0]["schema"], schema);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Point {
 pub struct Objects {
     /// SHA-256 of the bundle before encryption, in hex.
     pub manifest: String,
-    /// How many objects.
+    /// How many objects of the namespace.
     pub count: u64,
     /// Bytes in the vault.
     pub bytes: u64,

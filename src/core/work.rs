@@ -11,7 +11,7 @@ use super::{
     app_key::AppKey,
     point::{Head, Objects, Point},
 };
-use crate::api::application::Probe;
+use crate::api::application::{ObjectSettings, Probe};
 
 /// So many points that were passed over are named.
 pub const REASONS: usize = 20;
@@ -34,12 +34,14 @@ pub enum Work {
         /// The `DnsZone`.
         zone: String,
     },
-    /// Read the namespace's objects, and store them as a bundle.
+    /// Read the namespace's objects, and those of the cluster that it needs, and store them as a bundle.
     Capture {
         /// The `Vault`.
         vault: String,
         /// Whose.
         application: AppKey,
+        /// Which of them.
+        objects: ObjectSettings,
     },
     /// Write the point, then enter it in the head of the catalogue.
     CommitPoint {

@@ -1,9 +1,8 @@
-//! The catalogue of an application: its head, its points and its manifests.
+//! The catalogue of an application: its head and its points. Its manifests are in `manifest`.
 //!
 //! ```text
 //! apps/<namespace>/<name>/head.json               compare-and-swap
 //! apps/<namespace>/<name>/points/<id>.json        create-only: {"point":{…},"mac":"…"}
-//! apps/<namespace>/<name>/manifests/<sha256>      content-addressed, encrypted with age for the application
 //! ```
 //!
 //! The head is the fence: a point enters it only while the head's epoch is the point's. Which point is taken, and
@@ -15,13 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::RngExt;
-use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-use super::directory::hex;
-use super::keys::UnsealError;
+use super::manifest::MANIFEST_LIMIT;
 use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
-use crate::core::point::{FORMAT, Head, Objects, Point};
+use crate::core::point::{FORMAT, Head, Point};
 
 /// How often a swap is tried against other writers.
 const ATTEMPTS: u32 = 8;
@@ -34,8 +31,6 @@ pub const BRANCHES: usize = 100;
 pub const POINTS: usize = 20_000;
 /// The most points that `list_points` looks through.
 const POINTS_SEEN: usize = 1_000_000;
-/// The largest manifest, in bytes.
-pub const MANIFEST_LIMIT: u64 = 512 * 1024 * 1024;
 
 /// Why the catalogue could not be read or changed.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
@@ -91,9 +86,15 @@ pub enum CatalogueError {
         /// Its size.
         bytes: u64,
     },
+    /// Something of this machine refused: the temporary directory is full, or not there.
+    #[error("the temporary directory: {reason}")]
+    Local {
+        /// Why.
+        reason: String,
+    },
 }
 
-fn folder(namespace: &str, application: &str) -> String {
+pub(super) fn folder(namespace: &str, application: &str) -> String {
     format!("apps/{namespace}/{application}")
 }
 
@@ -103,10 +104,6 @@ fn head_key(namespace: &str, application: &str) -> String {
 
 fn point_key(namespace: &str, application: &str, id: &str) -> String {
     format!("{}/points/{id}.json", folder(namespace, application))
-}
-
-fn manifest_key(namespace: &str, application: &str, manifest: &str) -> String {
-    format!("{}/manifests/{manifest}", folder(namespace, application))
 }
 
 impl Vault {
@@ -318,60 +315,6 @@ impl Vault {
             if seen >= POINTS_SEEN {
                 return Err(StoreError::TooMany { prefix, limit: POINTS_SEEN }.into());
             }
-        }
-    }
-
-    /// Stores the objects of a point, encrypted, under the SHA-256 of what they were before. Costs one small
-    /// request when they are there already.
-    ///
-    /// # Errors
-    /// `TooLarge`, `Store`.
-    pub async fn write_manifest(
-        &self,
-        namespace: &str,
-        application: &str,
-        count: u64,
-        plain: &[u8],
-    ) -> Result<Objects, CatalogueError> {
-        let size = plain.len() as u64;
-        if size > MANIFEST_LIMIT {
-            return Err(CatalogueError::TooLarge { bytes: size });
-        }
-        let manifest = hex(&Sha256::digest(plain));
-        let key = manifest_key(namespace, application, &manifest);
-        if let Some(bytes) = self.store().size(&key).await? {
-            return Ok(Objects { manifest, count, bytes });
-        }
-        let sealed = Bytes::from(self.keys().seal(namespace, application, plain));
-        let bytes = sealed.len() as u64;
-        self.store().put(&key, sealed).await?;
-        Ok(Objects { manifest, count, bytes })
-    }
-
-    /// Reads the objects of a point as they were given to `write_manifest`.
-    ///
-    /// # Errors
-    /// `Absent`, `Corrupt`, `Store`.
-    pub async fn read_manifest(
-        &self,
-        namespace: &str,
-        application: &str,
-        manifest: &str,
-    ) -> Result<Vec<u8>, CatalogueError> {
-        let key = manifest_key(namespace, application, manifest);
-        // Encryption adds little: a header, and 16 bytes for each 64 KiB.
-        let limit = MANIFEST_LIMIT + MANIFEST_LIMIT / 1024;
-        let Some(object) = self.store().get_up_to(&key, limit).await? else {
-            return Err(CatalogueError::Absent { key });
-        };
-        let plain = self
-            .keys()
-            .unseal(namespace, application, &object.bytes)
-            .map_err(|error: UnsealError| CatalogueError::Corrupt { key: key.clone(), reason: error.to_string() })?;
-        if hex(&Sha256::digest(&plain)) == manifest {
-            Ok(plain)
-        } else {
-            Err(CatalogueError::Corrupt { key, reason: "its content is another's".to_owned() })
         }
     }
 

@@ -4,6 +4,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::*;
+use crate::core::point::Objects;
 use crate::vault::fake::{Fake, Manner};
 
 const KEY: &str = "a key that is long enough for a vault";
@@ -173,34 +174,6 @@ async fn the_newest_points_are_listed_first_and_no_more_than_can_be_looked_at() 
     let some = vault.list_points("shop", "db", Some(&id(19_998)), Some(&id(20_001))).await.unwrap();
     assert_eq!(some, [id(20_000), id(19_999)]);
     assert!(vault.list_points("shop", "absent", None, None).await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn an_unchanged_manifest_is_not_stored_again() {
-    let fake = Fake::new(Manner::Sound);
-    let vault = vault(&fake);
-    let first = vault.write_manifest("shop", "db", 5, b"objects").await.unwrap();
-    let stored = fake.get(&manifest_key("shop", "db", &first.manifest)).unwrap().unwrap().bytes;
-    assert_eq!((first.count, first.bytes), (5, stored.len() as u64));
-    let before = fake.requests();
-    assert_eq!(vault.write_manifest("shop", "db", 5, b"objects").await.unwrap(), first);
-    assert_eq!(fake.requests() - before, 1);
-    assert_eq!(vault.read_manifest("shop", "db", &first.manifest).await.unwrap(), b"objects");
-    assert!(!stored.windows(7).any(|seven| seven == b"objects"), "it is encrypted");
-}
-
-#[tokio::test]
-async fn a_damaged_or_swapped_manifest_is_refused() {
-    let fake = Fake::new(Manner::Sound);
-    let vault = vault(&fake);
-    let one = vault.write_manifest("shop", "db", 1, b"one").await.unwrap().manifest;
-    let two = vault.write_manifest("shop", "db", 1, b"two").await.unwrap().manifest;
-    let bytes = fake.get(&manifest_key("shop", "db", &two)).unwrap().unwrap().bytes;
-    fake.put(&manifest_key("shop", "db", &one), bytes).unwrap();
-    assert!(matches!(vault.read_manifest("shop", "db", &one).await, Err(CatalogueError::Corrupt { .. })));
-    fake.tamper(&manifest_key("shop", "db", &two), |bytes| *bytes.last_mut().unwrap() ^= 1);
-    assert!(matches!(vault.read_manifest("shop", "db", &two).await, Err(CatalogueError::Corrupt { .. })));
-    assert!(matches!(vault.read_manifest("shop", "db", "00").await, Err(CatalogueError::Absent { .. })));
 }
 
 #[tokio::test]

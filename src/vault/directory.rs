@@ -391,6 +391,9 @@ impl Walk<'_> {
     }
 }
 
+#[path = "directory_parts.rs"]
+mod parts;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::Receiver;
 
 use super::directory::hex;
-use super::{Condition, Entry, Object, StoreError};
+use super::{Condition, Entry, Object, Part, StoreError};
 
 /// How it treats conditional writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +143,14 @@ impl Fake {
         }
         content.objects.insert(key.to_owned(), bytes);
         Ok(())
+    }
+
+    pub async fn put_parts(&self, key: &str, parts: &mut Receiver<Part>) -> Result<(), StoreError> {
+        let mut whole = Vec::new();
+        while let Some(part) = parts.recv().await {
+            whole.extend_from_slice(&part.map_err(StoreError::Other)?);
+        }
+        self.put(key, whole.into())
     }
 
     pub fn delete(&self, key: &str) -> Result<(), StoreError> {

@@ -5,7 +5,9 @@
 //! losing the vault; this module neither stores nor prints it.
 
 use std::fmt;
+use std::io::{self, Read, Write};
 
+use age::stream::StreamWriter;
 use age::x25519;
 use bech32::{Bech32, Hrp};
 use hkdf::Hkdf;
@@ -117,25 +119,36 @@ impl Keys {
         SecretText::new(text.to_uppercase())
     }
 
-    /// Encrypts for an application: an age file, binary.
-    ///
-    /// # Panics
-    /// Never: writing into memory does not fail.
-    #[must_use]
-    pub fn seal(&self, namespace: &str, application: &str, plain: &[u8]) -> Vec<u8> {
-        let recipient = self.age_identity(namespace, application).to_public();
-        age::encrypt(&recipient, plain).expect("encryption into memory does not fail")
-    }
-
-    /// Decrypts what `seal` made for the same application.
+    /// Encrypts for an application what is written: an age file, binary. It is whole once its writer is finished.
     ///
     /// # Errors
-    /// When it was sealed with another key or for another application, or is damaged.
-    pub fn unseal(&self, namespace: &str, application: &str, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
-        age::decrypt(&self.age_identity(namespace, application), sealed).map_err(|error| match error {
+    /// When `to` refuses.
+    ///
+    /// # Panics
+    /// Never: there is a recipient.
+    pub fn seal<W: Write>(&self, namespace: &str, application: &str, to: W) -> io::Result<StreamWriter<W>> {
+        let recipient = self.age_identity(namespace, application).to_public();
+        let recipients = std::iter::once(&recipient as &dyn age::Recipient);
+        age::Encryptor::with_recipients(recipients).expect("there is a recipient").wrap_output(to)
+    }
+
+    /// Decrypts what `seal` made for the same application. What is read is what was written, up to an error.
+    ///
+    /// # Errors
+    /// When it was sealed with another key or for another application, or is damaged at its start.
+    pub fn unseal<R: Read>(
+        &self,
+        namespace: &str,
+        application: &str,
+        from: R,
+    ) -> Result<impl Read + use<R>, UnsealError> {
+        let wrong = |error| match error {
             age::DecryptError::NoMatchingKeys | age::DecryptError::KeyDecryptionFailed => UnsealError::OtherKey,
             _ => UnsealError::Damaged,
-        })
+        };
+        let identity = self.age_identity(namespace, application);
+        let sealed = age::Decryptor::new(from).map_err(wrong)?;
+        sealed.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(wrong)
     }
 
     /// The MAC of bytes with the application's key, HMAC-SHA256, 64 hexadecimal digits.
@@ -245,23 +258,37 @@ mod tests {
         assert_eq!(distinct.len(), all.len());
     }
 
+    fn sealed(keys: &Keys) -> Vec<u8> {
+        let mut to = keys.seal("shop", "db", Vec::new()).unwrap();
+        to.write_all(b"objects").unwrap();
+        to.finish().unwrap()
+    }
+
+    fn unsealed(keys: &Keys, application: &str, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
+        let mut plain = Vec::new();
+        let read = keys.unseal("shop", application, sealed)?.read_to_end(&mut plain);
+        read.map(|_| plain).map_err(|_| UnsealError::Damaged)
+    }
+
     #[test]
     fn what_is_sealed_for_one_application_is_closed_to_another() {
         let keys = keys(KEY);
-        let sealed = keys.seal("shop", "db", b"objects");
-        assert_eq!(keys.unseal("shop", "db", &sealed).as_deref(), Ok(&b"objects"[..]));
-        assert_eq!(keys.unseal("shop", "web", &sealed), Err(UnsealError::OtherKey));
-        assert_eq!(self::keys(&KEY.to_uppercase()).unseal("shop", "db", &sealed), Err(UnsealError::OtherKey));
+        let sealed = sealed(&keys);
+        assert_eq!(unsealed(&keys, "db", &sealed).as_deref(), Ok(&b"objects"[..]));
+        assert_eq!(unsealed(&keys, "web", &sealed), Err(UnsealError::OtherKey));
+        assert_eq!(unsealed(&self::keys(&KEY.to_uppercase()), "db", &sealed), Err(UnsealError::OtherKey));
     }
 
     #[test]
     fn damage_to_a_sealed_text_is_found() {
         let keys = keys(KEY);
-        let mut sealed = keys.seal("shop", "db", b"objects");
+        let mut sealed = sealed(&keys);
         *sealed.last_mut().unwrap() ^= 1;
-        assert_eq!(keys.unseal("shop", "db", &sealed), Err(UnsealError::Damaged));
+        assert_eq!(unsealed(&keys, "db", &sealed), Err(UnsealError::Damaged));
+        sealed.pop();
+        assert_eq!(unsealed(&keys, "db", &sealed), Err(UnsealError::Damaged));
         sealed.truncate(20);
-        assert_eq!(keys.unseal("shop", "db", &sealed), Err(UnsealError::Damaged));
+        assert_eq!(unsealed(&keys, "db", &sealed), Err(UnsealError::Damaged));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod error;
 pub(crate) mod fake;
 pub mod identity;
 pub mod keys;
+pub mod manifest;
 #[cfg(test)]
 pub(crate) mod minio;
 pub mod repository;
@@ -28,6 +29,7 @@ use crate::api::vault::VaultSpec;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::Receiver;
 
 pub use self::error::StoreError;
 use self::keys::{KeyError, Keys};
@@ -279,6 +281,9 @@ pub(crate) fn deadline(bytes: u64) -> Duration {
     Duration::from_secs(REQUEST_SECONDS + bytes / SLOWEST_BYTES_PER_SECOND)
 }
 
+/// A part of an object that is being written; why there is no more of it when what it is made of cannot be read.
+pub type Part = Result<Bytes, String>;
+
 /// One storage. Every request has a deadline; reads and unconditional writes are tried again within it.
 #[derive(Clone, Debug)]
 pub enum Store {
@@ -367,6 +372,20 @@ impl Store {
             Self::Directory(store) => store.put(key, bytes).await,
             #[cfg(test)]
             Self::Fake(store) => store.put(key, bytes),
+        }
+    }
+
+    /// Writes an object that comes in parts, all but the last of one size, whatever is there. `bytes` is about how many
+    /// there are. It is there as a whole or not at all.
+    ///
+    /// # Errors
+    /// Any `StoreError` but `Lost`. The write may have happened nevertheless.
+    pub async fn put_parts(&self, key: &str, bytes: u64, parts: &mut Receiver<Part>) -> Result<(), StoreError> {
+        match self {
+            Self::S3(store) => store.put_parts(key, parts).await,
+            Self::Directory(store) => store.put_parts(key, bytes, parts).await,
+            #[cfg(test)]
+            Self::Fake(store) => store.put_parts(key, parts).await,
         }
     }
 

@@ -319,6 +319,9 @@ fn endpoint_url(endpoint: &str, location: &S3Location) -> Result<String, VaultEr
     if location.path_style { Ok(endpoint.to_owned()) } else { Ok(format!("{scheme}://{}.{host}", location.bucket)) }
 }
 
+#[path = "s3_parts.rs"]
+mod parts;
+
 #[cfg(test)]
 #[path = "s3_tests.rs"]
 mod tests;

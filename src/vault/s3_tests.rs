@@ -8,8 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
+use crate::vault::manifest::PART_BYTES;
 use crate::vault::minio::{Minio, location};
-use crate::vault::{Store, conformance};
+use crate::vault::{Part, Store, conformance};
 
 fn store(location: &S3Location) -> Store {
     Store::S3(S3::new(location).unwrap())
@@ -193,6 +194,36 @@ async fn minio_passes_the_self_test_and_pages_its_lists() {
     store.delete("k").await.unwrap();
     store.delete("k").await.unwrap();
     assert_eq!(store.get("k").await.unwrap(), None);
+}
+
+#[tokio::test]
+#[ignore = "needs a MinIO binary: REPRISE_TEST_MINIO=path cargo test --lib minio -- --ignored"]
+async fn minio_shows_what_comes_in_parts_when_all_of_it_is_there_and_keeps_nothing_of_the_rest() {
+    let minio = Minio::start("http", |_| ()).await;
+    let store = store(&minio.location());
+    let part = |byte: u8| Bytes::from(vec![byte; PART_BYTES]);
+    let feed = |parts: Vec<Part>| {
+        let (send, receive) = tokio::sync::mpsc::channel(parts.len());
+        parts.into_iter().for_each(|it| send.try_send(it).unwrap());
+        receive
+    };
+    let mut whole = feed(vec![Ok(part(1)), Ok(part(2)), Ok(part(3)), Ok(part(4)), Ok("end".into())]);
+    store.put_parts("large", 4 * PART_BYTES as u64, &mut whole).await.unwrap();
+    assert_eq!(store.size("large").await.unwrap(), Some(4 * PART_BYTES as u64 + 3));
+    for (byte, number) in (1..=4_u8).zip(0_u64..) {
+        let read = store.get_range("large", number * PART_BYTES as u64, PART_BYTES as u64).await.unwrap();
+        assert!(read.unwrap() == part(byte), "part {number}");
+    }
+    store.put_parts("small", 3, &mut feed(vec![Ok("end".into())])).await.unwrap();
+    assert_eq!(store.get("small").await.unwrap().unwrap().bytes, "end");
+
+    let mut torn = feed(vec![Ok(part(1)), Ok(part(2)), Ok(part(3)), Err("the disk is gone".to_owned())]);
+    let error = store.put_parts("torn", 9, &mut torn).await.unwrap_err();
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    assert_eq!(store.list("").await.unwrap().iter().map(|it| it.key.as_str()).collect::<Vec<_>>(), ["large", "small"]);
+    let left = minio.folder.path().join("data/.minio.sys/multipart");
+    let mut uploads = std::fs::read_dir(left).unwrap().flatten().flat_map(|it| std::fs::read_dir(it.path())).flatten();
+    assert!(uploads.next().is_none(), "the parts of what was given up are gone");
 }
 
 #[tokio::test]

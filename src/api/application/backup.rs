@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ObjectSettings;
+
 /// Where recovery points go, and how volumes are read.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct BackupSettings {
@@ -13,6 +15,9 @@ pub struct BackupSettings {
     /// How its volumes are read.
     #[serde(default)]
     pub volumes: VolumeSettings,
+    /// Which Kubernetes objects are kept.
+    #[serde(default)]
+    pub objects: ObjectSettings,
 }
 
 /// How volumes are read.

@@ -6,13 +6,14 @@ mod backup;
 mod claim;
 mod failover;
 mod health;
+mod objects;
 mod status;
 mod traffic;
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use self::{backup::*, claim::*, failover::*, health::*, status::*, traffic::*};
+pub use self::{backup::*, claim::*, failover::*, health::*, objects::*, status::*, traffic::*};
 use super::span::{Span, in_days};
 
 /// The application that stands in this namespace, and what it was promised.

@@ -265,8 +265,9 @@ impl Pass<'_> {
                 Some(*at)
             }
             Seen::Due(_) => {
-                effects
-                    .push(Effect::Begin(Box::new(Work::Capture { vault: self.vault_name(), application: self.app() })));
+                let objects = self.application.spec.backup.objects.clone();
+                let work = Work::Capture { vault: self.vault_name(), application: self.app(), objects };
+                effects.push(Effect::Begin(Box::new(work)));
                 None
             }
             Seen::Waiting(_) | Seen::Done(..) => None,

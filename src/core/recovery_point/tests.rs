@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{recovery_point::RecoveryPointSpec, vault::VaultSpec},
+    api::{application::ObjectSettings, recovery_point::RecoveryPointSpec, vault::VaultSpec},
     core::{
         child::{RUN, job_key},
         claim::fixtures,
@@ -135,7 +135,7 @@ fn captured(failed: &[&str]) -> (&'static str, Progress) {
         failed: failed.iter().map(|it| (*it).to_owned()).collect(),
         left_out: vec![],
     };
-    done(Work::Capture { vault: "main".into(), application }, outcome)
+    done(Work::Capture { vault: "main".into(), application, objects: ObjectSettings::default() }, outcome)
 }
 
 fn stored(unreadable: u64) -> JobSeen {

@@ -192,7 +192,7 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::TestVault { vault } => vault::test(vault, context).await,
         Work::ListRegions { vault } => vault::list_regions(vault, context).await,
         Work::TestZone { zone } => traffic::test(zone, context).await,
-        Work::Capture { vault, application } => point::capture(vault, application, context).await,
+        Work::Capture { vault, application, objects } => point::capture(vault, application, objects, context).await,
         Work::CommitPoint { vault, point } => point::commit(vault, point, context).await,
         Work::ReadHead { vault, application } => point::read_head(vault, application, context).await,
         Work::ReadLatest { vault, application, known } => {

@@ -1,28 +1,42 @@
 //! Work on points: capturing objects, entering the catalogue, sealing it.
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::{failure, open};
 use crate::{
-    capture::collect,
+    api::application::ObjectSettings,
+    capture::{collect, select::Selection},
     core::{
         app_key::AppKey,
         point::Point,
         work::{Failure, Outcome},
     },
     operator::context::Context,
-    vault::catalogue::CatalogueError,
+    vault::{catalogue::CatalogueError, manifest::Content},
 };
 
-pub(super) async fn capture(name: &str, application: &AppKey, context: &Context) -> Result<Outcome, Failure> {
+/// How many captures and their uploads go on at once. Each takes a few tens of megabytes of memory, and as much of the
+/// temporary directory as its objects have once they are compressed, twice.
+static CAPTURES: Semaphore = Semaphore::const_new(4);
+
+pub(super) async fn capture(
+    name: &str,
+    application: &AppKey,
+    objects: &ObjectSettings,
+    context: &Context,
+) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
+    let _turn = CAPTURES.acquire().await.expect("it is never closed");
     let at = Timestamp::now();
-    let captured = collect::capture(&context.client, &application.namespace, collect::Limits::default())
+    let selection = Selection::new(objects);
+    let captured = collect::capture(&context.client, &application.namespace, &selection, collect::Limits::default())
         .await
         .map_err(|error| failure("CaptureFailed", error))?;
-    let bytes = captured.bundle.bytes().map_err(|error| failure("CaptureFailed", error))?;
+    let bundle = &captured.bundle;
+    let content = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: captured.count };
     let objects = vault
-        .write_manifest(&application.namespace, &application.name, captured.count, &bytes)
+        .write_manifest(&application.namespace, &application.name, content, bundle.reader())
         .await
         .map_err(|error| catalogue_failure(&error))?;
     let left_out = captured.left_out.iter().map(|(what, count)| format!("{what}: {count}")).take(50).collect();
@@ -83,6 +97,7 @@ pub(super) fn catalogue_failure(error: &CatalogueError) -> Failure {
         CatalogueError::Exists { .. } => ("Exists", true),
         CatalogueError::Contended => ("Contended", false),
         CatalogueError::TooLarge { .. } => ("TooLarge", true),
+        CatalogueError::Local { .. } => ("TemporaryDirectory", false),
     };
     Failure { reason, message: error.to_string(), lasting }
 }

@@ -1,6 +1,6 @@
 //! Work on bringing an application back: which point is good, and its objects.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 use futures::{TryFutureExt, future::join_all};
 use tokio::time::sleep;
@@ -10,7 +10,7 @@ use super::{failure, open, point::catalogue_failure};
 use crate::{
     capture::{
         apply::{Phase, restore},
-        bundle::Bundle,
+        bundle::Incoming,
         fence,
     },
     core::{
@@ -146,9 +146,10 @@ async fn judge(
     if !point.complete() {
         return Ok(Err(Some(format!("it is partial: {}", point.missing.join("; ")))));
     }
-    match vault.read_manifest(&application.namespace, &application.name, &point.objects.manifest).await {
+    let read = vault.read_manifest(&application.namespace, &application.name, &point.objects.manifest, io::sink());
+    match read.await {
         Ok(_) => Ok(Ok(point)),
-        Err(error @ CatalogueError::Store(_)) => Err(catalogue_failure(&error)),
+        Err(error @ (CatalogueError::Store(_) | CatalogueError::Local { .. })) => Err(catalogue_failure(&error)),
         Err(error) => Ok(Err(Some(error.to_string()))),
     }
 }
@@ -162,11 +163,11 @@ pub(super) async fn objects(
     context: &Context,
 ) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
-    let plain = vault
-        .read_manifest(&application.namespace, &application.name, manifest)
+    let incoming = vault
+        .read_manifest(&application.namespace, &application.name, manifest, Incoming::new())
         .await
         .map_err(|error| catalogue_failure(&error))?;
-    let bundle = Bundle::from_bytes(plain.into());
+    let bundle = incoming.finish();
     let namespace = &application.namespace;
     let valid = || context.keeper.valid_now(application, epoch);
     let put = async |phase| {
@@ -222,13 +223,16 @@ mod tests {
     use std::cell::Cell;
 
     use jiff::Timestamp;
+    use sha2::{Digest, Sha256};
 
     use super::*;
     use crate::{
+        capture::bundle::hex,
         core::point::{FORMAT, Objects},
         vault::{
             Store,
             fake::{Fake, Manner},
+            manifest::Content,
         },
     };
 
@@ -241,7 +245,8 @@ mod tests {
     }
 
     async fn write(vault: &Vault, id: String, good: bool) -> Point {
-        let objects = vault.write_manifest("shop", "db", 1, b"objects").await.unwrap();
+        let content = Content { digest: hex(&Sha256::digest(b"objects")), bytes: 7, count: 1 };
+        let objects = vault.write_manifest("shop", "db", content, &b"objects"[..]).await.unwrap();
         let point = Point {
             format: FORMAT,
             id,
