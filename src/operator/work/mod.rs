@@ -222,11 +222,13 @@ fn failure(reason: &'static str, message: impl ToString) -> Failure {
 }
 
 /// The opened vault of that name.
+fn object(name: &str, context: &Context) -> Result<Arc<crate::api::vault::Vault>, Failure> {
+    super::stores::get(&context.stores.vaults, None, name)
+        .ok_or_else(|| failure("NoVault", format!("there is no Vault '{name}' in this cluster")))
+}
+
 async fn open(name: &str, context: &Context) -> Result<crate::vault::Vault, Failure> {
-    let Some(object) = super::stores::get(&context.stores.vaults, None, name) else {
-        return Err(failure("NoVault", format!("there is no Vault '{name}' in this cluster")));
-    };
-    context.secrets.vault(&object).await
+    context.secrets.vault(&*object(name, context)?).await
 }
 
 #[cfg(test)]
