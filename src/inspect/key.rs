@@ -1,6 +1,6 @@
 //! `reprise vault key …`: the keys of a vault, listed, given out, added and taken away.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::{Args, Subcommand};
@@ -115,7 +115,8 @@ pub(super) async fn run(namespace: &str, arguments: &KeyArguments) -> Result<(),
 
 fn input() -> Result<SecretText, InspectError> {
     let mut text = String::new();
-    std::io::stdin().take(INPUT_LIMIT).read_to_string(&mut text)?;
+    // A line and not all: the end of the input does not get through every API server.
+    std::io::stdin().lock().take(INPUT_LIMIT).read_line(&mut text)?;
     Ok(SecretText::new(text.trim()))
 }
 
