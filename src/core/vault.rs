@@ -26,6 +26,8 @@ pub const KEY_CONFIRMED: &str = "reprise.dev/key-confirmed";
 pub struct Observed {
     /// Work in progress. A changed vault or Secret starts with none: the shell forgets the old.
     pub works: Works,
+    /// The id of the key in the vault's Secret, as it was last read.
+    pub key: Option<String>,
 }
 
 /// Where a vault lies, for people.
@@ -58,7 +60,9 @@ pub fn decide(vault: &Vault, seen: &Observed, now: Timestamp) -> Decision<VaultS
             status.tested_at = Some(Time(at));
             status.regions.clone_from(regions);
             status.key = Some(key.clone());
-            let other_key = list_regions(&mut status, &mut effects, seen, &name, at, now);
+            list_regions(&mut status, &mut effects, seen, &name, at, now);
+            // Whether it opens the vault is to be known; and if it does, the other regions are to be told.
+            let other_key = seen.key.as_ref().is_some_and(|it| it != key);
             if other_key || at + TEST_EVERY <= now {
                 effects.push(Effect::Begin(Box::new(Work::TestVault { vault: name.clone() })));
             }
@@ -84,8 +88,6 @@ pub fn decide(vault: &Vault, seen: &Observed, now: Timestamp) -> Decision<VaultS
     Decision { status, effects, recheck: Some(recheck) }
 }
 
-/// Keeps the list of regions, and says whether the vault is opened with another key than when it was tested: the other
-/// regions are to be told.
 fn list_regions(
     status: &mut VaultStatus,
     effects: &mut Vec<Effect>,
@@ -93,12 +95,10 @@ fn list_regions(
     name: &str,
     tested_at: Timestamp,
     now: Timestamp,
-) -> bool {
-    let mut other_key = false;
+) {
     let due = match see(&seen.works, "ListRegions", now) {
-        Seen::Done(Outcome::Regions { regions, key }, at) => {
+        Seen::Done(Outcome::Regions(regions), at) => {
             status.regions.clone_from(regions);
-            other_key = at > tested_at && status.key.as_ref() != Some(key);
             at + LIST_EVERY <= now
         }
         Seen::Due(_) => tested_at + SignedDuration::from_secs(30) <= now,
@@ -107,7 +107,6 @@ fn list_regions(
     if due {
         effects.push(Effect::Begin(Box::new(Work::ListRegions { vault: name.to_owned() })));
     }
-    other_key
 }
 
 fn tested(vault: &Vault, failures: &[String], keys: &[String]) -> Vec<Finding> {
@@ -230,7 +229,7 @@ mod tests {
     }
 
     fn after(progress: Progress) -> Observed {
-        Observed { works: Works::from([("TestVault", progress)]) }
+        Observed { works: Works::from([("TestVault", progress)]), key: None }
     }
 
     fn done(failures: &[&str]) -> Progress {
@@ -296,19 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn a_region_that_was_given_another_key_tells_the_others_at_once() {
+    fn a_key_that_was_changed_is_tested_at_once() {
         let test = Effect::Begin(Box::new(Work::TestVault { vault: "main".into() }));
-        let listed = |key: &str, seconds| {
-            let mut seen = after(done(&[]));
-            let outcome = Outcome::Regions { regions: vec!["eu-west".into()], key: key.into() };
-            let work = Box::new(Work::ListRegions { vault: "main".into() });
-            let at = NOON + SignedDuration::from_secs(seconds);
-            seen.works.insert("ListRegions", Progress::Done { at, work, outcome });
-            decide(&vault(), &seen, at + SignedDuration::from_secs(1)).effects.contains(&test)
+        let tested = |key: Option<&str>| {
+            let seen = Observed { key: key.map(ToOwned::to_owned), ..after(done(&[])) };
+            decide(&vault(), &seen, NOON).effects.contains(&test)
         };
-        assert!(!listed("k1", 60));
-        assert!(listed("k2", 60));
-        assert!(!listed("k0", -60), "what was found before the test is older than it");
+        assert!(tested(Some("k2")));
+        assert!(!tested(Some("k1")) && !tested(None), "the same, or not known");
     }
 
     #[test]

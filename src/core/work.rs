@@ -194,12 +194,7 @@ pub enum Outcome {
         keys: Vec<String>,
     },
     /// Of `ListRegions`.
-    Regions {
-        /// Regions that have opened it.
-        regions: Vec<String>,
-        /// The id of the key that this region opens it with.
-        key: String,
-    },
+    Regions(Vec<String>),
     /// Of `Capture`.
     Captured {
         /// What was stored.

@@ -63,6 +63,9 @@ impl VaultKey {
     }
 
     /// The root for whoever has this key: an age file, binary.
+    ///
+    /// # Panics
+    /// Never: writing into memory does not fail.
     #[must_use]
     pub fn wrap(&self, root: &Root) -> Vec<u8> {
         age::encrypt(&self.identity().to_public(), root.to_text().expose().as_bytes())

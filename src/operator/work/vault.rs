@@ -33,6 +33,5 @@ pub(super) async fn test(name: &str, context: &Context) -> Result<Outcome, Failu
 
 pub(super) async fn list_regions(name: &str, context: &Context) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
-    let regions = vault.regions().await.map_err(|error| failure("StoreFailed", error))?;
-    Ok(Outcome::Regions { regions, key: vault.key_id() })
+    vault.regions().await.map(Outcome::Regions).map_err(|error| failure("StoreFailed", error))
 }

@@ -44,8 +44,8 @@ fn set_key(region: &Region, entry: &str, key: &str) -> Result<()> {
 }
 
 fn await_vault(region: &Region, what: &str, fits: impl Fn(&VaultStatus) -> bool) -> Result<()> {
-    // A Secret is read again after a minute, and the key is looked at every five.
-    until(&format!("{what} in {}", region.name), Duration::from_mins(8), || {
+    // A Secret is read again after a minute, and the vault is looked at every minute.
+    until(&format!("{what} in {}", region.name), Duration::from_mins(4), || {
         let vault: Vault = region.get("", VAULT)?.context("there is no vault")?;
         let status = vault.status.unwrap_or_default();
         Ok(if fits(&status) { Look::Seen(()) } else { Look::NotYet(format!("{status:?}")) })
