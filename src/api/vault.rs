@@ -101,8 +101,8 @@ pub struct Encryption {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(regex(pattern = "^age1[02-9ac-hj-np-z]{58}$")))]
     pub recipients: Vec<String>,
-    /// Whether the vault is `Ready` only once `KeyEscrowed` is `True`: without a recipient, and before
-    /// `kubectl reprise key confirm`, no points are made, and nothing is failed over. Default: false.
+    /// Whether points wait until `KeyEscrowed` is `True`: without a recipient, and before `kubectl reprise key confirm`,
+    /// a region makes none but branches. Failovers do not wait for it. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_escrow: bool,
 }

@@ -119,13 +119,20 @@ fn tested(vault: &Vault, failures: &[String], keys: &[String]) -> Vec<Finding> {
         );
         Finding::new(COMPARE_AND_SWAP, false, "Failed", message)
     };
-    let escrowed = escrowed(vault, keys);
-    let ready = if vault.spec.encryption.require_escrow && escrowed.truth != Truth::True {
-        Finding::new(READY, false, escrowed.reason, format!("spec.encryption.requireEscrow: {}", escrowed.message))
-    } else {
-        Finding::new(READY, true, "Opened", "it can be read and written, and the key is its own")
-    };
-    vec![ready, swap, escrowed]
+    let ready = Finding::new(READY, true, "Opened", "it can be read and written, and the key is its own");
+    vec![ready, swap, escrowed(vault, keys)]
+}
+
+/// Why no points are to be made, where that is asked for: nobody is known to have what opens them elsewhere. Branches
+/// and failovers go on: there is data that they save.
+#[must_use]
+pub fn unescrowed(vault: &Vault) -> Option<String> {
+    let conditions = vault.status.as_ref().map_or(&[][..], |it| &it.conditions);
+    if !vault.spec.encryption.require_escrow || condition::is_true(conditions, KEY_ESCROWED) {
+        return None;
+    }
+    let why = condition::find(conditions, KEY_ESCROWED).map_or("it was not tested yet", |it| it.message.as_str());
+    Some(format!("vault {}: spec.encryption.requireEscrow: {why}", vault.name_any()))
 }
 
 /// Whether what opens the vault exists elsewhere as well: in the vault itself for an offline identity, or where someone
@@ -250,6 +257,7 @@ mod tests {
         assert_eq!(decision.effects, [Effect::Begin(Box::new(Work::TestVault { vault: "main".into() }))]);
     }
 
+    /// What is told of the key, and whether points are made.
     fn escrow(vault: &Vault, keys: &[&str]) -> (Option<Condition>, bool) {
         let mut seen = after(done(&[]));
         let Some(Progress::Done { outcome: Outcome::VaultTested { keys: all, .. }, .. }) =
@@ -259,8 +267,11 @@ mod tests {
         };
         *all = keys.iter().map(|it| (*it).to_owned()).collect();
         let status = decide(vault, &seen, NOON).status;
+        assert!(condition::is_true(&status.conditions, READY), "failovers go on in any case");
         let escrowed = condition::find(&status.conditions, KEY_ESCROWED).cloned();
-        (escrowed, condition::is_true(&status.conditions, READY))
+        let mut told = vault.clone();
+        told.status = Some(status);
+        (escrowed, unescrowed(&told).is_none())
     }
 
     #[test]

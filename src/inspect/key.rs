@@ -214,3 +214,41 @@ async fn recover(locked: &Locked, root: &SecretText) -> Result<KeyId, InspectErr
     locked.recover(&root).await?;
     Ok(KeyId { id: locked.key().id() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::{DirectoryLocation, S3Location};
+
+    fn bucket(prefix: &str, endpoint: Option<&str>) -> Location {
+        Location::S3(S3Location {
+            bucket: "b".to_owned(),
+            prefix: prefix.to_owned(),
+            region: "r".to_owned(),
+            endpoint: endpoint.map(ToOwned::to_owned),
+            path_style: true,
+            ca_bundle: None,
+            credentials: None,
+        })
+    }
+
+    #[test]
+    fn a_repository_is_named_as_restic_takes_it() {
+        let directory = Location::Directory(DirectoryLocation { path: "/vaults/nfs".to_owned() });
+        for (location, expected) in [
+            (bucket("", None), "s3:https://s3.amazonaws.com/b/repos/shop.db"),
+            (bucket("a/b", Some("https://s3.example.com/")), "s3:https://s3.example.com/b/a/b/repos/shop.db"),
+            (directory, "/vaults/nfs/repos/shop.db"),
+        ] {
+            assert_eq!(as_restic_names_it(&location, &repository::prefix("shop", "db")), expected);
+        }
+    }
+
+    #[test]
+    fn an_application_is_named_with_its_namespace() {
+        assert_eq!(application("shop/db"), Ok(("shop".to_owned(), "db".to_owned())));
+        for bad in ["db", "/db", "shop/", "shop/db/x", ""] {
+            assert!(application(bad).is_err(), "{bad}");
+        }
+    }
+}
