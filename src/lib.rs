@@ -9,6 +9,7 @@
 //! - `vault`, `capture`, `mover`, `traffic`, `probe`: the world: object storage, Kubernetes objects, volume data, DNS,
 //!   health.
 //! - `cli`: `kubectl reprise`.
+//! - `inspect`: `reprise vault …`, which `cli` runs inside the operator's pod: what is asked of a vault.
 //!
 //! Invariants: `core` sees no client and no clock; the world is changed in `operator::perform` and by the work it
 //! begins, and nowhere else; what cannot be undone happens only after its intent stands in an observed status.
@@ -18,6 +19,7 @@ pub mod api;
 pub mod capture;
 pub mod cli;
 pub mod core;
+pub mod inspect;
 pub mod mover;
 pub mod operator;
 pub mod probe;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use reprise::{cli::crds, core::mover_job::MoverSettings, mover, operator::run};
+use reprise::{cli::crds, core::mover_job::MoverSettings, inspect, mover, operator::run};
 
 /// High availability and disaster recovery for Kubernetes applications across regions.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Verb {
     Mover,
     /// Hold a volume mounted while a mover reads it: sleeps until it is ended.
     Hold,
+    /// Ask something of a vault, as the operator: `kubectl reprise` runs this inside the operator's pod.
+    Vault(inspect::VaultArguments),
     /// Print or write the CRDs.
     Crds(crds::CrdsArguments),
 }
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Mover => mover::run(),
         Verb::Hold => hold(),
+        Verb::Vault(arguments) => inspect::run(&arguments),
         Verb::Crds(arguments) => ended(crds::run(&arguments).map_err(Into::into)),
         Verb::Operator(arguments) => ended(operate(*arguments)),
     }

@@ -64,7 +64,7 @@ impl Storage {
                 credentials: Some(SecretName { name: "vault".to_owned() }),
             }),
             directory: None,
-            encryption: Encryption { secret: SecretName { name: "vault-key".to_owned() } },
+            encryption: Encryption::new("vault-key"),
         }
     }
 

@@ -92,9 +92,28 @@ pub struct Directory {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Encryption {
-    /// The Secret with the entry `key` in the operator's namespace: at least 32 characters, the same in every
-    /// region. Whoever loses it loses the backups: keep a copy outside the regions.
+    /// The Secret with the entry `key` in the operator's namespace: at least 32 characters. Every region needs a key
+    /// that opens the vault: the same, or while it is rotated, the old or the new one. Whoever loses all of them loses
+    /// the backups: keep a copy outside the regions.
     pub secret: SecretName,
+    /// age recipients (`age1…`) whose identities are kept offline. Each of them alone recovers the vault when its keys
+    /// are lost: `kubectl reprise key recover`. One that is taken out here keeps what was stored for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(regex(pattern = "^age1[02-9ac-hj-np-z]{58}$")))]
+    pub recipients: Vec<String>,
+    /// Whether points wait until `KeyEscrowed` is `True`: without a recipient, and before `kubectl reprise key confirm`,
+    /// a region makes none but branches. Failovers do not wait for it. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_escrow: bool,
+}
+
+impl Encryption {
+    /// With the key in the Secret of that name, and no recipients.
+    #[must_use]
+    pub fn new(secret: &str) -> Self {
+        let secret = SecretName { name: secret.to_owned() };
+        Self { secret, recipients: Vec::new(), require_escrow: false }
+    }
 }
 
 /// A Secret in the operator's namespace.
@@ -121,10 +140,14 @@ pub struct VaultStatus {
     /// When it was last tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tested_at: Option<Time>,
+    /// The id of the key that this region opens it with: `kubectl reprise key list`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The regions whose operators have opened it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<String>,
-    /// `Ready`: points can be written and read. `CompareAndSwap`: it can be trusted with claims.
+    /// `Ready`: points can be written and read. `CompareAndSwap`: it can be trusted with claims. `KeyEscrowed`: what
+    /// opens it is kept outside the regions as well, as far as this region was told.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

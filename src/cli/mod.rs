@@ -1,12 +1,15 @@
 //! The verbs of `kubectl reprise`: what people type, and what they are told.
 //!
 //! They read and make objects of the Kubernetes API with the rights of whoever calls them; the work is done by the
-//! operator. Nothing here reaches a vault, a DNS server or another region.
+//! operator. Nothing here reaches a vault, a DNS server or another region: what is asked of a vault is answered by the
+//! operator's own program, inside its pod (`inside`).
 
 pub mod backup;
 pub mod connection;
 pub mod crds;
 pub mod failover;
+pub mod inside;
+pub mod key;
 pub mod output;
 pub mod status;
 
@@ -27,9 +30,9 @@ use crate::{
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the API server could not be asked, or refused
+  1  the API server or the operator could not be asked, or failed
   2  wrong usage
-  3  refused by this program, with the reason: nothing was changed
+  3  refused, with the reason: nothing was changed
   4  the failover or the backup ended without success
   5  it had not ended when --timeout ran out; it goes on in the cluster";
 
@@ -57,6 +60,8 @@ pub enum Verb {
     Failover(failover::FailoverArguments),
     /// Make a recovery point now.
     Backup(backup::BackupArguments),
+    /// The keys of a vault: list, export, rotate, retire, confirm, recover.
+    Key(key::KeyArguments),
 }
 
 /// Whether and how long to wait for the end of what was started.
@@ -83,6 +88,14 @@ pub enum CliError {
         doing: String,
         /// What went wrong.
         source: Box<kube::Error>,
+    },
+    /// The operator's program, in its pod, did not do it.
+    #[error("{message}")]
+    Inside {
+        /// Its exit code, not 0.
+        code: u8,
+        /// What it said.
+        message: String,
     },
     /// This program will not do it.
     #[error("refused: {0}")]
@@ -116,6 +129,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Connection(_) | Self::Request { .. } | Self::Print(_) => 1,
+            Self::Inside { code, .. } => *code,
             Self::Refused(_) => 3,
             Self::Unsuccessful { .. } => 4,
             Self::TimedOut { .. } => 5,
@@ -147,6 +161,7 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Status(wanted) => status::run(&cluster, &wanted, &mut printer).await,
         Verb::Failover(wanted) => failover::run(&cluster, &wanted, &mut printer).await,
         Verb::Backup(wanted) => backup::run(&cluster, &wanted, &mut printer).await,
+        Verb::Key(wanted) => key::run(&cluster, &wanted, &mut printer).await,
     }
 }
 

@@ -9,6 +9,8 @@ pub const READY: &str = "Ready";
 pub const SUCCEEDED: &str = "Succeeded";
 /// Whether a vault can be trusted with claims.
 pub const COMPARE_AND_SWAP: &str = "CompareAndSwap";
+/// What opens the vault is kept outside the regions as well.
+pub const KEY_ESCROWED: &str = "KeyEscrowed";
 /// Whether the claim is read, and in order.
 pub const CLAIM_SOUND: &str = "ClaimSound";
 /// Whether the newest good point is young enough.

@@ -12,6 +12,7 @@ pub mod dns_zone;
 pub mod effect;
 pub mod failover;
 pub mod health;
+pub mod key_answer;
 pub mod mover_job;
 pub mod mover_task;
 pub mod point;

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{
-    condition::{self, COMPARE_AND_SWAP, Finding, READY, Truth},
+    condition::{self, COMPARE_AND_SWAP, Finding, KEY_ESCROWED, READY, Truth},
     effect::{Decision, Effect},
     work::{Outcome, Seen, Work, Works, see},
 };
@@ -18,11 +18,16 @@ const TEST_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// How often the regions that use a vault are asked for.
 const LIST_EVERY: SignedDuration = SignedDuration::from_mins(5);
 
+/// The annotation that says who has a copy of the key.
+pub const KEY_CONFIRMED: &str = "reprise.dev/key-confirmed";
+
 /// Everything that is looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// Work in progress. A changed vault or Secret starts with none: the shell forgets the old.
     pub works: Works,
+    /// The id of the key in the vault's Secret, as it was last read.
+    pub key: Option<String>,
 }
 
 /// Where a vault lies, for people.
@@ -50,15 +55,18 @@ pub fn decide(vault: &Vault, seen: &Observed, now: Timestamp) -> Decision<VaultS
     let mut effects = Vec::new();
     let mut recheck = Duration::from_mins(1);
     let findings = match see(&seen.works, "TestVault", now) {
-        Seen::Done(Outcome::VaultTested { id, failures, regions }, at) => {
+        Seen::Done(Outcome::VaultTested { id, failures, regions, key, keys }, at) => {
             status.id = Some(id.clone());
             status.tested_at = Some(Time(at));
             status.regions.clone_from(regions);
-            if at + TEST_EVERY <= now {
+            status.key = Some(key.clone());
+            list_regions(&mut status, &mut effects, seen, &name, at, now);
+            // Whether it opens the vault is to be known; and if it does, the other regions are to be told.
+            let other_key = seen.key.as_ref().is_some_and(|it| it != key);
+            if other_key || at + TEST_EVERY <= now {
                 effects.push(Effect::Begin(Box::new(Work::TestVault { vault: name.clone() })));
             }
-            list_regions(&mut status, &mut effects, seen, &name, at, now);
-            tested(failures)
+            tested(vault, failures, keys)
         }
         Seen::Done(..) => Vec::new(),
         Seen::Due(failure) => {
@@ -101,7 +109,7 @@ fn list_regions(
     }
 }
 
-fn tested(failures: &[String]) -> Vec<Finding> {
+fn tested(vault: &Vault, failures: &[String], keys: &[String]) -> Vec<Finding> {
     let swap = if failures.is_empty() {
         Finding::new(COMPARE_AND_SWAP, true, "Passed", "conditional writes are honoured, also in a race")
     } else {
@@ -111,7 +119,76 @@ fn tested(failures: &[String]) -> Vec<Finding> {
         );
         Finding::new(COMPARE_AND_SWAP, false, "Failed", message)
     };
-    vec![Finding::new(READY, true, "Opened", "it can be read and written, and the key is its own"), swap]
+    let ready = Finding::new(READY, true, "Opened", "it can be read and written, and the key is its own");
+    vec![ready, swap, escrowed(vault, keys)]
+}
+
+/// Why no points are to be made, where that is asked for: nobody is known to have what opens them elsewhere. Branches
+/// and failovers go on: there is data that they save.
+#[must_use]
+pub fn unescrowed(vault: &Vault) -> Option<String> {
+    let conditions = vault.status.as_ref().map_or(&[][..], |it| &it.conditions);
+    if !vault.spec.encryption.require_escrow || condition::is_true(conditions, KEY_ESCROWED) {
+        return None;
+    }
+    let why = condition::find(conditions, KEY_ESCROWED).map_or("it was not tested yet", |it| it.message.as_str());
+    Some(format!("vault {}: spec.encryption.requireEscrow: {why}", vault.name_any()))
+}
+
+/// Whether what opens the vault exists elsewhere as well: in the vault itself for an offline identity, or where someone
+/// said that it is kept. A confirmed key counts as long as it opens the vault, also when another one has followed it.
+fn escrowed(vault: &Vault, keys: &[String]) -> Finding {
+    let recipients = vault.spec.encryption.recipients.len();
+    if recipients > 0 {
+        let message = format!("{recipients} offline recipients can recover the vault without a key of it");
+        return Finding::new(KEY_ESCROWED, true, "Recipients", message);
+    }
+    let name = vault.name_any();
+    match Confirmation::of(vault) {
+        Some(it) if keys.contains(&it.key) => {
+            let message = format!("{} has confirmed a copy of the key {} at {}", it.who, it.key, it.at);
+            Finding::new(KEY_ESCROWED, true, "Confirmed", message)
+        }
+        Some(it) => {
+            let message = format!(
+                "the copy that {} confirmed is of the key {}, which does not open the vault: make a copy of the key outside the regions, then kubectl reprise key confirm {name}",
+                it.who, it.key
+            );
+            Finding::new(KEY_ESCROWED, false, "OtherKeyConfirmed", message)
+        }
+        None => {
+            let message = format!(
+                "nobody has said that the key exists outside the regions, and whoever loses it loses the backups: make a copy, then kubectl reprise key confirm {name}; or name spec.encryption.recipients"
+            );
+            Finding::new(KEY_ESCROWED, false, "NotConfirmed", message)
+        }
+    }
+}
+
+/// That someone has a copy of a key: what `kubectl reprise key confirm` writes at the `Vault`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The key's id.
+    pub key: String,
+    /// When, as written.
+    pub at: String,
+    /// The name that the API server has of whoever did it.
+    pub who: String,
+}
+
+impl Confirmation {
+    /// As the annotation's value.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{} {} {}", self.key, self.at, self.who)
+    }
+
+    /// The one at a vault, if it can be read.
+    #[must_use]
+    pub fn of(vault: &Vault) -> Option<Self> {
+        let mut parts = vault.annotations().get(KEY_CONFIRMED)?.splitn(3, ' ').map(ToOwned::to_owned);
+        Some(Self { key: parts.next()?, at: parts.next()?, who: parts.next()? })
+    }
 }
 
 fn untested(failure: Option<(&'static str, String)>) -> Vec<Finding> {
@@ -119,6 +196,7 @@ fn untested(failure: Option<(&'static str, String)>) -> Vec<Finding> {
     vec![
         Finding::new(READY, false, reason, message),
         Finding::new(COMPARE_AND_SWAP, Truth::Unknown, "NotTested", "the vault could not be opened"),
+        Finding::new(KEY_ESCROWED, Truth::Unknown, "NotTested", "the vault could not be opened"),
     ]
 }
 
@@ -138,9 +216,11 @@ fn announce(status: &VaultStatus, findings: &[Finding]) -> Vec<Effect> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
     use super::*;
     use crate::{
-        api::vault::{Directory, Encryption, SecretName},
+        api::vault::{Directory, Encryption},
         core::work::{Failure, Progress},
     };
 
@@ -150,18 +230,24 @@ mod tests {
         let spec = VaultSpec {
             s3: None,
             directory: Some(Directory { claim_name: "nfs".into() }),
-            encryption: Encryption { secret: SecretName { name: "key".into() } },
+            encryption: Encryption::new("key"),
         };
         Vault::new("main", spec)
     }
 
     fn after(progress: Progress) -> Observed {
-        Observed { works: Works::from([("TestVault", progress)]) }
+        Observed { works: Works::from([("TestVault", progress)]), key: None }
     }
 
     fn done(failures: &[&str]) -> Progress {
         let failures = failures.iter().map(|it| (*it).to_owned()).collect();
-        let outcome = Outcome::VaultTested { id: "v".into(), failures, regions: vec!["eu-west".into()] };
+        let outcome = Outcome::VaultTested {
+            id: "v".into(),
+            failures,
+            regions: vec!["eu-west".into()],
+            key: "k1".into(),
+            keys: vec!["k1".into()],
+        };
         Progress::Done { at: NOON, work: Box::new(Work::TestVault { vault: "main".into() }), outcome }
     }
 
@@ -169,6 +255,65 @@ mod tests {
     fn a_new_vault_is_tested() {
         let decision = decide(&vault(), &Observed::default(), NOON);
         assert_eq!(decision.effects, [Effect::Begin(Box::new(Work::TestVault { vault: "main".into() }))]);
+    }
+
+    /// What is told of the key, and whether points are made.
+    fn escrow(vault: &Vault, keys: &[&str]) -> (Option<Condition>, bool) {
+        let mut seen = after(done(&[]));
+        let Some(Progress::Done { outcome: Outcome::VaultTested { keys: all, .. }, .. }) =
+            seen.works.get_mut("TestVault")
+        else {
+            panic!("it is done")
+        };
+        *all = keys.iter().map(|it| (*it).to_owned()).collect();
+        let status = decide(vault, &seen, NOON).status;
+        assert!(condition::is_true(&status.conditions, READY), "failovers go on in any case");
+        let escrowed = condition::find(&status.conditions, KEY_ESCROWED).cloned();
+        let mut told = vault.clone();
+        told.status = Some(status);
+        (escrowed, unescrowed(&told).is_none())
+    }
+
+    #[test]
+    fn a_key_that_exists_nowhere_else_is_warned_of_and_stops_nothing_unless_that_is_asked_for() {
+        let mut vault = vault();
+        let (told, ready) = escrow(&vault, &["k1"]);
+        let told = told.unwrap();
+        assert_eq!((told.status.as_str(), told.reason.as_str(), ready), ("False", "NotConfirmed", true));
+        assert!(told.message.contains("kubectl reprise key confirm main"), "{}", told.message);
+        vault.spec.encryption.require_escrow = true;
+        assert!(!escrow(&vault, &["k1"]).1);
+        vault.spec.encryption.recipients = vec!["age1".into()];
+        let (told, ready) = escrow(&vault, &["k1"]);
+        assert_eq!((told.unwrap().reason.as_str(), ready), ("Recipients", true));
+    }
+
+    #[test]
+    fn a_confirmed_copy_counts_as_long_as_its_key_opens_the_vault() {
+        let mut vault = vault();
+        vault.spec.encryption.require_escrow = true;
+        let copy = Confirmation { key: "k1".into(), at: "2027-01-15T08:00:00Z".into(), who: "ann of ops".into() };
+        vault.annotations_mut().insert(KEY_CONFIRMED.into(), copy.to_text());
+        assert_eq!(Confirmation::of(&vault), Some(copy));
+        for (keys, reason, ready) in [
+            (&["k1"][..], "Confirmed", true),
+            (&["k1", "k2"], "Confirmed", true),
+            (&["k2"], "OtherKeyConfirmed", false),
+        ] {
+            let (told, is_ready) = escrow(&vault, keys);
+            assert_eq!((told.unwrap().reason.as_str(), is_ready), (reason, ready));
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_changed_is_tested_at_once() {
+        let test = Effect::Begin(Box::new(Work::TestVault { vault: "main".into() }));
+        let tested = |key: Option<&str>| {
+            let seen = Observed { key: key.map(ToOwned::to_owned), ..after(done(&[])) };
+            decide(&vault(), &seen, NOON).effects.contains(&test)
+        };
+        assert!(tested(Some("k2")));
+        assert!(!tested(Some("k1")) && !tested(None), "the same, or not known");
     }
 
     #[test]
@@ -182,7 +327,7 @@ mod tests {
     fn a_passed_test_is_announced_once_and_repeated_after_a_day() {
         let mut vault = vault();
         let first = decide(&vault, &after(done(&[])), NOON);
-        assert_eq!(first.effects.len(), 2, "{:?}", first.effects);
+        assert_eq!(first.effects.len(), 3, "{:?}", first.effects);
         vault.status = Some(first.status.clone());
         let second = decide(&vault, &after(done(&[])), NOON + SignedDuration::from_secs(20));
         assert_eq!((second.effects, second.status), (vec![], first.status));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::vault::{Directory, Encryption, SecretName},
+    api::vault::{Directory, Encryption},
     core::{effect::ObjectKey, mover_task::Report},
 };
 
@@ -41,11 +41,7 @@ fn movers() -> MoverSettings {
 }
 
 fn vault() -> VaultSpec {
-    VaultSpec {
-        s3: None,
-        directory: Some(Directory { claim_name: "nfs".into() }),
-        encryption: Encryption { secret: SecretName { name: "key".into() } },
-    }
+    VaultSpec { s3: None, directory: Some(Directory { claim_name: "nfs".into() }), encryption: Encryption::new("key") }
 }
 
 /// The next step of the restore of that snapshot.

@@ -190,6 +190,10 @@ pub enum Outcome {
         failures: Vec<String>,
         /// Regions that have opened it.
         regions: Vec<String>,
+        /// The id of the key that this region opens it with.
+        key: String,
+        /// The ids of all keys that open it.
+        keys: Vec<String>,
     },
     /// Of `ListRegions`.
     Regions(Vec<String>),

@@ -99,6 +99,9 @@ fn vault_exit_code(error: &VaultError) -> u8 {
         VaultError::Key(_)
         | VaultError::Settings(_)
         | VaultError::OtherKey
+        | VaultError::Wrap { .. }
+        | VaultError::Recipient { .. }
+        | VaultError::Retire { .. }
         | VaultError::Format { .. }
         | VaultError::Identity
         | VaultError::Stray { .. } => MISCONFIGURED,

@@ -77,9 +77,9 @@ fn run_to_code(vaults: &str) -> u8 {
 
 fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     let task = read_task(&variable(TASK)?)?;
-    let vault = Vault::open(&read_settings(vaults)?)?;
+    let settings = read_settings(vaults)?;
     let runtime = Runtime::new().map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
-    runtime.block_on(vault.identify())?;
+    let vault = runtime.block_on(Vault::open(&settings))?;
     let (namespace, application) = task.application();
     let engine = Engine::new(&vault, namespace, application, runtime.handle().clone());
     let panics = watch_panics(&engine);

@@ -32,7 +32,7 @@ impl Claims {
         let object = stores::get(&context.stores.vaults, None, &self.vault);
         let object = object.ok_or_else(|| format!("there is no Vault '{}' in this cluster", self.vault))?;
         context.metrics.claim_requests.inc();
-        context.secrets.vault(&object).await.map(|it| it.store().clone()).map_err(|failure| failure.message)
+        context.secrets.locked(&object).await.map(|it| it.store().clone()).map_err(|failure| failure.message)
     }
 }
 

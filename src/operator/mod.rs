@@ -17,7 +17,7 @@ mod perform;
 mod played;
 mod readiness;
 pub mod run;
-mod secrets;
+pub(crate) mod secrets;
 mod shell;
 mod stores;
 mod sweep;

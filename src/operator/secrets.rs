@@ -15,7 +15,7 @@ use crate::{
     api::{dns_zone::DnsZone, vault::Vault as VaultObject},
     core::{mover_job::VAULTS, work::Failure},
     traffic::{self, resolve::Resolve, rfc2136},
-    vault::{S3Credentials, SecretText, Settings, Vault, VaultError},
+    vault::{Locked, S3Credentials, SecretText, Settings, Vault, VaultError},
 };
 
 /// How long an opened vault is used before its Secrets are read again.
@@ -39,7 +39,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<Opened>>>;
 struct Opened {
     generation: Option<String>,
     at: Instant,
-    vault: Result<Vault, Failure>,
+    vault: Result<Locked, Failure>,
 }
 
 impl Opened {
@@ -103,11 +103,20 @@ impl Secrets {
         Ok(Found { field, name, namespace, data: Arc::new(found.data.unwrap_or_default()) })
     }
 
-    /// The vault, opened: by one caller, however many ask.
+    /// The vault, opened with the key in its Secret.
+    ///
+    /// # Errors
+    /// What is wrong with its settings or Secrets, by field; why the vault can't be opened.
+    pub async fn vault(&self, object: &VaultObject) -> Result<Vault, Failure> {
+        let locked = self.locked(object).await?;
+        locked.unlock().await.map_err(|error| vault_failure(&error))
+    }
+
+    /// The vault, not opened: made by one caller, however many ask. Needs no answer of the vault, which may be away.
     ///
     /// # Errors
     /// What is wrong with its settings or Secrets, by field.
-    pub async fn vault(&self, object: &VaultObject) -> Result<Vault, Failure> {
+    pub async fn locked(&self, object: &VaultObject) -> Result<Locked, Failure> {
         let (name, version) = (object.name_any(), object.resource_version());
         let generation = object.metadata.generation.map(|it| it.to_string()).or(version);
         let slot = Arc::clone(self.vaults.lock().expect("no holder of this lock panics").entry(name).or_default());
@@ -117,12 +126,27 @@ impl Secrets {
         }
         // All others wait for this one.
         let late = |_| Err(failure("SecretUnreadable", format!("no Secret was told within {} s", OPENING.as_secs())));
-        let vault = tokio::time::timeout(OPENING, self.open(object)).await.unwrap_or_else(late);
+        let settings = tokio::time::timeout(OPENING, self.settings(object)).await.unwrap_or_else(late);
+        let before = kept.take().and_then(|it| it.vault.ok());
+        let vault = settings.and_then(|it| match before {
+            // What was opened stays open.
+            Some(before) if *before.settings() == it => Ok(before),
+            _ => Locked::new(it).map_err(|error| vault_failure(&error)),
+        });
         *kept = Some(Opened { generation, at: Instant::now(), vault: vault.clone() });
         vault
     }
 
-    async fn open(&self, object: &VaultObject) -> Result<Vault, Failure> {
+    /// Has the vault be opened anew when it is next asked for.
+    pub fn forget(&self, vault: &str) {
+        self.vaults.lock().expect("no holder of this lock panics").remove(vault);
+    }
+
+    /// Where a vault lies and what opens it: its object, and the Secrets that it names.
+    ///
+    /// # Errors
+    /// What is wrong with its settings or Secrets, by field.
+    pub async fn settings(&self, object: &VaultObject) -> Result<Settings, Failure> {
         let encryption = self.read("spec.encryption.secret", &object.spec.encryption.secret.name).await?;
         let key = encryption.required("key")?;
         let mut location = crate::vault::Location::from_spec(&object.spec, VAULTS).ok_or_else(|| {
@@ -143,8 +167,16 @@ impl Secrets {
                 session_token: found.entry("sessionToken")?.map(SecretText::new),
             });
         }
-        let settings = Settings { location, key: SecretText::new(key.trim_end_matches(['\n', '\r'])) };
-        Vault::open(&settings).map_err(|error| vault_failure(&error))
+        Ok(Settings { location, key: SecretText::new(key.trim_end_matches(['\n', '\r'])) })
+    }
+
+    /// The key that is to follow the vault's, if one is given: the entry `nextKey` of its Secret.
+    ///
+    /// # Errors
+    /// What is wrong with the Secret.
+    pub async fn next_key(&self, object: &VaultObject) -> Result<Option<SecretText>, Failure> {
+        let found = self.read("spec.encryption.secret", &object.spec.encryption.secret.name).await?;
+        Ok(found.entry("nextKey")?.map(SecretText::new))
     }
 
     /// What changes the zone.
@@ -177,6 +209,9 @@ pub fn vault_failure(error: &VaultError) -> Failure {
         VaultError::Settings(_) => "SettingsInvalid",
         VaultError::Store(_) => "StoreFailed",
         VaultError::OtherKey => "WrongKey",
+        VaultError::Wrap { .. } => "KeyDamaged",
+        VaultError::Recipient { .. } => "RecipientInvalid",
+        VaultError::Retire { .. } => "KeyInUse",
         VaultError::Format { .. } => "FormatUnknown",
         VaultError::Identity | VaultError::Stray { .. } => "IdentityDamaged",
     };
@@ -229,7 +264,7 @@ mod tests {
         for (credentials, once) in [("s3", 2), ("key", 1)] {
             let (secrets, reads) = served(true).await;
             let object = object(credentials);
-            let opened = join_all((0..200).map(|_| secrets.vault(&object))).await;
+            let opened = join_all((0..200).map(|_| secrets.locked(&object))).await;
             assert!(opened.iter().all(Result::is_ok), "{:?}", opened[0].as_ref().err());
             assert_eq!(reads.load(Ordering::SeqCst), once);
         }
@@ -239,11 +274,11 @@ mod tests {
     async fn that_a_vault_cannot_be_opened_is_told_to_all_who_ask_and_tried_again_a_moment_later() {
         let (secrets, reads) = served(false).await;
         let object = object("s3");
-        let failed = join_all((0..200).map(|_| secrets.vault(&object))).await;
+        let failed = join_all((0..200).map(|_| secrets.locked(&object))).await;
         assert!(failed.iter().all(|it| it.as_ref().is_err_and(|it| it.reason == "SecretMissing")));
         assert_eq!(reads.load(Ordering::SeqCst), 1);
         tokio::time::sleep(KEEP_FAILURE).await;
-        assert!(secrets.vault(&object).await.is_err());
+        assert!(secrets.locked(&object).await.is_err());
         assert_eq!(reads.load(Ordering::SeqCst), 2);
     }
 }

@@ -1,39 +1,25 @@
-//! Everything that is derived from a vault's key.
+//! Everything that is derived from a vault's root.
 //!
-//! HKDF-SHA256 with one label per purpose, so that no derived value says anything about another one or about the key.
-//! The labels are part of the vault's format: to change one is to lose what was written with it. Losing the key is
-//! losing the vault; this module neither stores nor prints it.
+//! The root is 32 random bytes, made once for each vault and stored wrapped (`wraps`): keys of the vault come and go,
+//! the root stays. HKDF-SHA256 with one label per purpose, so that no derived value says anything about another one
+//! or about the root. What reads an application's data comes of a key of its own (`application_key`). The labels are
+//! part of the vault's format: to change one is to lose what was written with it. This module stores nothing.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 
 use age::stream::StreamWriter;
-use age::x25519;
-use bech32::{Bech32, Hrp};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::SecretText;
+use super::application_key::{ApplicationKey, RepositoryKey};
 use super::directory::hex;
 
-/// The least characters of a key.
-pub const KEY_LENGTH: usize = 32;
-
-const SALT: &[u8] = b"reprise vault key";
-
-/// Why a text can't be a vault's key.
-#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
-pub enum KeyError {
-    /// Too short.
-    #[error(
-        "the key has {found} characters, it needs at least {KEY_LENGTH}: correct the Secret of `spec.encryption.secret`"
-    )]
-    TooShort {
-        /// What it has.
-        found: usize,
-    },
-}
+/// Tells a text that holds a root from others.
+const ROOT_MARK: &str = "reprise-root-1:";
+const SALT: &[u8] = b"reprise root";
 
 /// Why a sealed text can't be read.
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +32,37 @@ pub enum UnsealError {
     Damaged,
 }
 
-/// The master key of a restic repository: AES-256-CTR with Poly1305-AES.
-pub struct RepositoryKey {
-    /// The key of the cipher.
-    pub encrypt: [u8; 32],
-    /// The AES part of the authenticator's key.
-    pub mac_k: [u8; 16],
-    /// The Poly1305 part of it.
-    pub mac_r: [u8; 16],
+/// What everything in a vault is derived from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Root([u8; 32]);
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Root(***)")
+    }
 }
 
-/// What is derived from a vault's key. Cheap to clone.
+impl Root {
+    /// A new one, at random.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(rand::random())
+    }
+
+    /// Reads what `to_text` wrote. White space around it does not count.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        unhex(text.trim().strip_prefix(ROOT_MARK)?)?.try_into().ok().map(Self)
+    }
+
+    /// As a text that tells what it is: what is wrapped, and what an offline copy holds.
+    #[must_use]
+    pub fn to_text(&self) -> SecretText {
+        SecretText::new(format!("{ROOT_MARK}{}", hex(&self.0)))
+    }
+}
+
+/// What is derived from a vault's root. Cheap to clone.
 #[derive(Clone)]
 pub struct Keys(Hkdf<Sha256>);
 
@@ -67,56 +73,34 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Takes the key. White space around it does not count: files and Secrets tend to end with a line feed.
-    ///
-    /// # Errors
-    /// When it has fewer than `KEY_LENGTH` characters.
-    pub fn new(key: &SecretText) -> Result<Self, KeyError> {
-        let key = key.expose().trim();
-        let found = key.chars().count();
-        if found < KEY_LENGTH {
-            return Err(KeyError::TooShort { found });
-        }
-        Ok(Self(Hkdf::new(Some(SALT), key.as_bytes())))
+    /// What comes of a root.
+    #[must_use]
+    pub fn new(root: &Root) -> Self {
+        Self(Hkdf::new(Some(SALT), &root.0))
     }
 
-    /// Tells this key from others, and says nothing else about it: 64 hexadecimal digits.
+    /// Tells this root from others, and says nothing else about it: 64 hexadecimal digits.
     #[must_use]
     pub fn check_value(&self) -> String {
-        hex(&self.derive::<32>(&["key check"]))
+        hex(&self.derive::<32>(&["root check"]))
+    }
+
+    /// What reads one application's volumes and objects, and nothing else.
+    #[must_use]
+    pub fn application(&self, namespace: &str, application: &str) -> ApplicationKey {
+        ApplicationKey::new(self.derive(&["application", namespace, application]))
     }
 
     /// The password of an application's repository, for people with the restic program.
     #[must_use]
     pub fn repository_password(&self, namespace: &str, application: &str) -> SecretText {
-        SecretText::new(hex(&self.derive::<32>(&["repository password", namespace, application])))
+        self.application(namespace, application).repository_password()
     }
 
     /// The master key of an application's repository.
     #[must_use]
     pub fn repository_key(&self, namespace: &str, application: &str) -> RepositoryKey {
-        let key = self.derive::<64>(&["repository key", namespace, application]);
-        let mut parts = RepositoryKey { encrypt: [0; 32], mac_k: [0; 16], mac_r: [0; 16] };
-        parts.encrypt.copy_from_slice(&key[..32]);
-        parts.mac_k.copy_from_slice(&key[32..48]);
-        parts.mac_r.copy_from_slice(&key[48..]);
-        // The bits that Poly1305 does not use are zero, as restic has them.
-        for (byte, mask) in [(3, 15), (7, 15), (11, 15), (15, 15), (4, 252), (8, 252), (12, 252)] {
-            parts.mac_r[byte] &= mask;
-        }
-        parts
-    }
-
-    /// The age identity of an application, `AGE-SECRET-KEY-1…`, for people with the age program.
-    ///
-    /// # Panics
-    /// Never: 32 bytes always make an identity.
-    #[must_use]
-    pub fn identity(&self, namespace: &str, application: &str) -> SecretText {
-        let secret = self.derive::<32>(&["age identity", namespace, application]);
-        let prefix = Hrp::parse("age-secret-key-").expect("the prefix is valid");
-        let text = bech32::encode::<Bech32>(prefix, &secret).expect("32 bytes are not too long for bech32");
-        SecretText::new(text.to_uppercase())
+        self.application(namespace, application).repository_key()
     }
 
     /// Encrypts for an application what is written: an age file, binary. It is whole once its writer is finished.
@@ -127,7 +111,7 @@ impl Keys {
     /// # Panics
     /// Never: there is a recipient.
     pub fn seal<W: Write>(&self, namespace: &str, application: &str, to: W) -> io::Result<StreamWriter<W>> {
-        let recipient = self.age_identity(namespace, application).to_public();
+        let recipient = self.application(namespace, application).age_identity().to_public();
         let recipients = std::iter::once(&recipient as &dyn age::Recipient);
         age::Encryptor::with_recipients(recipients).expect("there is a recipient").wrap_output(to)
     }
@@ -146,12 +130,13 @@ impl Keys {
             age::DecryptError::NoMatchingKeys | age::DecryptError::KeyDecryptionFailed => UnsealError::OtherKey,
             _ => UnsealError::Damaged,
         };
-        let identity = self.age_identity(namespace, application);
+        let identity = self.application(namespace, application).age_identity();
         let sealed = age::Decryptor::new(from).map_err(wrong)?;
         sealed.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(wrong)
     }
 
-    /// The MAC of bytes with the application's key, HMAC-SHA256, 64 hexadecimal digits.
+    /// The MAC of bytes with the application's key for points, HMAC-SHA256, 64 hexadecimal digits. Whoever was given
+    /// the application's key to read with can't make one.
     #[must_use]
     pub fn mac(&self, namespace: &str, application: &str, bytes: &[u8]) -> String {
         hex(&self.hmac(namespace, application, bytes).finalize().into_bytes())
@@ -170,19 +155,27 @@ impl Keys {
         mac
     }
 
-    fn age_identity(&self, namespace: &str, application: &str) -> x25519::Identity {
-        let text = self.identity(namespace, application);
-        text.expose().parse().expect("the text was just encoded")
-    }
-
     /// The label's parts are separated by NUL, which occurs in no Kubernetes name.
     fn derive<const N: usize>(&self, label: &[&str]) -> [u8; N] {
-        let mut info = b"reprise/1\0".to_vec();
-        info.extend_from_slice(label.join("\0").as_bytes());
-        let mut key = [0; N];
-        self.0.expand(&info, &mut key).expect("less than 255 blocks are derived");
-        key
+        derive(&self.0, label)
     }
+}
+
+/// The value of a label, from any of the keys that are derived from.
+pub(super) fn derive<const N: usize>(from: &Hkdf<Sha256>, label: &[&str]) -> [u8; N] {
+    let mut info = b"reprise/1\0".to_vec();
+    info.extend_from_slice(label.join("\0").as_bytes());
+    let mut key = [0; N];
+    from.expand(&info, &mut key).expect("less than 255 blocks are derived");
+    key
+}
+
+/// Decrypts an age file in memory.
+pub(super) fn unseal(identity: &age::x25519::Identity, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
+    age::decrypt(identity, sealed).map_err(|error| match error {
+        age::DecryptError::NoMatchingKeys | age::DecryptError::KeyDecryptionFailed => UnsealError::OtherKey,
+        _ => UnsealError::Damaged,
+    })
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -197,54 +190,49 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const KEY: &str = "0123456789abcdef0123456789abcdef";
-
-    fn keys(key: &str) -> Keys {
-        Keys::new(&SecretText::new(key)).unwrap()
+    fn keys(byte: u8) -> Keys {
+        Keys::new(&Root([byte; 32]))
     }
 
     #[test]
-    fn a_short_key_is_refused() {
-        assert_eq!(Keys::new(&SecretText::new(&KEY[..31])).err(), Some(KeyError::TooShort { found: 31 }));
-        assert_eq!(
-            Keys::new(&SecretText::new(format!("{}\n", &KEY[..31]))).err(),
-            Some(KeyError::TooShort { found: 31 })
-        );
-    }
-
-    #[test]
-    fn a_line_feed_at_the_end_of_the_key_does_not_count() {
-        assert_eq!(keys(KEY).check_value(), keys(&format!("{KEY}\n")).check_value());
+    fn a_root_is_read_from_its_own_text_only() {
+        let root = Root::generate();
+        let text = root.to_text();
+        assert_eq!(Root::parse(&format!(" {}\n", text.expose())), Some(root));
+        for other in ["", "reprise-root-1:", "reprise-root-1:00", text.expose().trim_start_matches("reprise-")] {
+            assert_eq!(Root::parse(other), None, "{other}");
+        }
+        assert_ne!(Root::generate(), Root::generate());
     }
 
     #[test]
     fn the_derivation_never_changes() {
         // These values stand in vaults: a change here makes them unreadable. Computed by another program, from RFC 5869.
-        let keys = keys(KEY);
-        assert_eq!(keys.check_value(), "61b7df09af598a642630bff3de44dfe89e533ac4c58cf66b1c6739bdace38ad1");
+        let keys = keys(7);
+        assert_eq!(keys.check_value(), "b2c367c1ea8914431864620311e7e4de26cb5f8c76aa672d3da7ac748d857169");
         assert_eq!(
             keys.repository_password("shop", "db").expose(),
-            "3e48d1b31a1ad7ed72d4b71b2c2c4be8ff3783cb333d40ec28251e913c24531a"
+            "5db9f6f5b055ea2d03a4cb57888fffaf43bf55c5bc4ecc0535a14cf501cbe2df"
         );
         assert_eq!(
-            keys.identity("shop", "db").expose(),
-            "AGE-SECRET-KEY-1SXMR62CXPFCL3PMDJGN4UDQ26VYWTNAJWM4WWU8DEKP6JGJJTP8Q3ZYY7G"
+            keys.application("shop", "db").identity().expose(),
+            "AGE-SECRET-KEY-1XQS74CN0LMHMGM8TWXCT8SW5G5K7Z0H2TPUERCYF6LAVKF9F5A3S2XZP30"
         );
         let key = keys.repository_key("shop", "db");
         let key = format!("{}{}{}", hex(&key.encrypt), hex(&key.mac_k), hex(&key.mac_r));
         assert_eq!(
             key,
-            "e2cf3bbdc5f934334e433e9701a6630c1f12271e53de73ab732305f76ba86921f696768954250e231a6055789360734d108e580c58fcb2065450a70c984ff407"
+            "69f061d6b856898ec72871e30ff68001aa11375971db6822879b173b4f1c2aa42cab9129b7efd392049a06897646430a96f91401e8802a0018e89d0f10a2080c"
         );
         assert_eq!(
             keys.mac("shop", "db", b"point"),
-            "fee496843693600c4734efa634ff01f8b77ea048a663bfb5c899548d088dd921"
+            "32ea6a906c7e3c75538cf901359978cfc6778930fd3afda6d5c180acd19b0cbb"
         );
     }
 
     #[test]
     fn every_purpose_and_application_has_its_own_key() {
-        let keys = keys(KEY);
+        let keys = keys(7);
         let all = [
             keys.check_value(),
             keys.repository_password("a", "b").expose().to_owned(),
@@ -272,16 +260,16 @@ mod tests {
 
     #[test]
     fn what_is_sealed_for_one_application_is_closed_to_another() {
-        let keys = keys(KEY);
+        let keys = keys(7);
         let sealed = sealed(&keys);
         assert_eq!(unsealed(&keys, "db", &sealed).as_deref(), Ok(&b"objects"[..]));
         assert_eq!(unsealed(&keys, "web", &sealed), Err(UnsealError::OtherKey));
-        assert_eq!(unsealed(&self::keys(&KEY.to_uppercase()), "db", &sealed), Err(UnsealError::OtherKey));
+        assert_eq!(unsealed(&self::keys(8), "db", &sealed), Err(UnsealError::OtherKey));
     }
 
     #[test]
     fn damage_to_a_sealed_text_is_found() {
-        let keys = keys(KEY);
+        let keys = keys(7);
         let mut sealed = sealed(&keys);
         *sealed.last_mut().unwrap() ^= 1;
         assert_eq!(unsealed(&keys, "db", &sealed), Err(UnsealError::Damaged));
@@ -293,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_mac_fits_its_bytes_only() {
-        let keys = keys(KEY);
+        let keys = keys(7);
         let mac = keys.mac("shop", "db", b"point");
         assert!(keys.mac_fits("shop", "db", b"point", &mac));
         assert!(!keys.mac_fits("shop", "db", b"Point", &mac));
@@ -304,7 +292,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_printed() {
-        let text = format!("{:?} {:?}", keys(KEY), SecretText::new(KEY));
-        assert_eq!(text, "Keys(***) ***");
+        let text = format!("{:?} {:?} {:?}", keys(7), Root::generate(), SecretText::new("text"));
+        assert_eq!(text, "Keys(***) Root(***) ***");
     }
 }

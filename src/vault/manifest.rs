@@ -32,6 +32,14 @@ pub struct Content {
     pub count: u64,
 }
 
+#[cfg(test)]
+impl Content {
+    /// What a test stores.
+    pub(crate) fn of(plain: &[u8], count: u64) -> Self {
+        Self { digest: hex(&Sha256::digest(plain)), bytes: plain.len() as u64, count }
+    }
+}
+
 fn manifest_key(namespace: &str, application: &str, manifest: &str) -> String {
     format!("{}/manifests/{manifest}", folder(namespace, application))
 }

@@ -8,12 +8,8 @@ fn vault(store: Store) -> Vault {
     Vault::with(store, "a key that is long enough for a vault")
 }
 
-fn content(plain: &[u8], count: u64) -> Content {
-    Content { digest: hex(&Sha256::digest(plain)), bytes: plain.len() as u64, count }
-}
-
 async fn write(vault: &Vault, plain: &[u8]) -> Result<Objects, CatalogueError> {
-    vault.write_manifest("shop", "db", content(plain, 5), Cursor::new(plain.to_vec())).await
+    vault.write_manifest("shop", "db", Content::of(plain, 5), Cursor::new(plain.to_vec())).await
 }
 
 async fn read(vault: &Vault, manifest: &str) -> Result<Vec<u8>, CatalogueError> {

@@ -12,6 +12,7 @@ use crate::{
             REGIONS_PRESENT, RPO_MET, TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
+        vault,
         work::Progress,
     },
 };
@@ -46,6 +47,12 @@ impl Pass<'_> {
             Some(it) => Err(format!("vault {name}: {}", it.message)),
             None => Err(format!("vault {name} was not tested yet")),
         }
+    }
+
+    /// Whether points may be made in the vault.
+    pub(super) fn vault_takes_points(&self) -> Result<(), String> {
+        self.vault_ready()?;
+        self.seen.vault.as_deref().and_then(vault::unescrowed).map_or(Ok(()), Err)
     }
 
     /// Whether the vault can be trusted with claims.
@@ -198,7 +205,7 @@ impl Pass<'_> {
         let newest = ended.max_by_key(|it| it.finished_at.as_ref().map(|at| at.0));
         match newest.and_then(|it| condition::find(&it.conditions, condition::SUCCEEDED)) {
             Some(it) if it.status == "False" => format!("the last one failed: {}", it.message),
-            Some(_) | None => match self.vault_ready() {
+            Some(_) | None => match self.vault_takes_points() {
                 Ok(()) => "the next one is on its way".to_owned(),
                 Err(why) => why,
             },

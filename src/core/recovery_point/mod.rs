@@ -20,6 +20,7 @@ use super::{
     mover_job::MoverSettings,
     mover_task::Report,
     point::{FORMAT, Objects, Point, Volume},
+    vault,
     work::{Outcome, Seen, Work, Works, see},
 };
 use crate::api::{
@@ -199,6 +200,9 @@ impl Pass<'_> {
         };
         if let Some(reason) = self.vault_hindrance() {
             return self.wait(status, "VaultNotReady", reason);
+        }
+        if let Some(reason) = self.seen.vault.as_deref().and_then(vault::unescrowed).filter(|_| !branch) {
+            return self.wait(status, "KeyNotEscrowed", reason);
         }
         if !branch && !view.mine {
             let holder = view.holder.as_deref().unwrap_or("no region");

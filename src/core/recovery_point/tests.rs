@@ -206,6 +206,14 @@ fn without_a_proven_claim_or_a_vault_it_waits_and_touches_nothing() {
 }
 
 #[test]
+fn a_branch_does_not_wait_for_the_key_to_be_kept_elsewhere() {
+    let mut seen = observed();
+    Arc::make_mut(seen.vault.as_mut().unwrap()).spec.encryption.require_escrow = true;
+    assert_eq!(reason(&begun(&seen)), "KeyNotEscrowed");
+    assert_eq!(reason(&decide(&point(Purpose::Branch), &seen, at(0))), "Preparing");
+}
+
+#[test]
 fn a_volume_is_snapshotted_in_its_namespace_and_read_in_the_operators() {
     let first = then(&begun(&observed()), Purpose::Scheduled, &observed(), 1);
     assert_eq!(acts(&first), ["begin Capture", "apply VolumeSnapshot in shop"]);

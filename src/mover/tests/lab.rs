@@ -67,7 +67,8 @@ impl Lab {
     }
 
     pub(super) fn vault(&self) -> Vault {
-        Vault::open(&Settings { location: self.location.clone(), key: SecretText::new(KEY) }).unwrap()
+        let settings = Settings { location: self.location.clone(), key: SecretText::new(KEY) };
+        self.runtime.block_on(Vault::open(&settings)).unwrap()
     }
 
     pub(super) fn engine(&self) -> Engine {

@@ -41,7 +41,9 @@ impl Reconciled for Vault {
     type Observed = core::vault::Observed;
 
     async fn observe(&self, context: &Context) -> Result<Self::Observed, Error> {
-        Ok(core::vault::Observed { works: context.works.of(self) })
+        // What is wrong with it is told by its test.
+        let key = context.secrets.locked(self).await.ok().map(|it| it.key().id());
+        Ok(core::vault::Observed { works: context.works.of(self), key })
     }
 
     fn decide(&self, observed: &Self::Observed, now: Timestamp) -> Decision<Self::Status> {

@@ -124,7 +124,7 @@ pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Co
     let tasks = Arc::clone(&registry);
     let task = tokio::spawn(async move {
         let permit = tasks.permits.acquire().await;
-        let result = ended(work.name(), deadline(&work), carry_out(&work, &context)).await;
+        let result = ended(work.name(), deadline(&work), Box::pin(carry_out(&work, &context))).await;
         drop(permit);
         if let Err(failure) = &result {
             tracing::warn!(
@@ -222,11 +222,13 @@ fn failure(reason: &'static str, message: impl ToString) -> Failure {
 }
 
 /// The opened vault of that name.
+fn object(name: &str, context: &Context) -> Result<Arc<crate::api::vault::Vault>, Failure> {
+    super::stores::get(&context.stores.vaults, None, name)
+        .ok_or_else(|| failure("NoVault", format!("there is no Vault '{name}' in this cluster")))
+}
+
 async fn open(name: &str, context: &Context) -> Result<crate::vault::Vault, Failure> {
-    let Some(object) = super::stores::get(&context.stores.vaults, None, name) else {
-        return Err(failure("NoVault", format!("there is no Vault '{name}' in this cluster")));
-    };
-    context.secrets.vault(&object).await
+    context.secrets.vault(&*object(name, context)?).await
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
         app_key::AppKey,
         work::{Failure, Outcome, Publication},
     },
-    operator::{context::Context, secrets::vault_failure, stores},
+    operator::{context::Context, stores},
     probe::{Probe, Route},
     traffic::{self, Address, Owner},
 };
@@ -28,8 +28,7 @@ pub(super) async fn publish(
 ) -> Result<Outcome, Failure> {
     let provider = provider(&publication.zone, context).await?;
     let vault = open(vault, context).await?;
-    let identity = vault.identify().await.map_err(|error| vault_failure(&error))?;
-    // Reading the vault took time: what cannot be undone is gated at the last moment.
+    // Opening the vault may have taken time: what cannot be undone is gated at the last moment.
     if !context.keeper.valid_now(application, publication.epoch) {
         return Err(failure("NoClaim", "not published: this region cannot prove that it holds the claim"));
     }
@@ -38,7 +37,7 @@ pub(super) async fn publish(
         address: Address::of(&publication.address),
         ttl: u32::try_from(publication.ttl).unwrap_or(u32::MAX),
         owner: Owner {
-            id: format!("{identity}/{application}"),
+            id: format!("{}/{application}", vault.id()),
             region: context.region.clone(),
             epoch: publication.epoch,
         },

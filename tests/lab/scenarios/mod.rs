@@ -3,6 +3,7 @@
 mod bad_input;
 mod both_lost;
 mod hindrances;
+mod keys;
 mod leader;
 mod manual;
 mod power_loss;

@@ -54,6 +54,16 @@ fn no_point_is_begun_without_a_proven_claim_or_a_vault() {
 }
 
 #[test]
+fn no_point_is_begun_with_a_key_that_must_be_kept_elsewhere_and_is_not() {
+    let mut seen = serving();
+    Arc::make_mut(seen.vault.as_mut().unwrap()).spec.encryption.require_escrow = true;
+    assert_eq!(due(&seen), None);
+    let decision = decide(&application(json!({})), &seen, at(0));
+    let told = condition::find(&decision.status.conditions, condition::RPO_MET).map(|it| it.message.clone());
+    assert!(told.is_some_and(|it| it.contains("requireEscrow")), "{:?}", decision.status.conditions);
+}
+
+#[test]
 fn of_the_ended_points_made_on_schedule_the_newest_twenty_are_kept() {
     let mut points: Vec<_> = (1..=23)
         .map(|it| recovery_point(&format!("shop-{it:06}"), "Scheduled", ended(true, "Stored", 1, it, it + 1)))
