@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use super::error::MoverError;
 use super::meter::Meter;
+use super::seal::Seal;
 use crate::vault::repository::{Health, RepositoryBackend};
 use crate::vault::{SecretText, Vault};
 
@@ -35,6 +36,8 @@ pub(super) struct Engine {
     pub(super) backend: RepositoryBackend,
     /// What moves.
     pub(super) meter: Meter,
+    /// The key of what lies in packs.
+    pub(super) seal: Seal,
     credentials: Credentials,
     password: SecretText,
 }
@@ -42,6 +45,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(vault: &Vault, namespace: &str, application: &str, runtime: Handle) -> Self {
         let key = vault.keys().repository_key(namespace, application);
+        let seal = Seal::new(&key);
         let text = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
         let key: MasterKey = serde_json::from_value(serde_json::json!({
             "mac": { "k": text(&key.mac_k), "r": text(&key.mac_r) },
@@ -51,6 +55,7 @@ impl Engine {
         Self {
             backend: RepositoryBackend::new(vault.store().clone(), namespace, application, runtime),
             meter: Meter::default(),
+            seal,
             credentials: Credentials::Masterkey(key),
             password: vault.keys().repository_password(namespace, application),
         }

@@ -12,7 +12,9 @@ mod engine;
 mod error;
 mod log;
 mod meter;
+mod parallel;
 mod restore;
+mod seal;
 mod source;
 
 use std::any::Any;
