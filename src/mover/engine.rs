@@ -23,9 +23,9 @@ use crate::vault::{SecretText, Vault};
 
 /// The size of a pack of data. A restore holds twenty of them at a time in memory: it would take less with fewer, but
 /// twice as long over a network that limits each connection.
-const PACK: ByteSize = ByteSize::mib(8);
+pub(super) const PACK: ByteSize = ByteSize::mib(8);
 /// The size of a pack of trees.
-const TREE_PACK: ByteSize = ByteSize::mib(4);
+pub(super) const TREE_PACK: ByteSize = ByteSize::mib(4);
 /// The directory's name in a snapshot.
 pub(super) const ROOT: &str = "data";
 

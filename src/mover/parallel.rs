@@ -50,32 +50,36 @@ where
 }
 
 /// Things that are found while others are worked on, as directories are. The last one found is the first one done.
+pub(super) struct Queue<T> {
+    found: Mutex<Found<T>>,
+    changed: Condvar,
+}
+
 struct Found<T> {
     waiting: Vec<T>,
     busy: usize,
     over: bool,
 }
 
-/// Does `work` with each item, and with those that it returns, by so many threads.
+/// Does `work` with each item, and with those that it finds, by so many threads. Each has a state of its own.
 ///
 /// # Errors
 /// The first one; what was not begun by then is not done.
-pub(super) fn descend<T>(
+pub(super) fn descend<T: Send, S>(
     threads: usize,
     roots: Vec<T>,
-    work: impl Fn(T) -> Result<Vec<T>, MoverError> + Sync,
-) -> Result<(), MoverError>
-where
-    T: Send,
-{
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &Queue<T>, T) -> Result<(), MoverError> + Sync,
+) -> Result<(), MoverError> {
     let found = Mutex::new(Found { waiting: roots, busy: 0, over: false });
-    let changed = Condvar::new();
+    let queue = Queue { found, changed: Condvar::new() };
     let first = Mutex::new(None);
     let labour = || {
-        while let Some(item) = next(&found, &changed) {
-            let mut turn = Turn { found: &found, changed: &changed, more: None };
-            match work(item) {
-                Ok(more) => turn.more = Some(more),
+        let mut own = state();
+        while let Some(item) = queue.next() {
+            let mut turn = Turn { queue: &queue, done: false };
+            match work(&mut own, &queue, item) {
+                Ok(()) => turn.done = true,
                 Err(error) => {
                     locked(&first).get_or_insert(error);
                 }
@@ -91,36 +95,44 @@ where
     first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// One item that is worked on. Should the work panic, the others must not wait for it.
+impl<T> Queue<T> {
+    /// Adds what was found.
+    pub(super) fn push(&self, items: impl IntoIterator<Item = T>) {
+        locked(&self.found).waiting.extend(items);
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<T> {
+        let mut found = locked(&self.found);
+        loop {
+            if found.over || (found.waiting.is_empty() && found.busy == 0) {
+                return None;
+            }
+            if let Some(item) = found.waiting.pop() {
+                found.busy += 1;
+                return Some(item);
+            }
+            found = self.changed.wait(found).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// One item that is worked on. Should the work fail or panic, the others must not wait for it.
 struct Turn<'a, T> {
-    found: &'a Mutex<Found<T>>,
-    changed: &'a Condvar,
-    more: Option<Vec<T>>,
+    queue: &'a Queue<T>,
+    done: bool,
 }
 
 impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
-        let mut found = locked(self.found);
+        let mut found = locked(&self.queue.found);
         found.busy -= 1;
-        match self.more.take() {
-            Some(more) => found.waiting.extend(more),
-            None => found.over = true,
+        found.over |= !self.done;
+        let ended = found.over || (found.waiting.is_empty() && found.busy == 0);
+        drop(found);
+        if ended {
+            self.queue.changed.notify_all();
         }
-        self.changed.notify_all();
-    }
-}
-
-fn next<T>(found: &Mutex<Found<T>>, changed: &Condvar) -> Option<T> {
-    let mut guard = locked(found);
-    loop {
-        if guard.over || (guard.waiting.is_empty() && guard.busy == 0) {
-            return None;
-        }
-        if let Some(item) = guard.waiting.pop() {
-            guard.busy += 1;
-            return Some(item);
-        }
-        guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
@@ -146,15 +158,15 @@ mod tests {
     #[test]
     fn what_is_found_is_done_too() {
         let count = AtomicU64::new(0);
-        let split = |depth: u32| {
+        let split = |(): &mut (), queue: &Queue<u32>, depth: u32| {
             count.fetch_add(1, Ordering::Relaxed);
-            if depth == 0 { Ok(vec![]) } else { Ok(vec![depth - 1; 2]) }
+            if depth > 0 {
+                queue.push([depth - 1; 2]);
+            }
+            if depth == 10 { Err(MoverError::Stopped) } else { Ok(()) }
         };
-        assert_eq!(descend(3, vec![9], split), Ok(()));
+        assert_eq!(descend(3, vec![9], || (), split), Ok(()));
         assert_eq!(count.load(Ordering::Relaxed), 1023);
-        assert_eq!(
-            descend(3, vec![9], |depth: u32| if depth == 4 { Err(MoverError::Stopped) } else { split(depth) }),
-            Err(MoverError::Stopped)
-        );
+        assert_eq!(descend(3, vec![11], || (), split), Err(MoverError::Stopped));
     }
 }

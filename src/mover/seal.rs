@@ -2,13 +2,14 @@
 
 use aes256ctr_poly1305aes::aead::AeadInPlace;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce, Tag};
+use rand::Rng;
 use rustic_core::{BlobId, Id};
 use sha2::{Digest, Sha256};
 
 use crate::vault::keys::RepositoryKey;
 
 /// Bytes of a nonce, and of a tag.
-const NONCE: usize = 16;
+pub(super) const NONCE: usize = 16;
 /// What a sealed text is longer than the plain one.
 pub(super) const OVERHEAD: usize = 2 * NONCE;
 
@@ -20,6 +21,15 @@ impl Seal {
     pub(super) fn new(key: &RepositoryKey) -> Self {
         let whole = [&key.encrypt[..], &key.mac_k, &key.mac_r].concat();
         Self(Aes256CtrPoly1305Aes::new(Key::from_slice(&whole)))
+    }
+
+    /// Seals in place: the text lies behind the room for a nonce, and before the room for a tag.
+    pub(super) fn seal(&self, buffer: &mut [u8]) {
+        let (nonce, rest) = buffer.split_at_mut(NONCE);
+        rand::rng().fill_bytes(nonce);
+        let (text, tag) = rest.split_at_mut(rest.len() - NONCE);
+        let made = self.0.encrypt_in_place_detached(Nonce::from_slice(nonce), &[], text);
+        tag.copy_from_slice(&made.expect("no text is too long for this cipher"));
     }
 
     /// The plain text of `sealed`, in `plain`; `false` when it was not sealed with this key, or is damaged.

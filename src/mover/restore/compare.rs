@@ -22,13 +22,19 @@ pub(super) fn compare<S: IndexedTree + Sync>(
     target: &Path,
 ) -> Result<(), MoverError> {
     let different = AtomicU64::new(0);
-    parallel::descend(parallel::processors(), vec![(target.to_owned(), tree)], |(path, tree)| {
-        engine.meter.step();
-        let nodes = repository.get_tree(&tree).map_err(|error| engine.error(&error))?.nodes;
-        let (count, below) = differences(&path, nodes, path == target)?;
-        different.fetch_add(count, Ordering::Relaxed);
-        Ok(below)
-    })?;
+    parallel::descend(
+        parallel::processors(),
+        vec![(target.to_owned(), tree)],
+        || (),
+        |(), queue, (path, tree)| {
+            engine.meter.step();
+            let nodes = repository.get_tree(&tree).map_err(|error| engine.error(&error))?.nodes;
+            let (count, below) = differences(&path, nodes, path == target)?;
+            different.fetch_add(count, Ordering::Relaxed);
+            queue.push(below);
+            Ok(())
+        },
+    )?;
     match different.into_inner() {
         0 => Ok(()),
         different => Err(MoverError::Different(different)),

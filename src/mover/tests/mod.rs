@@ -3,7 +3,7 @@
 mod bucket;
 mod damage;
 mod fidelity;
-mod lab;
+pub(super) mod lab;
 mod tasks;
 
 /// The body of the processes that the tests start.
