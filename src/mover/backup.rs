@@ -1,15 +1,19 @@
 //! Stores what lies under a directory as one snapshot, and checks that the repository has all of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustic_core::repofile::{SnapshotFile, SnapshotId};
-use rustic_core::{BackupOptions, IndexedIds, ParentOptions, Repository, SnapshotOptions};
+use rustic_core::jiff::Zoned;
+use rustic_core::repofile::{Node, SnapshotFile, SnapshotId, SnapshotSummary};
+use rustic_core::{FileType, OpenStatus, ProgressBars, ProgressType, Repository, SnapshotOptions};
 
+use super::archive::{self, Archive, Change, Store};
 use super::check;
 use super::engine::{Engine, ROOT};
 use super::error::MoverError;
+use super::index::Index;
 use super::log::Witness;
-use super::source::{Losses, Source};
+use super::source::{self, Losses};
 use crate::core::mover_task::Report;
 
 /// What is to be stored.
@@ -26,9 +30,9 @@ pub(super) fn back_up(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -
         return Err(MoverError::Task(format!("`source`: `{}` is not a directory", backup.source.display())));
     }
     engine.meter.phase("reading the index");
-    let repository = engine.open_or_make()?.to_indexed_ids().map_err(|error| engine.error(&error))?;
+    let repository = engine.open_or_make()?;
     let losses = Losses::default();
-    let snapshot = archive(engine, &repository, backup, &losses)?;
+    let snapshot = archive(engine, &repository, backup, &losses, witness)?;
     drop(repository);
     engine.meter.phase("checking");
     check::new_snapshot(engine, &snapshot)?;
@@ -37,42 +41,107 @@ pub(super) fn back_up(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -
 
 fn archive(
     engine: &Engine,
-    repository: &Repository<impl IndexedIds>,
+    repository: &Repository<OpenStatus>,
     backup: &Backup<'_>,
     losses: &Losses,
+    witness: &Witness,
 ) -> Result<SnapshotFile, MoverError> {
     let error = |error: Box<rustic_core::RusticError>| engine.error(&error);
-    let mut options = SnapshotOptions::default().host(backup.host.to_owned()).label(backup.label.to_owned());
-    for tag in &backup.tags {
-        options = options.add_tags(tag).map_err(error)?;
-    }
-    let snapshot = options.command("reprise mover".to_owned()).to_snapshot().map_err(error)?;
-    let source = Source::new(backup.source, losses.clone()).map_err(error)?;
-    let options =
-        BackupOptions::default().as_path(PathBuf::from("/").join(ROOT)).no_scan(true).parent_opts(parent_options());
-    repository.archive(&options, &source, snapshot, &[backup.source.to_owned()]).map_err(error)
+    let mut snapshot = describe(backup).map_err(error)?;
+    let index = Index::read(engine, repository, None)?;
+    let parent = parent(engine, repository, &snapshot)?;
+    let before = match &parent {
+        Some(parent) => {
+            let nodes = index.tree(engine, parent.tree)?.nodes;
+            nodes.iter().find(|node| node.name == ROOT).and_then(|node| node.subtree)
+        }
+        None => None,
+    };
+    let config = repository.config();
+    let level = config.zstd().map_err(error)?.unwrap_or(0);
+    let store = Store::new(engine, &index, level, config.extra_verify());
+    let progress = engine.meter.progress(ProgressType::Bytes, "backing up");
+    let started = Zoned::now();
+    let archive =
+        Archive::new((engine, &index, &store), archive::chunker(engine, config)?, (losses, witness), &progress);
+    snapshot.tree = archive.run(backup.source.to_owned(), root(backup.source, witness)?, before)?;
+    store.finish()?;
+    snapshot.parent = parent.as_ref().map(|parent| parent.id);
+    snapshot.parents = snapshot.parent.into_iter().collect();
+    snapshot.summary = Some(summary(&archive, &store, &started, &snapshot.time));
+    snapshot.id = SnapshotId::from(store.save(FileType::Snapshot, &snapshot)?);
+    Ok(snapshot)
 }
 
-/// The region does not matter for what is compared with: after a failover the snapshots of the other region are the
-/// newest ones of the label.
+/// A snapshot with all but its content.
+fn describe(backup: &Backup<'_>) -> rustic_core::RusticResult<SnapshotFile> {
+    let mut options = SnapshotOptions::default().host(backup.host.to_owned()).label(backup.label.to_owned());
+    for tag in &backup.tags {
+        options = options.add_tags(tag)?;
+    }
+    let mut snapshot = options.command("reprise mover".to_owned()).to_snapshot()?;
+    snapshot.paths.add(format!("/{ROOT}"));
+    Ok(snapshot)
+}
+
+/// The snapshot that this one is compared with: the newest of its label. The region does not matter: after a failover
+/// the snapshots of the other region are the newest ones.
 ///
 /// A file is taken for unchanged when its size, mtime and ctime are: a snapshot of a volume keeps the ctime, a restored
-/// volume has new ones and is read in whole once. Inodes are not compared: the engine does that only when it is told to
-/// ignore them.
-fn parent_options() -> ParentOptions {
-    ParentOptions::default().group_by(Some("label,paths".parse().expect("it is a list of known criteria")))
+/// volume has new ones and is read in whole once.
+fn parent(
+    engine: &Engine,
+    repository: &Repository<OpenStatus>,
+    of: &SnapshotFile,
+) -> Result<Option<SnapshotFile>, MoverError> {
+    let like = |it: &SnapshotFile| it.label == of.label && it.paths == of.paths;
+    let found = repository.get_matching_snapshots(like).map_err(|error| engine.error(&error))?;
+    Ok(found.into_iter().filter(|it| it.time <= of.time).max_by(|a, b| a.time.cmp(&b.time)))
+}
+
+fn root(source: &Path, witness: &Witness) -> Result<Node, MoverError> {
+    let node = source::node(source, witness);
+    let mut node = node.map_err(|error| MoverError::Volume(format!("{}: {}", source.display(), error.kind())))?;
+    ROOT.clone_into(&mut node.name);
+    Ok(node)
+}
+
+fn summary(archive: &Archive<'_>, store: &Store<'_>, started: &Zoned, time: &Zoned) -> SnapshotSummary {
+    let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    let of = |counts: &[AtomicU64; 3], change: Change| load(&counts[change as usize]);
+    let since = |begin: &Zoned| begin.duration_until(&Zoned::now()).as_secs_f64();
+    let (counts, data, trees) = (&archive.counts, &store.data_written, &store.trees_written);
+    let mut summary = SnapshotSummary::default();
+    summary.files_new = of(&counts.files, Change::New);
+    summary.files_changed = of(&counts.files, Change::Changed);
+    summary.files_unmodified = of(&counts.files, Change::Unchanged);
+    summary.total_files_processed = counts.files.iter().map(load).sum();
+    summary.total_bytes_processed = load(&counts.bytes);
+    summary.dirs_new = of(&counts.folders, Change::New);
+    summary.dirs_changed = of(&counts.folders, Change::Changed);
+    summary.dirs_unmodified = of(&counts.folders, Change::Unchanged);
+    summary.total_dirs_processed = counts.folders.iter().map(load).sum();
+    summary.total_dirsize_processed = load(&counts.folder_bytes);
+    summary.data_blobs = load(&data.blobs);
+    summary.tree_blobs = load(&trees.blobs);
+    summary.data_added_files = load(&data.bytes);
+    summary.data_added_files_packed = load(&data.packed);
+    summary.data_added_trees = load(&trees.bytes);
+    summary.data_added_trees_packed = load(&trees.packed);
+    summary.data_added = summary.data_added_files + summary.data_added_trees;
+    summary.data_added_packed = summary.data_added_files_packed + summary.data_added_trees_packed;
+    "reprise mover".clone_into(&mut summary.command);
+    summary.backup_start = started.clone();
+    summary.backup_end = Zoned::now();
+    summary.backup_duration = since(started);
+    summary.total_duration = since(time);
+    summary
 }
 
 fn report(snapshot: &SnapshotFile, losses: &Losses, witness: &Witness) -> Report {
     let summary = snapshot.summary.clone().unwrap_or_default();
-    let (mut unreadable, mut unreadable_files) = losses.seen();
-    // The engine also says what it leaves out; should it leave out more than was seen here, its word counts.
+    let (unreadable, unreadable_files) = losses.seen();
     let seen = witness.seen();
-    if seen.skipped > unreadable {
-        unreadable = seen.skipped;
-        unreadable_files.extend(seen.first_skipped);
-        unreadable_files.truncate(20);
-    }
     Report {
         snapshot: Some(id_text(snapshot.id)),
         files: summary.total_files_processed,

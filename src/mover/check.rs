@@ -5,24 +5,16 @@
 //! the price follows what has changed. `verify` looks up every blob of every tree.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
-use rustic_core::repofile::{IndexFile, SnapshotFile, Tree};
-use rustic_core::{
-    BlobId, CheckOptions, FileType, Id, IndexedTree, OpenStatus, ReadBackend, ReadSubsetOption, Repository, TreeId,
-};
+use rustic_core::repofile::SnapshotFile;
+use rustic_core::{BlobId, CheckOptions, FileType, Id, OpenStatus, ReadBackend, ReadSubsetOption, Repository, TreeId};
 
 use super::engine::Engine;
 use super::error::MoverError;
+use super::index::Index;
+use super::parallel;
 use crate::core::mover_task::Report;
-
-/// How many trees may wait to be walked.
-const WAITING: usize = 10_000_000;
-
-/// What the index promises, as far as packs are there to keep it.
-struct Inventory {
-    blobs: HashSet<BlobId>,
-    missing_packs: Vec<String>,
-}
 
 /// Checks a snapshot that was just made.
 pub(super) fn new_snapshot(engine: &Engine, made: &SnapshotFile) -> Result<(), MoverError> {
@@ -32,19 +24,18 @@ pub(super) fn new_snapshot(engine: &Engine, made: &SnapshotFile) -> Result<(), M
     if snapshot.tree != made.tree {
         return Err(MoverError::Corrupt(format!("snapshot {id} is not what was written")));
     }
-    let inventory = inventory(engine, &repository)?;
-    let parent = match snapshot.parent.filter(|_| inventory.missing_packs.is_empty()) {
+    let index = index(engine, &repository)?;
+    let parent = match snapshot.parent.filter(|_| index.missing_packs.is_empty()) {
         Some(parent) => Some(self::snapshot(engine, &repository, &super::backup::id_text(parent))?.tree),
         None => None,
     };
-    let repository = repository.to_indexed_ids().map_err(|error| engine.error(&error))?;
-    Walk::new(engine, &repository, &inventory).run(snapshot.tree, parent)
+    Walk::new(engine, &index).run(vec![(snapshot.tree, parent)])
 }
 
 /// Checks snapshots in full, and reads a part of their data.
 pub(super) fn verify(engine: &Engine, snapshots: &[String], read_percent: u8) -> Result<Report, MoverError> {
     let repository = engine.open()?;
-    let inventory = inventory(engine, &repository)?;
+    let index = index(engine, &repository)?;
     let mut report = Report::default();
     let mut trees = Vec::new();
     for id in snapshots {
@@ -54,13 +45,9 @@ pub(super) fn verify(engine: &Engine, snapshots: &[String], read_percent: u8) ->
         report.bytes += summary.total_bytes_processed;
         trees.push(snapshot.tree);
     }
-    let repository = repository.to_indexed_ids().map_err(|error| engine.error(&error))?;
-    let mut walk = Walk::new(engine, &repository, &inventory);
-    for tree in &trees {
-        walk.run(*tree, None)?;
-    }
+    Walk::new(engine, &index).run(trees.iter().map(|tree| (*tree, None)).collect())?;
     if read_percent > 0 {
-        read(engine, &repository.drop_index(), trees, read_percent)?;
+        read(engine, &repository, trees, read_percent)?;
     }
     Ok(report)
 }
@@ -100,80 +87,74 @@ pub(super) fn snapshot(
     repository.get_file(&full.into()).map_err(|error| engine.error(&error))
 }
 
-fn inventory(engine: &Engine, repository: &Repository<OpenStatus>) -> Result<Inventory, MoverError> {
-    let listed: HashMap<Id, u32> =
-        engine.backend.list_with_size(FileType::Pack).map_err(|error| engine.error(&error))?.into_iter().collect();
-    let mut inventory = Inventory { blobs: HashSet::new(), missing_packs: Vec::new() };
-    for index in repository.stream_files::<IndexFile>().map_err(|error| engine.error(&error))? {
-        let (_, index) = index.map_err(|error| engine.error(&error))?;
-        for pack in index.packs {
-            if listed.get(&*pack.id).is_some_and(|size| *size >= pack.pack_size()) {
-                inventory.blobs.extend(pack.blobs.iter().map(|blob| blob.id));
-            } else {
-                inventory.missing_packs.push(pack.id.to_hex().as_str().to_owned());
-            }
-        }
-    }
-    Ok(inventory)
+/// What the index promises, as far as packs are there to keep it.
+fn index(engine: &Engine, repository: &Repository<OpenStatus>) -> Result<Index, MoverError> {
+    let listed = engine.backend.list_with_size(FileType::Pack).map_err(|error| engine.error(&error))?;
+    Index::read(engine, repository, Some(&listed.into_iter().collect()))
 }
 
 /// A walk over trees, each once.
-struct Walk<'a, S> {
+struct Walk<'a> {
     engine: &'a Engine,
-    repository: &'a Repository<S>,
-    inventory: &'a Inventory,
-    done: HashSet<TreeId>,
+    index: &'a Index,
+    done: Mutex<HashSet<TreeId>>,
 }
 
-impl<'a, S: IndexedTree> Walk<'a, S> {
-    fn new(engine: &'a Engine, repository: &'a Repository<S>, inventory: &'a Inventory) -> Self {
-        Self { engine, repository, inventory, done: HashSet::new() }
+impl<'a> Walk<'a> {
+    fn new(engine: &'a Engine, index: &'a Index) -> Self {
+        Self { engine, index, done: Mutex::default() }
     }
 
-    fn run(&mut self, tree: TreeId, parent: Option<TreeId>) -> Result<(), MoverError> {
-        let mut waiting = vec![(tree, parent)];
-        while let Some((tree, parent)) = waiting.pop() {
-            if parent == Some(tree) || !self.done.insert(tree) {
-                continue;
-            }
-            self.engine.meter.step();
-            self.has(BlobId::from(*tree), "a directory")?;
-            let nodes = self.tree(tree)?;
-            let before = match parent {
-                Some(parent) => self.tree(parent)?.nodes,
-                None => Vec::new(),
-            };
-            let before: HashMap<&str, Option<TreeId>> =
-                before.iter().map(|node| (node.name.as_str(), node.subtree)).collect();
-            for node in &nodes.nodes {
-                for blob in node.content.iter().flatten() {
-                    self.has(BlobId::from(**blob), &node.name)?;
+    /// Walks from some trees, each with what it is compared with.
+    fn run(&self, trees: Vec<(TreeId, Option<TreeId>)>) -> Result<(), MoverError> {
+        parallel::descend(
+            parallel::processors(),
+            trees,
+            || (),
+            |(), queue, (tree, parent)| {
+                let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+                if parent == Some(tree) || !done.insert(tree) {
+                    return Ok(());
                 }
-                if let Some(subtree) = node.subtree {
-                    waiting.push((subtree, before.get(node.name.as_str()).copied().flatten()));
-                }
+                drop(done);
+                self.engine.meter.step();
+                queue.push(self.look(tree, parent)?);
+                Ok(())
+            },
+        )
+    }
+
+    /// Looks everything up that a tree names; returns the trees in it.
+    fn look(&self, tree: TreeId, parent: Option<TreeId>) -> Result<Vec<(TreeId, Option<TreeId>)>, MoverError> {
+        if !self.index.has_tree(BlobId::from(tree)) {
+            return Err(self.missing("a directory"));
+        }
+        let nodes = self.index.tree(self.engine, tree)?.nodes;
+        let before = match parent {
+            Some(parent) => self.index.tree(self.engine, parent)?.nodes,
+            None => Vec::new(),
+        };
+        let before: HashMap<&str, Option<TreeId>> =
+            before.iter().map(|node| (node.name.as_str(), node.subtree)).collect();
+        let mut below = Vec::new();
+        for node in &nodes {
+            if !node.content.iter().flatten().all(|blob| self.index.has_data(BlobId::from(*blob))) {
+                return Err(self.missing(&node.name));
             }
-            if waiting.len() > WAITING {
-                return Err(MoverError::Engine(format!("more than {WAITING} directories at once")));
+            if let Some(subtree) = node.subtree {
+                below.push((subtree, before.get(node.name.as_str()).copied().flatten()));
             }
         }
-        Ok(())
+        Ok(below)
     }
 
-    fn tree(&self, id: TreeId) -> Result<Tree, MoverError> {
-        self.repository.get_tree(&id).map_err(|error| self.engine.error(&error))
-    }
-
-    fn has(&self, blob: BlobId, of: &str) -> Result<(), MoverError> {
-        if self.inventory.blobs.contains(&blob) {
-            return Ok(());
-        }
-        let packs = match self.inventory.missing_packs.first() {
+    fn missing(&self, of: &str) -> MoverError {
+        let packs = match self.index.missing_packs.first() {
             Some(pack) => {
-                format!("{} packs are missing, as `data/{}/{pack}`", self.inventory.missing_packs.len(), &pack[..2])
+                format!("{} packs are missing, as `data/{}/{pack}`", self.index.missing_packs.len(), &pack[..2])
             }
             None => "no index names it".to_owned(),
         };
-        Err(MoverError::Corrupt(format!("data of `{of}` is missing: {packs}")))
+        MoverError::Corrupt(format!("data of `{of}` is missing: {packs}"))
     }
 }

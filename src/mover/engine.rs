@@ -17,14 +17,15 @@ use tokio::runtime::Handle;
 
 use super::error::MoverError;
 use super::meter::Meter;
+use super::seal::Seal;
 use crate::vault::repository::{Health, RepositoryBackend};
 use crate::vault::{SecretText, Vault};
 
 /// The size of a pack of data. A restore holds twenty of them at a time in memory: it would take less with fewer, but
 /// twice as long over a network that limits each connection.
-const PACK: ByteSize = ByteSize::mib(8);
+pub(super) const PACK: ByteSize = ByteSize::mib(8);
 /// The size of a pack of trees.
-const TREE_PACK: ByteSize = ByteSize::mib(4);
+pub(super) const TREE_PACK: ByteSize = ByteSize::mib(4);
 /// The directory's name in a snapshot.
 pub(super) const ROOT: &str = "data";
 
@@ -35,6 +36,8 @@ pub(super) struct Engine {
     pub(super) backend: RepositoryBackend,
     /// What moves.
     pub(super) meter: Meter,
+    /// The key of what lies in packs.
+    pub(super) seal: Seal,
     credentials: Credentials,
     password: SecretText,
 }
@@ -42,6 +45,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(vault: &Vault, namespace: &str, application: &str, runtime: Handle) -> Self {
         let key = vault.keys().repository_key(namespace, application);
+        let seal = Seal::new(&key);
         let text = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
         let key: MasterKey = serde_json::from_value(serde_json::json!({
             "mac": { "k": text(&key.mac_k), "r": text(&key.mac_r) },
@@ -51,6 +55,7 @@ impl Engine {
         Self {
             backend: RepositoryBackend::new(vault.store().clone(), namespace, application, runtime),
             meter: Meter::default(),
+            seal,
             credentials: Credentials::Masterkey(key),
             password: vault.keys().repository_password(namespace, application),
         }

@@ -6,13 +6,17 @@
 //! The engine is `rustic_core`, which skips what it can't read, panics where it can't write, and tells its caller
 //! neither: `source`, `log` and `error` make up for that, `engine` and `restore` for its other habits.
 
+mod archive;
 mod backup;
 mod check;
 mod engine;
 mod error;
+mod index;
 mod log;
 mod meter;
+mod parallel;
 mod restore;
+mod seal;
 mod source;
 
 use std::any::Any;

@@ -1,34 +1,32 @@
-//! The directory that is backed up, as the engine reads it, with an eye on what it can't read.
-//!
-//! The engine drops an unreadable file without a word to its caller. Every entry, every opening and every reading
-//! goes through here, and what fails is written down as a `Loss`. The directory itself, whose owner and mode the
-//! engine would forget, is added as the first entry.
+//! The directory that is backed up: its entries as the repository describes them, and what of them can't be read.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, Metadata as FileMetadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use rustic_core::repofile::{Metadata, Node, NodeType};
-use rustic_core::{
-    Excludes, LocalSource, LocalSourceFilterOptions, LocalSourceSaveOptions, ReadSource, ReadSourceEntry,
-    ReadSourceOpen, RusticError, RusticResult,
-};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
-use super::engine::ROOT;
+use super::log::Witness;
 
 /// How many losses are kept as texts, and how many paths are remembered so that none counts twice.
 const KEPT: usize = 20;
 const REMEMBERED: usize = 100_000;
+/// The most bytes of the names of a file's extended attributes, and of the value of one: what Linux allows.
+const ATTRIBUTES: usize = 64 * 1024;
 
-/// The engine's notation of a mode: Go's.
-const GO_DIRECTORY: u32 = 1 << 31;
+/// The repository's notation of a mode: Go's.
+const GO_KINDS: [(u32, u32); 5] =
+    [(0o140_000, 1 << 24), (0o120_000, 1 << 27), (0o060_000, 1 << 26), (0o040_000, 1 << 31), (0o010_000, 1 << 25)];
 const GO_BITS: [(u32, u32); 3] = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
-
-type Inner = <LocalSource as ReadSource>::Open;
 
 /// What could not be read. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -42,20 +40,18 @@ struct Lost {
 }
 
 impl Losses {
-    fn note(&self, path: Option<&Path>, reason: &str) {
+    /// Takes note of something that can't be read.
+    pub(super) fn note(&self, path: &Path, error: &io::Error) {
         let mut lost = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = path {
-            if lost.paths.contains(path) {
-                return;
-            }
-            if lost.paths.len() < REMEMBERED {
-                lost.paths.insert(path.to_owned());
-            }
+        if lost.paths.contains(path) {
+            return;
+        }
+        if lost.paths.len() < REMEMBERED {
+            lost.paths.insert(path.to_owned());
         }
         lost.count += 1;
         if lost.first.len() < KEPT {
-            let text = path.map_or_else(|| reason.to_owned(), |path| format!("{}: {reason}", path.display()));
-            lost.first.push(text.chars().take(300).collect());
+            lost.first.push(format!("{}: {error}", path.display()).chars().take(300).collect());
         }
     }
 
@@ -66,152 +62,108 @@ impl Losses {
     }
 }
 
-/// A directory to back up.
-pub(super) struct Source {
-    inner: LocalSource,
-    root: PathBuf,
-    lost_and_found: PathBuf,
-    losses: Losses,
+/// The names in a directory, in the order of a repository.
+pub(super) fn names(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    let mut names =
+        fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
 }
 
-impl Source {
-    pub(super) fn new(root: &Path, losses: Losses) -> RusticResult<Self> {
-        let inner = LocalSource::new(
-            LocalSourceSaveOptions::default(),
-            &Excludes::default(),
-            &LocalSourceFilterOptions::default(),
-            &[root],
-        )?;
-        Ok(Self { inner, root: root.to_owned(), lost_and_found: root.join("lost+found"), losses })
-    }
+/// Opens a file to read it. Should something else be there by now, this does not wait for it.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
 }
 
-impl ReadSource for Source {
-    type Open = Watched;
-    type Iter = Entries;
-
-    fn size(&self) -> RusticResult<Option<u64>> {
-        Ok(None)
-    }
-
-    fn entries(&self) -> Entries {
-        Entries {
-            root: Some(self.root.clone()),
-            inner: self.inner.entries(),
-            lost_and_found: self.lost_and_found.clone(),
-            losses: self.losses.clone(),
-        }
-    }
+/// What lies under a path, with all that is kept of it but its content.
+pub(super) fn node(path: &Path, witness: &Witness) -> io::Result<Node> {
+    let meta = fs::symlink_metadata(path)?;
+    let kind = meta.file_type();
+    let node_type = if kind.is_dir() {
+        NodeType::Dir
+    } else if kind.is_file() {
+        NodeType::File
+    } else if kind.is_symlink() {
+        NodeType::from_link(&fs::read_link(path)?)
+    } else if kind.is_block_device() {
+        NodeType::Dev { device: meta.rdev() }
+    } else if kind.is_char_device() {
+        NodeType::Chardev { device: meta.rdev() }
+    } else if kind.is_fifo() {
+        NodeType::Fifo
+    } else {
+        NodeType::Socket
+    };
+    Ok(Node::new_node(path.file_name().unwrap_or_default(), node_type, metadata(path, &meta, witness)))
 }
 
-/// The entries of a directory, in the order of their paths.
-pub(super) struct Entries {
-    root: Option<PathBuf>,
-    inner: <LocalSource as ReadSource>::Iter,
-    lost_and_found: PathBuf,
-    losses: Losses,
-}
-
-impl Iterator for Entries {
-    type Item = RusticResult<ReadSourceEntry<Watched>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Some(root) = self.root.take() {
-            match root_node(&root) {
-                Ok(node) => return Some(Ok(ReadSourceEntry { path: root, node, open: None })),
-                Err(error) => self.losses.note(Some(&root), &error.kind().to_string()),
-            }
-        }
-        loop {
-            match self.inner.next()? {
-                Ok(entry) if entry.path.starts_with(&self.lost_and_found) => {}
-                Ok(ReadSourceEntry { path, node, open }) => {
-                    let open = open.map(|inner| Watched { inner, path: path.clone(), losses: self.losses.clone() });
-                    return Some(Ok(ReadSourceEntry { path, node, open }));
-                }
-                Err(error) => {
-                    let reason = innermost(&error);
-                    if !reason.contains(&self.lost_and_found.display().to_string()) {
-                        self.losses.note(None, &reason);
-                        return Some(Err(error));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The node of the directory itself.
-fn root_node(root: &Path) -> io::Result<Node> {
-    let meta = fs::metadata(root)?;
+fn metadata(path: &Path, meta: &FileMetadata, witness: &Witness) -> Metadata {
     let time = |seconds, nanoseconds: i64| Timestamp::new(seconds, i32::try_from(nanoseconds).unwrap_or(0)).ok();
-    let special = GO_BITS.iter().filter(|(unix, _)| meta.mode() & unix != 0).map(|(_, go)| go).sum::<u32>();
     let mtime = time(meta.mtime(), meta.mtime_nsec());
-    let metadata = Metadata {
-        mode: Some(GO_DIRECTORY | special | (meta.mode() & 0o777)),
+    let mut found = Metadata {
+        mode: Some(go_mode(meta.mode())),
         mtime,
         atime: mtime,
         ctime: time(meta.ctime(), meta.ctime_nsec()),
         uid: Some(meta.uid()),
         gid: Some(meta.gid()),
         inode: meta.ino(),
+        device_id: if !meta.is_dir() && meta.nlink() > 1 { meta.dev() } else { 0 },
+        size: if meta.is_dir() { 0 } else { meta.len() },
+        links: if meta.is_dir() { 0 } else { meta.nlink() },
         ..Metadata::default()
     };
-    Ok(Node::new_node(ROOT.as_ref(), NodeType::Dir, metadata))
+    match extended(path) {
+        Ok(None) => {}
+        // The type of an attribute has no name outside the engine.
+        Ok(Some(list)) => {
+            found.extended_attributes = serde_json::from_value(list).expect("names and values are what it is made of");
+        }
+        Err(error) => witness.note(&format!("{}: its extended attributes can't be read: {error}", path.display())),
+    }
+    found
 }
 
-/// The Unix mode of a directory's node.
+/// Extended attributes as the repository writes them.
+fn extended(path: &Path) -> io::Result<Option<serde_json::Value>> {
+    let mut names = [0; 1024];
+    let mut long = Vec::new();
+    let names = match rustix::fs::llistxattr(path, &mut names) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(None),
+        Ok(length) => &names[..length],
+        Err(Errno::RANGE) => {
+            long.resize(ATTRIBUTES, 0);
+            let length = rustix::fs::llistxattr(path, &mut long[..])?;
+            &long[..length]
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut value = vec![0; ATTRIBUTES];
+    let mut list = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let length = rustix::fs::lgetxattr(path, name, &mut value[..])?;
+        list.push(serde_json::json!({
+            "name": String::from_utf8_lossy(name),
+            "value": BASE64_STANDARD.encode(&value[..length]),
+        }));
+    }
+    Ok(Some(list.into()))
+}
+
+fn go_mode(unix: u32) -> u32 {
+    let kind = GO_KINDS.iter().find(|(it, _)| unix & 0o170_000 == *it).map_or(0, |(_, go)| *go);
+    let special = GO_BITS.iter().filter(|(it, _)| unix & it != 0).map(|(_, go)| go).sum::<u32>();
+    kind | special | (unix & 0o777)
+}
+
+/// The Unix mode of a node, without its kind.
 pub(super) fn unix_mode(go: u32) -> u32 {
     let special = GO_BITS.iter().filter(|(_, bit)| go & bit != 0).map(|(unix, _)| unix).sum::<u32>();
     special | (go & 0o777)
 }
 
-/// A file that is about to be opened.
-pub(super) struct Watched {
-    inner: Inner,
-    path: PathBuf,
-    losses: Losses,
-}
-
-impl ReadSourceOpen for Watched {
-    type Reader = WatchedReader<<Inner as ReadSourceOpen>::Reader>;
-
-    fn open(self) -> RusticResult<Self::Reader> {
-        let Self { inner, path, losses } = self;
-        match inner.open() {
-            Ok(inner) => Ok(WatchedReader { inner, path, losses }),
-            Err(error) => {
-                losses.note(Some(&path), &innermost(&error));
-                Err(error)
-            }
-        }
-    }
-}
-
-/// An open file.
-pub(super) struct WatchedReader<R> {
-    inner: R,
-    path: PathBuf,
-    losses: Losses,
-}
-
-impl<R: Read> Read for WatchedReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let result = self.inner.read(buffer);
-        if let Err(error) = &result
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            self.losses.note(Some(&self.path), &error.to_string());
-        }
-        result
-    }
-}
-
-/// The text of the cause behind all others.
-fn innermost(error: &RusticError) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
+/// Whether the entry is what the file system itself put into its root.
+pub(super) fn is_lost_and_found(name: &std::ffi::OsStr) -> bool {
+    name.as_bytes() == b"lost+found"
 }

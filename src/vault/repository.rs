@@ -326,8 +326,12 @@ impl WriteBackend for RepositoryBackend {
 
 /// The content in one piece. Each part is let go as soon as it is copied.
 fn whole(content: BytesList) -> Bytes {
-    let mut whole = BytesMut::with_capacity(content.size());
-    for part in content.into_vec() {
+    let mut parts = content.into_vec();
+    if let [_] = parts[..] {
+        return parts.remove(0);
+    }
+    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts {
         whole.extend_from_slice(&part);
     }
     whole.freeze()

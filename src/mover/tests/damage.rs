@@ -116,7 +116,7 @@ fn a_file_that_can_not_be_written_ends_the_restore_with_a_reason() {
         limit_files(command, 1024);
     });
     assert_eq!((end.code, end.report.corrupt), (Some(FAILED.into()), false), "{:?}\n{}", end.report, end.log);
-    assert!(end.report.error.as_ref().unwrap().contains("FileTooLarge"), "{:?}", end.report);
+    assert!(end.report.error.as_ref().unwrap().contains("file too large"), "{:?}", end.report);
     // Nothing is left behind that would hinder the next attempt.
     lab.restore(&backup);
     assert_eq!(portrait(&lab.target()), portrait(&lab.volume()));

@@ -175,7 +175,7 @@ pub(super) fn as_nobody(command: &mut Command) {
 }
 
 /// Bytes that neither compress nor repeat.
-pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(in crate::mover) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = || {
         state ^= state << 13;

@@ -4,7 +4,7 @@ mod application_key;
 mod bucket;
 mod damage;
 mod fidelity;
-mod lab;
+pub(super) mod lab;
 mod tasks;
 
 /// The body of the processes that the tests start.

@@ -1,0 +1,90 @@
+//! What a repository has: every blob that its index names.
+
+use std::collections::HashMap;
+
+use rustic_core::repofile::{BlobType, IndexFile, PackId, Tree};
+use rustic_core::{BlobId, FileType, Id, OpenStatus, ReadBackend, Repository, TreeId};
+
+use super::engine::Engine;
+use super::error::MoverError;
+
+/// Where a blob lies in a pack.
+#[derive(Clone, Copy)]
+struct Place {
+    pack: PackId,
+    offset: u32,
+    length: u32,
+    plain_length: Option<u32>,
+}
+
+/// Names of blobs; of trees also their places.
+pub(super) struct Index {
+    data: Vec<BlobId>,
+    trees: HashMap<BlobId, Place>,
+    /// Packs that are named and not there, when it was asked for.
+    pub(super) missing_packs: Vec<String>,
+}
+
+impl Index {
+    /// Reads the index. When the packs that are there are given with their sizes, what others hold does not count.
+    pub(super) fn read(
+        engine: &Engine,
+        repository: &Repository<OpenStatus>,
+        listed: Option<&HashMap<Id, u32>>,
+    ) -> Result<Self, MoverError> {
+        let mut index = Self { data: Vec::new(), trees: HashMap::new(), missing_packs: Vec::new() };
+        for file in repository.stream_files::<IndexFile>().map_err(|error| engine.error(&error))? {
+            let (_, file) = file.map_err(|error| engine.error(&error))?;
+            for pack in file.packs {
+                let there =
+                    listed.is_none_or(|listed| listed.get(&*pack.id).is_some_and(|size| *size >= pack.pack_size()));
+                if !there {
+                    index.missing_packs.push(pack.id.to_hex().as_str().to_owned());
+                    continue;
+                }
+                for blob in pack.blobs {
+                    match blob.tpe {
+                        BlobType::Data => index.data.push(blob.id),
+                        BlobType::Tree => {
+                            let place = Place {
+                                pack: pack.id,
+                                offset: blob.location.offset,
+                                length: blob.location.length,
+                                plain_length: blob.location.uncompressed_length.map(Into::into),
+                            };
+                            index.trees.insert(blob.id, place);
+                        }
+                    }
+                }
+            }
+        }
+        index.data.sort_unstable();
+        Ok(index)
+    }
+
+    pub(super) fn has_data(&self, blob: BlobId) -> bool {
+        self.data.binary_search(&blob).is_ok()
+    }
+
+    pub(super) fn has_tree(&self, blob: BlobId) -> bool {
+        self.trees.contains_key(&blob)
+    }
+
+    /// Reads a directory.
+    pub(super) fn tree(&self, engine: &Engine, id: TreeId) -> Result<Tree, MoverError> {
+        let name = || id.to_hex().as_str().to_owned();
+        let place = self.trees.get(&BlobId::from(id));
+        let place = place.ok_or_else(|| MoverError::Corrupt(format!("no index names the directory {}", name())))?;
+        let sealed = engine.backend.read_partial(FileType::Pack, &place.pack, true, place.offset, place.length);
+        let sealed = sealed.map_err(|error| engine.error(&error))?;
+        let damaged = || MoverError::Corrupt(format!("stored data is not what was written: directory {}", name()));
+        let mut text = Vec::new();
+        if !engine.seal.open(&sealed, &mut text) {
+            return Err(damaged());
+        }
+        if let Some(length) = place.plain_length {
+            text = zstd::bulk::decompress(&text, length as usize).map_err(|_| damaged())?;
+        }
+        serde_json::from_slice(&text).map_err(|_| damaged())
+    }
+}

@@ -1,0 +1,80 @@
+//! Looks once more, by kind, size and time, whether all is as in the snapshot: what somebody else does meanwhile shows.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustic_core::repofile::{Node, NodeType};
+use rustic_core::{IndexedTree, Repository, TreeId};
+
+use super::super::engine::Engine;
+use super::super::error::MoverError;
+use super::super::parallel;
+use super::{LOST_AND_FOUND, volume};
+
+/// Compares a directory and what lies in it with the snapshot.
+pub(super) fn compare<S: IndexedTree + Sync>(
+    engine: &Engine,
+    repository: &Repository<S>,
+    tree: TreeId,
+    target: &Path,
+) -> Result<(), MoverError> {
+    let different = AtomicU64::new(0);
+    parallel::descend(
+        parallel::processors(),
+        vec![(target.to_owned(), tree)],
+        || (),
+        |(), queue, (path, tree)| {
+            engine.meter.step();
+            let nodes = repository.get_tree(&tree).map_err(|error| engine.error(&error))?.nodes;
+            let (count, below) = differences(&path, nodes, path == target)?;
+            different.fetch_add(count, Ordering::Relaxed);
+            queue.push(below);
+            Ok(())
+        },
+    )?;
+    match different.into_inner() {
+        0 => Ok(()),
+        different => Err(MoverError::Different(different)),
+    }
+}
+
+type Below = Vec<(PathBuf, TreeId)>;
+
+/// How many entries of one directory differ, and the directories in it.
+fn differences(path: &Path, nodes: Vec<Node>, is_root: bool) -> Result<(u64, Below), MoverError> {
+    let mut nodes: HashMap<OsString, Node> = nodes.into_iter().map(|node| (node.name().into_owned(), node)).collect();
+    let (mut different, mut below) = (0, Vec::new());
+    for entry in fs::read_dir(path).map_err(|error| volume(&error, path))? {
+        let entry = entry.map_err(|error| volume(&error, path))?;
+        let Some(node) = nodes.remove(&entry.file_name()) else {
+            different += u64::from(!(is_root && entry.file_name() == LOST_AND_FOUND));
+            continue;
+        };
+        // What is gone between these two differs.
+        let same = entry.metadata().is_ok_and(|meta| is_same(&node, &meta));
+        different += u64::from(!same);
+        if let (Some(subtree), true) = (node.subtree, same) {
+            below.push((entry.path(), subtree));
+        }
+    }
+    // What could not be made was told before.
+    let missing = nodes.values().filter(|node| !node.is_special()).count() as u64;
+    Ok((different + missing, below))
+}
+
+fn is_same(node: &Node, meta: &fs::Metadata) -> bool {
+    match node.node_type {
+        NodeType::File => {
+            let time = meta.modified().ok().and_then(|time| jiff::Timestamp::try_from(time).ok());
+            meta.is_file() && meta.len() == node.meta.size && (node.meta.mtime.is_none() || time == node.meta.mtime)
+        }
+        NodeType::Dir => meta.is_dir(),
+        NodeType::Symlink { .. } => meta.is_symlink(),
+        NodeType::Dev { .. } | NodeType::Chardev { .. } | NodeType::Fifo | NodeType::Socket => {
+            !meta.is_file() && !meta.is_dir()
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Makes a directory equal to a snapshot, and transfers only what differs.
+//!
+//! `walk` removes what does not belong there and makes the directories, `window` fetches what files lack, `files` writes
+//! it, `attributes` sets what else is kept. All goes by windows of some thousand files, so that memory does not grow
+//! with the volume. Afterwards everything is flushed to the disk, and looked at once more (`compare`).
+//!
+//! Kept: content, modes, owners (numeric), times, extended attributes, symbolic and hard links, fifos, sockets and
+//! devices (these with the rights to make them). Files that the restore makes have holes where they are empty. What
+//! can't be set is reported as a warning.
+
+mod attributes;
+mod compare;
+mod files;
+mod walk;
+mod window;
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use rustic_core::repofile::{Node, SnapshotFile};
+use rustic_core::{IndexedFull, ProgressBars, ProgressType, Repository, TreeId};
+
+use self::walk::Walk;
+use self::window::Workshop;
+use super::check;
+use super::engine::{Engine, ROOT};
+use super::error::MoverError;
+use super::log::Witness;
+use super::source::unix_mode;
+use crate::core::mover_task::Report;
+
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Restores a snapshot into a directory that is there.
+pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witness) -> Result<Report, MoverError> {
+    // A directory that is not there is a volume that is not mounted: nothing must be written beside it.
+    if !target.is_dir() {
+        return Err(MoverError::Task(format!("`target`: `{}` is not a directory", target.display())));
+    }
+    engine.meter.phase("reading the index");
+    let repository = engine.open()?;
+    let snapshot = check::snapshot(engine, &repository, id)?;
+    let repository = repository.to_indexed().map_err(|error| engine.error(&error))?;
+    let root = repository.node_from_snapshot_and_path(&snapshot, ROOT).map_err(|error| engine.error(&error))?;
+    let tree = root.subtree.ok_or_else(|| MoverError::Corrupt(format!("snapshot {id} has no directory")))?;
+    let size = snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
+    let transferred = transfer(engine, &repository, tree, target, size, witness)?;
+    set_root(&root, target, witness);
+    engine.meter.phase("flushing");
+    flush(target).map_err(|error| volume(&error, target))?;
+    engine.meter.phase("comparing");
+    compare::compare(engine, &repository, tree, target)?;
+    Ok(report(&snapshot, id, transferred, witness))
+}
+
+/// Makes all that lies in the directory equal to the snapshot; returns how many bytes were transferred. The walk is one
+/// window ahead.
+fn transfer<S: IndexedFull + Sync>(
+    engine: &Engine,
+    repository: &Repository<S>,
+    tree: TreeId,
+    target: &Path,
+    size: u64,
+    witness: &Witness,
+) -> Result<u64, MoverError> {
+    let progress = engine.meter.progress(ProgressType::Bytes, "restoring");
+    progress.set_length(size);
+    let workshop = Workshop { engine, repository, witness, progress: &progress };
+    std::thread::scope(|scope| {
+        let (sender, windows) = sync_channel(0);
+        let walk = Walk::new(engine, repository, witness, sender);
+        let walker = scope.spawn(move || walk.run(tree, target));
+        let transferred = windows.into_iter().map(|window| workshop.carry_out(&window)).sum::<Result<u64, _>>();
+        let walked = walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        walked.and(transferred)
+    })
+}
+
+fn report(snapshot: &SnapshotFile, id: &str, transferred: u64, witness: &Witness) -> Report {
+    let summary = snapshot.summary.clone().unwrap_or_default();
+    let seen = witness.seen();
+    Report {
+        snapshot: Some(id.to_owned()),
+        files: summary.total_files_processed,
+        bytes: summary.total_bytes_processed,
+        added_bytes: transferred,
+        warnings: seen.skipped + seen.others,
+        first_warnings: seen.first_others.into_iter().chain(seen.first_skipped).take(20).collect(),
+        ..Report::default()
+    }
+}
+
+fn volume(error: &io::Error, path: &Path) -> MoverError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MoverError::VolumeFull,
+        kind => MoverError::Volume(format!("{}: {kind}", path.display())),
+    }
+}
+
+/// Gives the directory itself the owner, mode and time that it had, as far as this process may.
+fn set_root(root: &Node, target: &Path, witness: &Witness) {
+    let meta = &root.meta;
+    let say = |what: &str, result: io::Result<()>| {
+        if let Err(error) = result {
+            witness.note(&format!("restore of the directory itself: setting its {what} failed: {}", error.kind()));
+        }
+    };
+    say("UID/GID", std::os::unix::fs::chown(target, meta.uid, meta.gid));
+    if let Some(mode) = meta.mode {
+        say("mode", fs::set_permissions(target, Permissions::from_mode(unix_mode(mode))));
+    }
+    if let Some(time) = meta.mtime {
+        let times = fs::FileTimes::new().set_modified(time.into()).set_accessed(time.into());
+        say("time", File::open(target).and_then(|folder| folder.set_times(times)));
+    }
+}
+
+/// Brings everything to the disk: an error that the file system kept back comes out here.
+fn flush(target: &Path) -> io::Result<()> {
+    rustix::fs::syncfs(File::open(target)?).map_err(io::Error::from)
+}

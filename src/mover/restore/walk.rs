@@ -1,0 +1,178 @@
+//! Walks the directories of a snapshot, makes them, and removes what the snapshot does not have.
+//!
+//! Directories are made open for this process, and get their attributes when they have all that they will have.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+
+use rustic_core::repofile::{Node, NodeType};
+use rustic_core::{IndexedTree, Repository, TreeId};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::super::engine::Engine;
+use super::super::error::MoverError;
+use super::super::log::Witness;
+use super::files::Target;
+use super::window::Window;
+use super::{LOST_AND_FOUND, attributes, volume};
+
+/// A directory on the way.
+struct Folder {
+    path: PathBuf,
+    node: Option<Node>,
+    nodes: std::vec::IntoIter<Node>,
+    existing: HashMap<OsString, fs::Metadata>,
+}
+
+/// A walk.
+pub(super) struct Walk<'a, S> {
+    engine: &'a Engine,
+    repository: &'a Repository<S>,
+    witness: &'a Witness,
+    windows: SyncSender<Window>,
+    window: Window,
+    /// The first path of each file that has more than one.
+    linked: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<'a, S: IndexedTree> Walk<'a, S> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        repository: &'a Repository<S>,
+        witness: &'a Witness,
+        windows: SyncSender<Window>,
+    ) -> Self {
+        Self { engine, repository, witness, windows, window: Window::default(), linked: HashMap::new() }
+    }
+
+    /// Walks to the end, and hands over what is to be done.
+    pub(super) fn run(mut self, tree: TreeId, target: &Path) -> Result<(), MoverError> {
+        let mut stack = vec![self.enter(target.to_owned(), None, tree, true)?];
+        while let Some(folder) = stack.last_mut() {
+            let Some(node) = folder.nodes.next() else {
+                if let Some(Folder { path, node: Some(node), .. }) = stack.pop() {
+                    self.window.complete.push((path, node));
+                }
+                if !self.hand_over_when_full() {
+                    return Ok(());
+                }
+                continue;
+            };
+            let name = node.name().into_owned();
+            let path = folder.path.join(&name);
+            let existing = folder.existing.remove(&name);
+            if let Some(subtree) = node.subtree {
+                let made = existing.is_none();
+                if made {
+                    let builder = fs::DirBuilder::new().mode(0o700).create(&path);
+                    builder.map_err(|error| volume(&error, &path))?;
+                }
+                stack.push(self.enter(path, Some(node), subtree, !made)?);
+            } else {
+                self.add(path, node, existing.is_some())?;
+            }
+            if !self.hand_over_when_full() {
+                return Ok(());
+            }
+        }
+        // Nobody takes it when the work has failed: then that error counts.
+        let _ = self.windows.send(self.window);
+        Ok(())
+    }
+
+    /// Whether somebody still works.
+    fn hand_over_when_full(&mut self) -> bool {
+        !self.window.is_full() || self.windows.send(std::mem::take(&mut self.window)).is_ok()
+    }
+
+    /// Reads a directory of the snapshot, and removes what does not fit from the one that is there.
+    fn enter(&self, path: PathBuf, node: Option<Node>, tree: TreeId, existing: bool) -> Result<Folder, MoverError> {
+        self.engine.meter.step();
+        let nodes = self.repository.get_tree(&tree).map_err(|error| self.engine.error(&error))?.nodes;
+        for node in &nodes {
+            let name = node.name();
+            if matches!(name.as_encoded_bytes(), b"" | b"." | b"..")
+                || name.as_encoded_bytes().iter().any(|it| matches!(it, b'/' | 0))
+            {
+                return Err(MoverError::Corrupt(format!("`{}` in `{}` is not a name", name.display(), path.display())));
+            }
+        }
+        let is_root = node.is_none();
+        let existing = if existing { sift(&path, &nodes, is_root)? } else { HashMap::new() };
+        Ok(Folder { path, node, nodes: nodes.into_iter(), existing })
+    }
+
+    fn add(&mut self, path: PathBuf, node: Node, existing: bool) -> Result<(), MoverError> {
+        if !node.is_file() {
+            make_special(&path, &node, self.witness);
+            return Ok(());
+        }
+        let meta = &node.meta;
+        if meta.links > 1 && meta.inode != 0 && meta.device_id != 0 {
+            if let Some(first) = self.linked.get(&(meta.device_id, meta.inode)) {
+                self.window.links.push((path, first.clone()));
+                return Ok(());
+            }
+            self.linked.insert((meta.device_id, meta.inode), path.clone());
+        }
+        self.window.bytes += node.meta.size;
+        self.window.files.push(Target::new(path, node, existing));
+        Ok(())
+    }
+}
+
+/// Removes what the snapshot does not have, and what can't become what it has; returns what stays.
+fn sift(path: &Path, nodes: &[Node], is_root: bool) -> Result<HashMap<OsString, fs::Metadata>, MoverError> {
+    let mut stays = HashMap::new();
+    let entries: Vec<fs::DirEntry> =
+        fs::read_dir(path).and_then(Iterator::collect).map_err(|error| volume(&error, path))?;
+    if entries.is_empty() {
+        return Ok(stays);
+    }
+    let nodes: HashMap<OsString, &Node> = nodes.iter().map(|node| (node.name().into_owned(), node)).collect();
+    for entry in entries {
+        let (path, name) = (entry.path(), entry.file_name());
+        let meta = fs::symlink_metadata(&path).map_err(|error| volume(&error, &path))?;
+        match nodes.get(&name) {
+            Some(node) if may_stay(node, &meta) => {
+                stays.insert(name, meta);
+            }
+            _ if is_root && name == LOST_AND_FOUND && meta.is_dir() => {}
+            _ => remove(&path, &meta).map_err(|error| volume(&error, &path))?,
+        }
+    }
+    Ok(stays)
+}
+
+/// Whether what is there can become what the snapshot has under this name. Links are made anew: to write through a
+/// hard link would change other files.
+fn may_stay(node: &Node, meta: &fs::Metadata) -> bool {
+    let file = node.is_file() && meta.is_file() && meta.nlink() == 1 && node.meta.links <= 1;
+    file || (node.subtree.is_some() && meta.is_dir())
+}
+
+fn remove(path: &Path, meta: &fs::Metadata) -> std::io::Result<()> {
+    if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+fn make_special(path: &Path, node: &Node, witness: &Witness) {
+    let make = |kind, device| mknodat(CWD, path, kind, Mode::empty(), device).map_err(Into::into);
+    let made = match &node.node_type {
+        NodeType::Symlink { .. } => symlink(node.node_type.to_link(), path),
+        NodeType::Dev { device } => make(FileType::BlockDevice, *device),
+        NodeType::Chardev { device } => make(FileType::CharacterDevice, *device),
+        NodeType::Fifo => make(FileType::Fifo, 0),
+        NodeType::Socket => make(FileType::Socket, 0),
+        NodeType::File | NodeType::Dir => return,
+    };
+    match made {
+        Ok(()) => attributes::set_special(path, node, witness),
+        Err(error) => {
+            witness.note(&format!("restore {}: creating special file failed: {}", path.display(), error.kind()));
+        }
+    }
+}

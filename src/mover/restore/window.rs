@@ -1,0 +1,225 @@
+//! A part of a restore that fits into memory: some files, and what must wait for them.
+//!
+//! What the files lack is sorted by the packs that it lies in, so that a pack is read in few and long pieces. Each blob
+//! is compared with its name, which is its hash, before it is written.
+
+use std::path::PathBuf;
+
+use rustic_core::repofile::{Node, PackId};
+use rustic_core::{BlobId, DataId, FileType, IndexedFull, Progress, ReadBackend, Repository};
+
+use super::super::engine::Engine;
+use super::super::error::MoverError;
+use super::super::log::Witness;
+use super::super::parallel;
+use super::super::seal::{OVERHEAD, blob_id};
+use super::files::{Target, open_directory, read_up_to};
+use super::{attributes, volume};
+
+/// How many pieces are under way at most: each is held in memory.
+const FETCHES: usize = 12;
+/// The most bytes that are read at once, but for a blob that is larger.
+const PIECE: u32 = 4 << 20;
+/// Bytes that are rather read in vain than left out by a second request.
+const GAP: u32 = 128 << 10;
+/// The most files, and bytes of them, of one window.
+const FILES: usize = 20_000;
+const BYTES: u64 = 1 << 30;
+
+/// Some files, and what must wait for them.
+#[derive(Default)]
+pub(super) struct Window {
+    pub(super) files: Vec<Target>,
+    /// Links to files, with the files.
+    pub(super) links: Vec<(PathBuf, PathBuf)>,
+    /// Directories that have all that they will have when the files are there, each after those in it.
+    pub(super) complete: Vec<(PathBuf, Node)>,
+    pub(super) bytes: u64,
+}
+
+impl Window {
+    pub(super) fn is_full(&self) -> bool {
+        self.files.len() + self.links.len() + self.complete.len() >= FILES || self.bytes >= BYTES
+    }
+}
+
+/// One blob that one file lacks.
+struct Lack {
+    pack: PackId,
+    offset: u32,
+    length: u32,
+    plain_length: Option<u32>,
+    blob: DataId,
+    file: usize,
+    at: u64,
+}
+
+/// What carries windows out.
+pub(super) struct Workshop<'a, S> {
+    pub(super) engine: &'a Engine,
+    pub(super) repository: &'a Repository<S>,
+    pub(super) witness: &'a Witness,
+    pub(super) progress: &'a Progress,
+}
+
+/// What one thread keeps between pieces.
+#[derive(Default)]
+struct Buffers {
+    opened: Vec<u8>,
+    plain: Vec<u8>,
+    unpack: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl<S: IndexedFull + Sync> Workshop<'_, S> {
+    /// Carries a window out; returns how many bytes were transferred.
+    pub(super) fn carry_out(&self, window: &Window) -> Result<u64, MoverError> {
+        let mut lacks = self.lacks(&window.files)?;
+        lacks.sort_unstable_by(|a, b| (a.pack, a.offset, a.file, a.at).cmp(&(b.pack, b.offset, b.file, b.at)));
+        let pieces = lacks.chunk_by(one_blob).map(<[Lack]>::len).collect::<Vec<_>>();
+        parallel::each(FETCHES, pieces_of(&lacks, &pieces), Buffers::default, |buffers, piece| {
+            self.fetch(&window.files, piece, buffers)
+        })?;
+        for (link, file) in &window.links {
+            std::fs::hard_link(file, link).map_err(|error| volume(&error, link))?;
+        }
+        for (path, node) in &window.complete {
+            match open_directory(path) {
+                Ok(directory) => attributes::set(&directory, path, node, self.witness),
+                Err(error) => return Err(volume(&error, path)),
+            }
+        }
+        Ok(lacks.iter().map(|lack| u64::from(lack.plain_length.unwrap_or(lack.length - OVERHEAD as u32))).sum())
+    }
+
+    /// What the files lack. Those that lack nothing are finished.
+    fn lacks(&self, files: &[Target]) -> Result<Vec<Lack>, MoverError> {
+        let all = std::sync::Mutex::new(Vec::new());
+        parallel::each(parallel::processors(), files.iter().enumerate(), Vec::new, |buffer, (number, target)| {
+            let lacks = self.lacks_of(number, target, buffer)?;
+            target.missing.store(lacks.len(), std::sync::atomic::Ordering::Release);
+            all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(lacks);
+            Ok(())
+        })?;
+        Ok(all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn lacks_of(&self, number: usize, target: &Target, buffer: &mut Vec<u8>) -> Result<Vec<Lack>, MoverError> {
+        let failed = |error: &std::io::Error| volume(error, &target.path);
+        let mut file =
+            if target.is_simple() { None } else { Some(target.open_whole().map_err(|error| failed(&error))?) };
+        let (mut lacks, mut at) = (Vec::new(), 0);
+        for blob in target.blobs() {
+            let entry = self.repository.get_index_entry(blob).map_err(|error| self.engine.error(&error))?;
+            let place = entry.location;
+            let length = entry.data_length();
+            let there = match &mut file {
+                Some(file) if target.existing => {
+                    read_up_to(file, length as usize, buffer).map_err(|error| failed(&error))?;
+                    blob_id(buffer) == BlobId::from(*blob)
+                }
+                _ => false,
+            };
+            if !there {
+                lacks.push(Lack {
+                    pack: entry.pack,
+                    offset: place.offset,
+                    length: place.length,
+                    plain_length: place.uncompressed_length.map(Into::into),
+                    blob: *blob,
+                    file: number,
+                    at,
+                });
+            }
+            at += u64::from(length);
+        }
+        if at != target.node.meta.size && !target.blobs().is_empty() {
+            // The file changed while it was backed up: what was read of it counts.
+            if let Some(file) = &file {
+                file.set_len(at).map_err(|error| failed(&error))?;
+            }
+        }
+        if let (Some(file), true) = (file, lacks.is_empty()) {
+            attributes::set(&file, &target.path, &target.node, self.witness);
+        }
+        Ok(lacks)
+    }
+
+    /// Fetches a piece of a pack, and writes what is in it to where it belongs.
+    fn fetch(&self, files: &[Target], piece: &[Lack], buffers: &mut Buffers) -> Result<(), MoverError> {
+        let (Some(first), Some(last)) = (piece.first(), piece.last()) else { return Ok(()) };
+        let length = last.offset + last.length - first.offset;
+        let backend = &self.engine.backend;
+        let sealed = backend
+            .read_partial(FileType::Pack, &first.pack, false, first.offset, length)
+            .map_err(|error| self.engine.error(&error))?;
+        for same in piece.chunk_by(one_blob) {
+            let blob = &same[0];
+            let begin = (blob.offset - first.offset) as usize;
+            let part = sealed.get(begin..begin + blob.length as usize).unwrap_or_default();
+            let plain = buffers.open(self.engine, part, blob).ok_or_else(|| {
+                damaged(&format!("{} of pack {}", blob.blob.to_hex().as_str(), first.pack.to_hex().as_str()))
+            })?;
+            for lack in same {
+                let target = &files[lack.file];
+                let last = target.write(lack.at, plain).map_err(|error| volume(&error, &target.path))?;
+                if let Some(file) = last {
+                    attributes::set(&file, &target.path, &target.node, self.witness);
+                }
+                self.progress.inc(plain.len() as u64);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn damaged(what: &str) -> MoverError {
+    MoverError::Corrupt(format!("stored data is not what was written: blob {what}"))
+}
+
+fn one_blob(a: &Lack, b: &Lack) -> bool {
+    (a.pack, a.offset) == (b.pack, b.offset)
+}
+
+impl Buffers {
+    /// The plain text of a blob, when it is what its name says.
+    fn open(&mut self, engine: &Engine, sealed: &[u8], blob: &Lack) -> Option<&[u8]> {
+        let Self { opened, plain, unpack } = self;
+        if !engine.seal.open(sealed, opened) {
+            return None;
+        }
+        let plain = match blob.plain_length {
+            None => opened,
+            Some(length) => {
+                let unpack = match unpack {
+                    Some(unpack) => unpack,
+                    none => none.insert(zstd::bulk::Decompressor::new().ok()?),
+                };
+                plain.clear();
+                plain.reserve_exact(length as usize);
+                unpack.decompress_to_buffer(opened, plain).ok()?;
+                plain
+            }
+        };
+        (blob_id(plain) == BlobId::from(blob.blob)).then_some(plain)
+    }
+}
+
+/// Cuts what is lacking, in its order, into pieces that are read at once. `blobs` says how many of it are one blob each.
+fn pieces_of<'a>(lacks: &'a [Lack], blobs: &[usize]) -> Vec<&'a [Lack]> {
+    let (mut pieces, mut begin, mut end) = (Vec::new(), 0, 0);
+    for count in blobs {
+        if end > begin {
+            let (first, last, next) = (&lacks[begin], &lacks[end - 1], &lacks[end]);
+            let near = next.pack == first.pack
+                && next.offset <= (last.offset + last.length).saturating_add(GAP)
+                && next.offset + next.length - first.offset <= PIECE;
+            if !near {
+                pieces.push(&lacks[begin..end]);
+                begin = end;
+            }
+        }
+        end += count;
+    }
+    pieces.extend((end > begin).then(|| &lacks[begin..end]));
+    pieces
+}
