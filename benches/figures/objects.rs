@@ -156,7 +156,7 @@ pub async fn task(arguments: &[String]) -> Result<bool> {
 /// An object by its kind's name in addresses, and the body of its create.
 type Body = (&'static str, Vec<u8>);
 
-/// One of many different objects: of ten, four ConfigMaps, two Secrets, and workloads, Services and accounts.
+/// One of many different objects: of ten, four `ConfigMap`s, two Secrets, and workloads, Services and accounts.
 fn mixed(at: usize) -> Body {
     let meta = json!({"name": format!("object-{at:06}"), "labels": {"app": format!("app-{}", at % 50)}});
     let labels = json!({"app": format!("app-{at}")});

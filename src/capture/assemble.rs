@@ -10,8 +10,9 @@ use super::{
     blocks::Blocks,
     bundle::{self, Count, Entry, FORMAT, Id, Index, Named, Namespace, Scope},
     cluster::OfCluster,
-    collect::{CaptureError, Captured, Listed, Row, Work},
+    collect::{CaptureError, Captured},
     discover::Resource,
+    listed::{Listed, Row, Work},
 };
 
 /// What is captured, by group and kind.

@@ -19,8 +19,9 @@ use serde_json::Value;
 use super::{
     bundle::Named,
     call,
-    collect::{CaptureError, Listed, Page, Work},
+    collect::CaptureError,
     discover::Resource,
+    listed::{Listed, Page, Work},
     object, order,
     page::{self, PageError, Place},
     references::{self, Carried, Reference, Subjects},
@@ -108,12 +109,11 @@ impl Search<'_> {
             if !ours || references::made_by_the_cluster(kind, &object) || !self.bound(&object, kind) {
                 return;
             }
-            match rules::left_out(&of, &object) {
-                Some(reason) => taken.listed.leave_out(kind, reason),
-                None => {
-                    rules::record(&of, &mut object);
-                    taken.add_of_cluster(&object);
-                }
+            if let Some(reason) = rules::left_out(&of, &object) {
+                taken.listed.leave_out(kind, reason);
+            } else {
+                rules::record(&of, &mut object);
+                taken.add_of_cluster(&object);
             }
         });
         if let Err(error) = listed.await {
@@ -138,8 +138,8 @@ impl Search<'_> {
     /// Takes in objects by their names. Those that each cluster makes by itself, or that are not there, are only named.
     async fn named(&mut self, group: &str, kind: &str, mut names: BTreeSet<String>) -> Result<(), CaptureError> {
         let Some(of) = self.kind(group, kind) else {
-            let named = |name| Named { group: group.to_owned(), kind: kind.to_owned(), name };
-            self.found.named.extend(names.into_iter().map(named));
+            let only = |name| Named { group: group.to_owned(), kind: kind.to_owned(), name };
+            self.found.named.extend(names.into_iter().map(only));
             return Ok(());
         };
         let mut taken = Page::new(&of, self.work);

@@ -18,6 +18,7 @@ mod cluster;
 pub mod collect;
 pub mod discover;
 pub mod fence;
+mod listed;
 pub mod marks;
 pub mod object;
 pub mod order;

@@ -166,7 +166,13 @@ pub fn of(group: &str, kind: &str, object: &Value) -> Vec<Reference> {
         let mut pods = Vec::new();
         each(object, pod, &mut |it| pods.push(it));
         for (place, to) in OF_PODS {
-            pods.iter().for_each(|pod| add(pod, place, to, &mut found));
+            for pod in &pods {
+                add(pod, place, to, &mut found);
+            }
+        }
+        // A pod that names no account is given this one.
+        if pods.iter().any(|it| it["serviceAccountName"].as_str().is_none_or(str::is_empty)) {
+            found.extend(Reference::to("", "ServiceAccount", "default"));
         }
     }
     for (_, _, place, to) in OF_KINDS.iter().filter(|row| (row.0, row.1) == (group, kind)) {
@@ -190,7 +196,7 @@ pub enum Subjects {
     All,
 }
 
-/// To whom of a namespace a RoleBinding or ClusterRoleBinding gives rights. `None`: to nobody of it.
+/// To whom of a namespace a `RoleBinding` or `ClusterRoleBinding` gives rights. `None`: to nobody of it.
 #[must_use]
 pub fn subjects(binding: &Value, namespace: &str) -> Option<Subjects> {
     let subjects = binding["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -202,7 +208,7 @@ pub fn subjects(binding: &Value, namespace: &str) -> Option<Subjects> {
     if accounts.is_empty() { None } else { Some(Subjects::Accounts(accounts)) }
 }
 
-/// Whether an object of the cluster belongs to a namespace. What a ClusterRoleBinding says of others is taken out: it is
+/// Whether an object of the cluster belongs to a namespace. What a `ClusterRoleBinding` says of others is taken out: it is
 /// no part of this application.
 pub fn belongs(group: &str, kind: &str, object: &mut Value, namespace: &str) -> bool {
     if (group, kind) == (RBAC, "ClusterRoleBinding") {
@@ -292,6 +298,7 @@ mod tests {
         assert_eq!(sorted(told("apps", "Deployment", &template)), expected);
         assert_eq!(sorted(told("batch", "CronJob", &json!({"spec": {"jobTemplate": template}}))), expected);
         assert_eq!(told("", "ConfigMap", &template), [] as [&str; 0]);
+        assert_eq!(told("", "Pod", &json!({"spec": {"containers": []}})), ["ServiceAccount default"]);
     }
 
     #[test]

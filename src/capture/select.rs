@@ -1,7 +1,7 @@
 //! Which objects of a namespace are captured: what `spec.backup.objects` says.
 //!
 //! Kinds are told by name, objects by their labels. What a selected object cannot do without comes with it, whatever its
-//! labels: the ConfigMaps, Secrets and accounts of its pods, their roles, and the claims of its volumes (`references`).
+//! labels: the `ConfigMap`s, Secrets and accounts of its pods, their roles, and the claims of its volumes (`references`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

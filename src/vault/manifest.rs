@@ -50,6 +50,9 @@ impl Vault {
     ///
     /// # Errors
     /// `TooLarge`, `Store`, `Local` when the content cannot be read.
+    ///
+    /// # Panics
+    /// Never: encryption does not.
     pub async fn write_manifest(
         &self,
         namespace: &str,
@@ -93,6 +96,9 @@ impl Vault {
     ///
     /// # Errors
     /// `Absent`, `Corrupt`, `Store`, `Local` when `into` refuses.
+    ///
+    /// # Panics
+    /// When `into` does.
     pub async fn read_manifest<W: Write + Send + 'static>(
         &self,
         namespace: &str,

@@ -204,7 +204,9 @@ async fn minio_shows_what_comes_in_parts_when_all_of_it_is_there_and_keeps_nothi
     let part = |byte: u8| Bytes::from(vec![byte; PART_BYTES]);
     let feed = |parts: Vec<Part>| {
         let (send, receive) = tokio::sync::mpsc::channel(parts.len());
-        parts.into_iter().for_each(|it| send.try_send(it).unwrap());
+        for it in parts {
+            send.try_send(it).unwrap();
+        }
         receive
     };
     let mut whole = feed(vec![Ok(part(1)), Ok(part(2)), Ok(part(3)), Ok(part(4)), Ok("end".into())]);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectSettings {
-    /// Only objects with these labels, and what they refer to: their ConfigMaps, Secrets, ServiceAccounts with the
+    /// Only objects with these labels, and what they refer to: their `ConfigMap`s, Secrets, `ServiceAccount`s with the
     /// roles bound to them, Services and claims, whatever labels those have. Volumes are not selected by it. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<ObjectSelector>,

@@ -34,9 +34,9 @@ pub(super) async fn capture(
         .await
         .map_err(|error| failure("CaptureFailed", error))?;
     let bundle = &captured.bundle;
-    let content = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: captured.count };
+    let plain = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: captured.count };
     let objects = vault
-        .write_manifest(&application.namespace, &application.name, content, bundle.reader())
+        .write_manifest(&application.namespace, &application.name, plain, bundle.reader())
         .await
         .map_err(|error| catalogue_failure(&error))?;
     let left_out = captured.left_out.iter().map(|(what, count)| format!("{what}: {count}")).take(50).collect();
