@@ -4,7 +4,6 @@
 
 use std::{cell::RefCell, path::PathBuf};
 
-use bytes::Bytes;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use reprise::vault::{DirectoryLocation, Location, SecretText, Settings, Vault};
 use tempfile::TempDir;
@@ -16,6 +15,7 @@ const POINT: &str = "0000000001-01JDHS0000000000000000000A";
 
 struct Bucket {
     root: TempDir,
+    settings: Settings,
     vault: Vault,
     runtime: Runtime,
 }
@@ -32,10 +32,9 @@ impl Bucket {
             location: Location::Directory(DirectoryLocation { path }),
             key: SecretText::new("a key that is long enough for a vault"),
         };
-        let vault = Vault::open(&settings).expect("settings that are right");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(vault.identify()).expect("a vault");
-        Self { root, vault, runtime }
+        let vault = runtime.block_on(Vault::open(&settings)).expect("a vault");
+        Self { root, settings, vault, runtime }
     }
 
     fn put(&self, key: &str, bytes: &[u8]) {
@@ -44,12 +43,19 @@ impl Bucket {
         std::fs::write(path, bytes).expect("written");
     }
 
+    /// The vault's identity, and one of its keys.
     fn identity(&self, bytes: &[u8]) {
-        let key = self.root.path().join("reprise.json");
-        let kept = std::fs::read(&key).expect("it was identified");
-        self.put("reprise.json", bytes);
-        let _ = self.runtime.block_on(self.vault.identify());
-        std::fs::write(key, kept).expect("written");
+        for folder in ["", "keys", "regions"] {
+            let folder = self.root.path().join(folder);
+            let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+            for file in files.map(|it| it.path()).filter(|it| it.is_file()) {
+                let kept = std::fs::read(&file).expect("it is there");
+                std::fs::write(&file, bytes).expect("written");
+                let _ = self.runtime.block_on(self.vault.check());
+                let _ = self.runtime.block_on(Vault::open(&self.settings));
+                std::fs::write(&file, kept).expect("written");
+            }
+        }
     }
 
     fn head(&self, bytes: &[u8]) {
@@ -80,8 +86,8 @@ impl Bucket {
     fn manifest(&self, bytes: &[u8]) {
         let manifest = "0".repeat(64);
         self.put(&format!("apps/shop/db/manifests/{manifest}"), bytes);
-        assert!(self.runtime.block_on(self.vault.read_manifest(NAMESPACE, NAME, &manifest)).is_err());
-        assert!(self.vault.keys().unseal(NAMESPACE, NAME, &Bytes::copy_from_slice(bytes)).is_err());
+        assert!(self.runtime.block_on(self.vault.read_manifest(NAMESPACE, NAME, &manifest, Vec::new())).is_err());
+        assert!(self.vault.keys().unseal(NAMESPACE, NAME, bytes).is_err());
     }
 }
 

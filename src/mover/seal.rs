@@ -6,7 +6,7 @@ use rand::Rng;
 use rustic_core::{BlobId, Id};
 use sha2::{Digest, Sha256};
 
-use crate::vault::keys::RepositoryKey;
+use crate::vault::application_key::RepositoryKey;
 
 /// Bytes of a nonce, and of a tag.
 pub(super) const NONCE: usize = 16;
