@@ -18,7 +18,7 @@ use kube::{
     core::Request,
 };
 use reprise::capture::{
-    apply::{self, Phase},
+    apply::{self, Options},
     bundle::Bundle,
     collect::{self, Limits},
 };
@@ -194,7 +194,7 @@ async fn restore(client: &Client, namespace: &str, from: &Path) -> Result<Durati
         .context("read the bundle")?;
     ensure!(found == COUNT, "the bundle has {found} objects");
     let start = Instant::now();
-    let restored = apply::restore(client, namespace, &bundle, Phase::Everything).await.context("restore")?;
+    let restored = apply::restore(client, namespace, &bundle, &Options::default()).await.context("restore")?;
     let took = start.elapsed();
     ensure!(restored.created == COUNT as u64, "restored {restored:?}");
     Ok(took)

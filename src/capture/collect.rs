@@ -17,7 +17,9 @@ use kube::{Client, core::Request};
 use serde_json::Value;
 
 use super::{
-    bundle::{self, Bundle, BundleError, Count, Entry, FORMAT, Id, Index, LARGEST_OBJECT, LARGEST_TOTAL, Namespace},
+    bundle::{
+        self, Bundle, BundleError, Count, Entry, FORMAT, Id, Index, LARGEST_OBJECT, LARGEST_TOTAL, Namespace, Scope,
+    },
     call::{self, CallError},
     discover::{self, Resource},
     marks, object,
@@ -131,7 +133,7 @@ pub async fn capture(client: &Client, namespace: &str, limits: Limits) -> Result
     let kinds: Vec<Resource> = discovered
         .preferred()
         .into_iter()
-        .filter(|it| rules::kind_left_out(&it.group, &it.kind).is_none())
+        .filter(|it| it.scope == Scope::Namespaced && rules::kind_left_out(&it.group, &it.kind).is_none())
         .cloned()
         .collect();
     let total = kinds.len();

@@ -1,4 +1,4 @@
-//! Which kinds the API server serves in a namespace.
+//! Which kinds the API server serves.
 //!
 //! Only what can be both listed and created is of interest: the rest can't be captured, or can't be put back. Which
 //! of these kinds are left out all the same is decided in `rules`.
@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroupList, APIResourceLi
 use kube::{Client, client::APIGroupDiscoveryList};
 
 use super::{
+    bundle::Scope,
     call::{self, CallError, DEADLINE},
     rules,
 };
@@ -23,13 +24,22 @@ pub struct Resource {
     pub kind: String,
     /// Its name in addresses.
     pub plural: String,
+    /// Where its objects stand.
+    pub scope: Scope,
 }
 
 impl Resource {
-    /// A kind by its parts.
+    /// A kind by its parts, of objects that stand in a namespace.
     #[must_use]
     pub fn new(group: &str, version: &str, kind: &str, plural: &str) -> Self {
-        Self { group: group.into(), version: version.into(), kind: kind.into(), plural: plural.into() }
+        let scope = Scope::Namespaced;
+        Self { group: group.into(), version: version.into(), kind: kind.into(), plural: plural.into(), scope }
+    }
+
+    /// A kind by its parts, of objects that stand in no namespace.
+    #[must_use]
+    pub fn of_cluster(group: &str, version: &str, kind: &str, plural: &str) -> Self {
+        Self { scope: Scope::Cluster, ..Self::new(group, version, kind, plural) }
     }
 
     /// `apiVersion` of its objects.
@@ -38,11 +48,14 @@ impl Resource {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
-    /// The path of its objects in a namespace.
+    /// The path of its objects: those in a namespace, or those of the cluster when it stands in none.
     #[must_use]
     pub fn path(&self, namespace: &str) -> String {
         let root = if self.group.is_empty() { "api" } else { "apis" };
-        format!("/{root}/{}/namespaces/{namespace}/{}", self.api_version(), self.plural)
+        match self.scope {
+            Scope::Namespaced => format!("/{root}/{}/namespaces/{namespace}/{}", self.api_version(), self.plural),
+            Scope::Cluster => format!("/{root}/{}/{}", self.api_version(), self.plural),
+        }
     }
 
     /// How people write it: `deployments.apps`.
@@ -55,8 +68,8 @@ impl Resource {
 /// What the API server serves, and what it could not tell.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Discovered {
-    /// Namespaced kinds that can be listed and created, in every version served; within a group in the server's
-    /// order of preference.
+    /// Kinds that can be listed and created, in every version served; within a group in the server's order of
+    /// preference.
     pub resources: Vec<Resource>,
     /// API groups whose kinds are not known since their server does not answer, with the reason.
     pub failed: Vec<String>,
@@ -119,8 +132,13 @@ fn aggregated(list: APIGroupDiscoveryList, discovered: &mut Discovered) {
             for resource in version.resources {
                 let kind = resource.response_kind.and_then(|it| it.kind).unwrap_or_default();
                 let plural = resource.resource.unwrap_or_default();
-                if resource.scope.as_deref() == Some("Namespaced") && usable(&kind, &plural, &resource.verbs) {
-                    discovered.resources.push(Resource::new(&name, &number, &kind, &plural));
+                if !usable(&kind, &plural, &resource.verbs) {
+                    continue;
+                }
+                match resource.scope.as_deref() {
+                    Some("Namespaced") => discovered.resources.push(Resource::new(&name, &number, &kind, &plural)),
+                    Some("Cluster") => discovered.resources.push(Resource::of_cluster(&name, &number, &kind, &plural)),
+                    Some(_) | None => {}
                 }
             }
         }
@@ -152,12 +170,11 @@ async fn group_by_group(client: &Client) -> Result<Discovered, CallError> {
 fn unaggregated(group: &str, version: &str, list: Result<APIResourceList, CallError>, discovered: &mut Discovered) {
     match list {
         Err(error) => discovered.fail(group, version, &error.reason()),
-        Ok(list) => discovered.resources.extend(
-            list.resources
-                .iter()
-                .filter(|it| it.namespaced && usable(&it.kind, &it.name, &it.verbs))
-                .map(|it| Resource::new(group, version, &it.kind, &it.name)),
-        ),
+        Ok(list) => discovered
+            .resources
+            .extend(list.resources.iter().filter(|it| usable(&it.kind, &it.name, &it.verbs)).map(
+            |it| if it.namespaced { Resource::new } else { Resource::of_cluster }(group, version, &it.kind, &it.name),
+        )),
     }
 }
 
@@ -214,13 +231,21 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_again_or_stands_in_no_namespace_is_not_listed() {
+    fn what_cannot_be_listed_or_made_again_is_not_of_interest() {
         let found = read(&json!([{"metadata": {}, "versions": [{"version": "v1", "resources": [
-            {"resource": "nodes", "responseKind": {"kind": "Node"}, "scope": "Cluster", "verbs": ["create", "list"]},
+            {"resource": "componentstatuses", "responseKind": {"kind": "ComponentStatus"}, "scope": "Cluster",
+                "verbs": ["list"]},
             {"resource": "reviews", "responseKind": {"kind": "Review"}, "scope": "Namespaced", "verbs": ["create"]},
             {"resource": "podmetrics", "responseKind": {"kind": "PodMetrics"}, "scope": "Namespaced", "verbs": ["list"]}
         ]}]}]));
         assert_eq!(found, Discovered::default());
+    }
+
+    #[test]
+    fn kinds_of_the_cluster_are_told_from_those_in_namespaces() {
+        let found = read(&json!([{"metadata": {"name": "acme.dev"}, "versions": [{"version": "v1", "resources": [
+            {"resource": "zones", "responseKind": {"kind": "Zone"}, "scope": "Cluster", "verbs": ["create", "list"]}]}]}]));
+        assert_eq!(found.resources, [Resource::of_cluster("acme.dev", "v1", "Zone", "zones")]);
     }
 
     #[test]
@@ -230,5 +255,7 @@ mod tests {
         assert_eq!((core.path("shop"), core.name()), ("/api/v1/namespaces/shop/pods".into(), "pods".into()));
         assert_eq!(apps.path("shop"), "/apis/apps/v1/namespaces/shop/deployments");
         assert_eq!(apps.name(), "deployments.apps");
+        let class = Resource::of_cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses");
+        assert_eq!(class.path("shop"), "/apis/scheduling.k8s.io/v1/priorityclasses");
     }
 }

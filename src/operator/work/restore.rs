@@ -9,7 +9,7 @@ use ulid::Ulid;
 use super::{failure, open, point::catalogue_failure};
 use crate::{
     capture::{
-        apply::{Phase, restore},
+        apply::{Options, Phase, restore},
         bundle::Bundle,
         fence,
     },
@@ -170,7 +170,8 @@ pub(super) async fn objects(
     let namespace = &application.namespace;
     let valid = || context.keeper.valid_now(application, epoch);
     let put = async |phase| {
-        let put = restore(&context.client, namespace, &bundle, phase);
+        let options = Options { phase, ..Options::default() };
+        let put = restore(&context.client, namespace, &bundle, &options);
         while_valid(valid, put.map_err(|error| failure("RestoreFailed", error))).await
     };
     let first = put(Phase::AllButWorkloads).await?;
