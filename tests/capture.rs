@@ -26,6 +26,7 @@ use reprise::capture::{
     clean::{self, Move},
     collect::{self, Captured, Limits},
     fence,
+    policy::{Policy, Roles},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -117,7 +118,9 @@ async fn restored(client: &Client, namespace: &str, bundle: &Bundle, phase: Phas
 }
 
 fn phase(phase: Phase) -> Options {
-    Options { phase, ..Options::default() }
+    // Into other namespaces than their own, with the right to do so.
+    let policy = Policy { roles: Roles::Any, ..Policy::default() };
+    Options { phase, policy, ..Options::default() }
 }
 
 /// The objects of a bundle as they were captured.

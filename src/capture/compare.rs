@@ -1,7 +1,7 @@
 //! Whether an object that is there is the one that is wanted, and what makes it that.
 
-use json_patch::Patch;
-use serde_json::{Map, Value, json};
+use json_patch::{Patch, PatchOperation, ReplaceOperation, jsonptr::PointerBuf};
+use serde_json::{Map, Value};
 
 use super::{
     clean::{self, Move},
@@ -14,7 +14,13 @@ use super::{
 #[must_use]
 pub fn covers(wanted: &Value, live: &Value) -> bool {
     let owners = wanted.pointer("/metadata/ownerReferences");
-    owners.is_none_or(|it| object::with_owners(live, it).is_none()) && within(wanted, live, true)
+    owners.is_none_or(|it| object::with_owners(live, it).is_none()) && covers_but_owners(wanted, live)
+}
+
+/// The same, whoever owns it.
+#[must_use]
+pub fn covers_but_owners(wanted: &Value, live: &Value) -> bool {
+    within(wanted, live, true)
 }
 
 fn within(wanted: &Value, live: &Value, top: bool) -> bool {
@@ -46,7 +52,8 @@ pub fn exact(of: &Resource, wanted: &Value, live: &Value, namespace: &str) -> bo
     clean::clean(&of.group, &of.kind, &mut there, Move { from: namespace, to: namespace });
     let mut bare = wanted.clone();
     bare["metadata"] = unowned(&wanted["metadata"]);
-    there == bare && covers(wanted, live)
+    // Both ways: what is empty in one need not be there in the other.
+    covers(&bare, &there) && covers(&there, &bare) && covers(wanted, live)
 }
 
 /// What makes of the object that is there the one that is wanted, as long as nobody has changed it since.
@@ -75,16 +82,18 @@ pub fn replacement(wanted: &Value, live: &Value) -> Patch {
     }
     let mut patch = json_patch::diff(live, &Value::Object(to));
     // As it stands: the API server refuses the patch when another version is there by now.
-    let version = json!([{"op": "replace", "path": "/metadata/resourceVersion",
-        "value": live.pointer("/metadata/resourceVersion")}]);
-    let version: Patch = serde_json::from_value(version).expect("it is a patch");
-    patch.0.splice(0..0, version.0);
+    let version = ReplaceOperation {
+        path: PointerBuf::from_tokens(["metadata", "resourceVersion"]),
+        value: live.pointer("/metadata/resourceVersion").cloned().unwrap_or_default(),
+    };
+    patch.0.insert(0, PatchOperation::Replace(version));
     patch
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn what_is_there_covers_what_is_wanted_when_nothing_wanted_is_missing() {

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// How long new definitions may take until they are served.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 

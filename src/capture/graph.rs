@@ -151,7 +151,9 @@ fn places(members: &[u32], edges: &[(u32, u32)], rank: impl Fn(u32) -> Rank) -> 
     let mut circle_of = vec![u32::MAX; members.len()];
     // Circles come in an order in which each is after what it points to.
     for (number, circle) in (0..).zip(kosaraju_scc(&graph)) {
-        circle.iter().for_each(|it| circle_of[it.index()] = number);
+        for it in &circle {
+            circle_of[it.index()] = number;
+        }
         let own = circle.iter().map(|it| places[it.index()].rank).max();
         let others = |node: &NodeIndex| graph.neighbors(*node).filter(|it| circle_of[it.index()] != number);
         let after = circle.iter().flat_map(others).map(|it| places[it.index()]).max();
@@ -160,7 +162,9 @@ fn places(members: &[u32], edges: &[(u32, u32)], rank: impl Fn(u32) -> Rank) -> 
             Some(after) if after.rank >= own.rank => Place { wave: (after.wave + 1).min(DEEPEST), ..after },
             Some(_) | None => own,
         };
-        circle.iter().for_each(|it| places[it.index()] = place);
+        for it in &circle {
+            places[it.index()] = place;
+        }
     }
     places
 }
@@ -185,7 +189,9 @@ mod tests {
 
     fn plan(objects: &[(Id, Value)]) -> Plan {
         let mut planner = Planner::default();
-        objects.iter().for_each(|(id, object)| planner.add(id, object));
+        for (id, object) in objects {
+            planner.add(id, object);
+        }
         planner.finish()
     }
 

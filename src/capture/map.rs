@@ -158,7 +158,9 @@ impl Mapper {
                 }
             }
             Value::Array(items) if deep > 0 => {
-                items.iter_mut().for_each(|it| self.walk(field, it, between, deep - 1));
+                for it in items {
+                    self.walk(field, it, between, deep - 1);
+                }
             }
             Value::Object(map) => {
                 // A namespace beside a name: a reference to an object.
@@ -234,5 +236,136 @@ fn below(text: &str, separator: char, renames: &[Rename]) -> String {
         Some((it, rest)) if separator == '.' => format!("{rest}{}", it.to),
         Some((it, rest)) => format!("{}{rest}", it.to),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const STAY: Move = Move { from: "shop", to: "shop" };
+
+    fn id(group: &str, kind: &str) -> Id {
+        Id { group: group.into(), kind: kind.into(), namespace: Some("shop".into()), name: "web".into() }
+    }
+
+    fn mapper(mappings: Value) -> Mapper {
+        Mapper::new(&serde_json::from_value(mappings).expect("mappings")).expect("usable ones")
+    }
+
+    fn mapped(mapper: &Mapper, of: &Id, mut object: Value, between: Move) -> Value {
+        mapper.map(of, &mut object, between).expect("it fits");
+        object
+    }
+
+    #[test]
+    fn images_come_from_the_registry_of_the_region_and_the_longest_name_wins() {
+        let mapper = mapper(json!({"images": [{"from": "docker.io", "to": "mirror.example.com"},
+            {"from": "eu.example.com", "to": "us.example.com"}, {"from": "eu.example.com/shop", "to": "us.example.com/eu"}]}));
+        for (from, to) in [
+            ("eu.example.com/shop/web:1", "us.example.com/eu/web:1"),
+            ("eu.example.com/shopping/web", "us.example.com/shopping/web"),
+            ("nginx:1.27", "mirror.example.com/library/nginx:1.27"),
+            ("bitnami/redis@sha256:0", "mirror.example.com/bitnami/redis@sha256:0"),
+            ("localhost:5000/x", "localhost:5000/x"),
+        ] {
+            let pod = json!({"spec": {"initContainers": [{"image": from}]}});
+            assert_eq!(mapped(&mapper, &id("", "Pod"), pod, STAY)["spec"]["initContainers"][0]["image"], to);
+            let cluster = json!({"spec": {"imageName": from}});
+            assert_eq!(mapped(&mapper, &id("postgresql.cnpg.io", "Cluster"), cluster, STAY)["spec"]["imageName"], to);
+        }
+    }
+
+    #[test]
+    fn hosts_are_mapped_wherever_the_usual_kinds_name_them() {
+        let mapper = mapper(json!({"hostnames": [{"from": "eu.example.com", "to": "us.example.com"}]}));
+        let same = |group: &str, kind: &str, object: Value| {
+            let wanted: Value = serde_json::from_str(&object.to_string().replace(".eu.", ".us.")).expect("JSON");
+            assert_eq!(mapped(&mapper, &id(group, kind), object, STAY), wanted, "{kind}");
+        };
+        same(
+            "networking.k8s.io",
+            "Ingress",
+            json!({"spec": {"rules": [{"host": "a.eu.example.com"}], "tls": [{"hosts": ["*.eu.example.com"]}]}}),
+        );
+        same("gateway.networking.k8s.io", "HTTPRoute", json!({"spec": {"hostnames": ["b.eu.example.com"]}}));
+        same(
+            "gateway.networking.k8s.io",
+            "Gateway",
+            json!({"spec": {"listeners": [{"hostname": "*.eu.example.com"}]}}),
+        );
+        same(
+            "cert-manager.io",
+            "Certificate",
+            json!({"spec": {"dnsNames": ["c.eu.example.com"], "commonName": "c.eu.example.com"}}),
+        );
+        same(
+            "",
+            "Service",
+            json!({"metadata": {"annotations": {"external-dns.alpha.kubernetes.io/hostname": "d.eu.example.com,e.eu.example.com"}},
+            "spec": {"externalName": "f.eu.example.com"}}),
+        );
+        let other = json!({"spec": {"rules": [{"host": "neu.example.com"}]}});
+        assert_eq!(mapped(&mapper, &id("networking.k8s.io", "Ingress"), other.clone(), STAY), other);
+    }
+
+    #[test]
+    fn storage_classes_and_the_namespaces_of_references_get_the_names_they_have_here() {
+        let mapper = mapper(
+            json!({"storageClasses": [{"from": "gp3", "to": "premium"}], "namespaces": [{"from": "tools", "to": "tools-us"}]}),
+        );
+        let set = json!({"spec": {"volumeClaimTemplates": [{"spec": {"storageClassName": "gp3"}}]}});
+        let set = mapped(&mapper, &id("apps", "StatefulSet"), set, STAY);
+        assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "premium");
+        let named = |namespace: &str| json!({"spec": {"ref": {"name": "a", "namespace": namespace}}});
+        let drill = Move { from: "shop", to: "drill" };
+        for (from, to) in [("tools", "tools-us"), ("shop", "drill"), ("other", "other")] {
+            assert_eq!(mapped(&mapper, &id("acme.dev", "Widget"), named(from), drill), named(to));
+        }
+    }
+
+    #[test]
+    fn an_applications_own_words_are_not_mapped_and_rights_are_not_even_patched() {
+        let all = mapper(json!({"hostnames": [{"from": "eu.example.com", "to": "us.example.com"}],
+            "patches": [{"select": {"name": "*"}, "patch": [{"op": "add", "path": "/patched", "value": true}]}]}));
+        let settings = json!({"data": {"host": "eu.example.com"}});
+        let patched = mapped(&all, &id("", "ConfigMap"), settings, STAY);
+        assert_eq!(patched, json!({"data": {"host": "eu.example.com"}, "patched": true}));
+        let role = json!({"rules": []});
+        assert_eq!(mapped(&all, &id(RBAC, "Role"), role.clone(), STAY), role);
+        let of_cluster = Id { namespace: None, ..id("acme.dev", "Zone") };
+        assert_eq!(mapped(&all, &of_cluster, role.clone(), STAY), role);
+    }
+
+    #[test]
+    fn a_patch_is_for_what_it_selects_and_one_that_does_not_fit_is_told() {
+        let patch = |select: Value, path: &str| {
+            mapper(json!({"patches": [{"select": select, "patch": [{"op": "replace", "path": path, "value": 3}]}]}))
+        };
+        let object = json!({"kind": "Deployment", "metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {"replicas": 1}});
+        let replicas = |select: Value| {
+            mapped(&patch(select, "/spec/replicas"), &id("apps", "Deployment"), object.clone(), STAY)["spec"]["replicas"].clone()
+        };
+        for fits in [
+            json!({"kind": "Deployment"}),
+            json!({"name": "w*"}),
+            json!({"labels": {"app": "web"}}),
+            json!({"group": "apps", "name": "we?"}),
+        ] {
+            assert_eq!(replicas(fits.clone()), 3, "{fits}");
+        }
+        for other in [
+            json!({"kind": "Pod"}),
+            json!({"name": "w"}),
+            json!({"labels": {"app": "db"}}),
+            json!({"group": "", "name": "*"}),
+        ] {
+            assert_eq!(replicas(other.clone()), 1, "{other}");
+        }
+        let refused =
+            |path: &str| patch(json!({"name": "*"}), path).map(&id("apps", "Deployment"), &mut object.clone(), STAY);
+        assert!(refused("/spec/none").unwrap_err().starts_with("mappings.patches[0] does not fit"));
+        assert!(refused("/metadata/name").unwrap_err().contains("another object"));
     }
 }

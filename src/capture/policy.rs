@@ -67,7 +67,7 @@ pub enum Verdict {
 impl Policy {
     /// What may become of an object, as it was captured.
     #[must_use]
-    pub fn judge(&self, id: &Id, object: &Value, between: Move) -> Verdict {
+    pub fn judge(self, id: &Id, object: &Value, between: Move) -> Verdict {
         match (id.group.as_str(), id.kind.as_str()) {
             (RBAC, "Role" | "RoleBinding") => self.judge_roles(&id.kind, object, between),
             (RBAC, "ClusterRole" | "ClusterRoleBinding") => allow(self.cluster_roles, "clusterRoles"),
@@ -81,10 +81,9 @@ impl Policy {
         }
     }
 
-    fn judge_roles(&self, kind: &str, object: &Value, between: Move) -> Verdict {
+    fn judge_roles(self, kind: &str, object: &Value, between: Move) -> Verdict {
         let held = |why: &str| Verdict::Held(format!("held back, since {why}: restore.allow.roles=Any allows it"));
         match self.roles {
-            Roles::Any => Verdict::Free,
             Roles::Never => {
                 let why = "restore.allow.roles is Never: SameNamespace allows it where nothing but the namespace's own service accounts gain by it";
                 Verdict::Held(format!("held back, since {why}"))
@@ -95,7 +94,7 @@ impl Policy {
             Roles::SameNamespace if kind == "RoleBinding" && !own_accounts(object, between.from) => {
                 held("it grants rights to others than the namespace's own service accounts")
             }
-            Roles::SameNamespace => Verdict::Free,
+            Roles::SameNamespace | Roles::Any => Verdict::Free,
         }
     }
 }
@@ -133,14 +132,14 @@ mod tests {
         serde_json::from_value(json).expect("a policy")
     }
 
-    fn binding(subjects: Value) -> Value {
+    fn binding(subjects: &Value) -> Value {
         json!({"roleRef": {"kind": "Role", "name": "r"}, "subjects": subjects})
     }
 
     #[test]
     fn by_default_an_applications_own_accounts_get_their_roles_back_where_they_had_them() {
         let (role, bound) = (id(RBAC, "Role", Some("shop")), id(RBAC, "RoleBinding", Some("shop")));
-        let own = binding(json!([{"kind": "ServiceAccount", "name": "web", "namespace": "shop"}]));
+        let own = binding(&json!([{"kind": "ServiceAccount", "name": "web", "namespace": "shop"}]));
         assert_eq!(Policy::default().judge(&role, &json!({}), STAY), Verdict::Free);
         assert_eq!(Policy::default().judge(&bound, &own, STAY), Verdict::Free);
         for (id, object) in [(&role, &json!({})), (&bound, &own)] {
@@ -158,7 +157,7 @@ mod tests {
             json!({"kind": "Group", "name": "system:authenticated"}),
             json!({"kind": "ServiceAccount", "name": "ci", "namespace": "tools"}),
         ] {
-            let object = binding(json!([{"kind": "ServiceAccount", "name": "web"}, subject]));
+            let object = binding(&json!([{"kind": "ServiceAccount", "name": "web"}, subject]));
             let Verdict::Held(why) = Policy::default().judge(&bound, &object, STAY) else { panic!("{object}") };
             assert!(why.contains("restore.allow.roles=Any"), "{why}");
         }

@@ -20,7 +20,9 @@ const TOLD: usize = 20;
 pub async fn without_endpoints(client: &Client, index: &Index) -> Vec<String> {
     match look(client, index).await {
         Ok(found) => {
-            found.iter().for_each(|it| tracing::warn!("{it}"));
+            for it in &found {
+                tracing::warn!("{it}");
+            }
             found
         }
         Err(error) => {
