@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use reprise::{cli::crds, core::mover_job::MoverSettings, inspect, mover, operator::run};
+use reprise::{capture::policy::Policy, cli::crds, core::mover_job::MoverSettings, inspect, mover, operator::run};
 
 /// High availability and disaster recovery for Kubernetes applications across regions.
 #[derive(Parser)]
@@ -56,6 +56,9 @@ struct OperatorArguments {
     /// Requests and limits of movers, as JSON.
     #[arg(long, env = "REPRISE_MOVER_RESOURCES", value_parser = resources, default_value = r#"{"limits":{"memory":"1Gi"}}"#)]
     mover_resources: serde_json::Value,
+    /// What restores may bring back of objects that grant rights or reach beyond a namespace, as JSON.
+    #[arg(long, env = "REPRISE_RESTORE_ALLOW", value_parser = policy, default_value = "{}")]
+    restore_allow: Policy,
     /// Where metrics and health are served.
     #[arg(long, env = "REPRISE_HTTP", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
@@ -72,6 +75,10 @@ enum Log {
 
 fn resources(text: &str) -> Result<serde_json::Value, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn policy(text: &str) -> Result<Policy, String> {
+    serde_json::from_str(text).map_err(|error| format!("restore.allow of the chart: {error}"))
 }
 
 fn region(text: &str) -> Result<String, String> {
@@ -131,6 +138,7 @@ fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
             kubelet_root: arguments.kubelet_root,
             resources: arguments.mover_resources,
         },
+        policy: arguments.restore_allow,
         http: arguments.http,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

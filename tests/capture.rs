@@ -21,11 +21,12 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use reprise::capture::{
-    apply::{self, Phase, Restored},
+    apply::{self, Options, Phase, Restored},
     bundle::{Bundle, Object},
     clean::{self, Move},
     collect::{self, Captured, Limits},
     fence,
+    policy::{Policy, Roles},
     select::Selection,
 };
 use serde::Deserialize;
@@ -115,9 +116,15 @@ async fn captured(client: &Client, namespace: &str) -> Captured {
 }
 
 async fn restored(client: &Client, namespace: &str, bundle: &Bundle, phase: Phase) -> Restored {
-    let restored = apply::restore(client, namespace, bundle, phase).await.unwrap();
+    let restored = apply::restore(client, namespace, bundle, &self::phase(phase)).await.unwrap();
     assert_eq!(restored.not_restored, [] as [&str; 0]);
     restored
+}
+
+fn phase(phase: Phase) -> Options {
+    // Into other namespaces than their own, with the right to do so.
+    let policy = Policy { roles: Roles::Any, ..Policy::default() };
+    Options { phase, policy, ..Options::default() }
 }
 
 /// The objects of a bundle as they were captured.
@@ -303,7 +310,8 @@ async fn a_restore_that_was_cut_off_ends_at_the_same_place_when_it_is_run_again(
         make(&client, &from, json!({})).await;
         fill(&client, &from, 600).await;
         let point = captured(&client, &from).await;
-        let cut = apply::restore(&client, &to, &point.bundle, Phase::Everything);
+        let all = phase(Phase::Everything);
+        let cut = apply::restore(&client, &to, &point.bundle, &all);
         assert!(tokio::time::timeout(Duration::from_millis(250), cut).await.is_err(), "it was done before the cut");
         let again = restored(&client, &to, &point.bundle, Phase::Everything).await;
         assert_eq!(again.created + again.unchanged, point.count, "{again:?}");
@@ -344,7 +352,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: half}]
         assert!(objects(&captured.bundle).contains_key("/ConfigMap/settings"));
         assert_eq!(captured.bundle.index().unwrap().failed, captured.failed, "the bundle says so itself");
 
-        let denied = apply::restore(&half, &namespace, &captured.bundle, Phase::Everything).await;
+        let denied = apply::restore(&half, &namespace, &captured.bundle, &phase(Phase::Everything)).await;
         assert!(matches!(denied, Err(apply::RestoreError::Namespace { .. })), "{denied:?}");
         assert!(fence::stop(&half, &namespace).await.is_err(), "what cannot be seen is not stopped");
     })
@@ -364,7 +372,7 @@ async fn an_object_that_cannot_be_changed_back_is_named_and_the_rest_is_restored
         make(&client, &to, json!({})).await;
         gitops(&client, &to, &secret("two")).await;
         let point = captured(&client, &from).await;
-        let result = apply::restore(&client, &to, &point.bundle, Phase::Everything).await.unwrap();
+        let result = apply::restore(&client, &to, &point.bundle, &phase(Phase::Everything)).await.unwrap();
         assert_eq!((result.created, result.not_restored_count), (3, 1), "{result:?}");
         let [why] = result.not_restored.as_slice() else { panic!("one reason: {result:?}") };
         assert!(why.starts_with("Secret fixed:") && why.contains("immutable"), "{why}");
@@ -385,7 +393,7 @@ async fn a_namespace_that_is_not_there_or_is_going_is_no_recovery_point() {
         Api::<Namespace>::all(client.clone()).delete(&namespace, &DeleteParams::default()).await.unwrap();
         let going = collect::capture(&client, &namespace, &Selection::default(), Limits::default()).await;
         assert!(matches!(going, Err(collect::CaptureError::Terminating(_))), "{going:?}");
-        let refused = apply::restore(&client, &namespace, &point.bundle, Phase::Everything).await;
+        let refused = apply::restore(&client, &namespace, &point.bundle, &phase(Phase::Everything)).await;
         assert!(matches!(refused, Err(apply::RestoreError::Terminating(_))), "{refused:?}");
         let release = json!({"metadata": {"finalizers": null}});
         let config = api(&client, &namespace, CONFIG);
@@ -428,7 +436,7 @@ async fn custom_resources_come_back_and_kinds_that_are_not_served_are_named() {
         definitions.delete(&format!("gadgets.{group}"), &DeleteParams::default()).await.unwrap();
         let mut result = Restored::default();
         until("gadgets are served no more", async || {
-            result = apply::restore(&client, &to, &point.bundle, Phase::Everything).await.unwrap();
+            result = apply::restore(&client, &to, &point.bundle, &phase(Phase::Everything)).await.unwrap();
             result.not_restored.iter().any(|it| it.contains("install its definition first"))
         })
         .await;

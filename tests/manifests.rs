@@ -144,6 +144,9 @@ fn the_operator_has_the_rights_that_it_uses_and_no_others() {
         "apps/deployments: list watch",
         "apps/statefulsets: list watch",
         "apps/daemonsets: list watch",
+        "admissionregistration.k8s.io/validatingwebhookconfigurations: list",
+        "admissionregistration.k8s.io/mutatingwebhookconfigurations: list",
+        "discovery.k8s.io/endpointslices: list",
         "events.k8s.io/events: create patch",
     ];
     assert_eq!(rights("ClusterRole", "reprise"), in_cluster);

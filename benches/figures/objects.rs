@@ -21,7 +21,7 @@ use kube::{
     core::Request,
 };
 use reprise::capture::{
-    apply::{self, Phase},
+    apply::{self, Options},
     bundle::Bundle,
     collect::{self, Limits},
     select::Selection,
@@ -269,7 +269,7 @@ async fn restore(client: &Client, namespace: &str, from: &Path, count: usize) ->
         .context("read the bundle")?;
     ensure!(found == count, "the bundle has {found} objects");
     let start = Instant::now();
-    let restored = apply::restore(client, namespace, &bundle, Phase::Everything).await.context("restore")?;
+    let restored = apply::restore(client, namespace, &bundle, &Options::default()).await.context("restore")?;
     let took = start.elapsed();
     ensure!(restored.created == count as u64, "restored {restored:?}");
     Ok(took)

@@ -6,7 +6,9 @@
 pub mod application;
 pub mod dns_zone;
 pub mod failover;
+pub mod mappings;
 pub mod recovery_point;
+pub mod restoring;
 pub mod span;
 pub mod vault;
 

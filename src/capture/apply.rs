@@ -1,48 +1,68 @@
-//! Puts the objects of a bundle back: rank by rank, many at once within a rank.
+//! Puts the objects of a bundle back: definitions of kinds, then place by place of the plan, many at once within a place.
 //!
-//! What is not there is made; what is there, since a `GitOps` tool or an earlier attempt put it there, is made to say
-//! what the bundle says; what says so already is not written. Running it again after a kill therefore ends at the same
-//! place. Nothing is deleted. An object that cannot be put back is named with the reason, and does not stop the others.
+//! What is not there is made. What is there and says the same is not written; what says something else is a conflict, and
+//! `OnConflict` says what becomes of it. Running it again after a kill therefore ends at the same place. An object that
+//! cannot be put back is named with the reason, and does not stop the others. `put` has what is done with one object.
 
-use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use kube::{
     Client,
-    api::{GetParams, Patch, PatchParams, PostParams},
+    api::GetParams,
     core::{Request, Status},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
-    FIELD_MANAGER,
-    bundle::{Bundle, BundleError, Index, Object},
+    bundle::{Bundle, BundleError, Id, Index},
     call::{self, CallError},
-    clean::{self, Move},
-    discover::{self, Discovered, Resource},
-    marks, object,
+    definitions,
+    discover::{self, Discovered},
+    graph::{Place, Plan, Planner},
+    map::{MapError, Mapper, Selector},
     order::{self, Rank, Way},
+    policy::Policy,
+    prepare::{Prepared, Setup},
+    put::{Attempt, Outcome, Step, Target, by_us, exists},
+    webhooks,
+};
+use crate::api::{
+    mappings::{Mappings, ObjectSelector},
+    restoring::OnConflict,
 };
 
 /// How many objects are on their way at once.
 const IN_FLIGHT: usize = 32;
 
 /// How many objects wait in memory for their turn.
-const WAITING: usize = 8;
+const WAITING: usize = 64;
 
-/// How many reasons are told.
+/// How many reasons, and how many changes, are told.
 const TOLD: usize = 100;
-
-/// How often an object is looked at that is there and is not: since it is being deleted, or changes all the time.
-const LOOKS: u32 = 10;
-
-/// The pause between two looks.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// After this many objects in a row without an answer, the API server is taken to be away.
 const SILENCE: u32 = 32;
+
+/// What is put back, and how. The default is what a failover wants, but for the mappings of its region.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Which part of the bundle.
+    pub phase: Phase,
+    /// What becomes of objects that are there and say something else.
+    pub on_conflict: OnConflict,
+    /// What is changed in them.
+    pub mappings: Mappings,
+    /// What the administrator lets come back.
+    pub policy: Policy,
+    /// Only these objects. None: all of them.
+    pub only: Vec<ObjectSelector>,
+    /// Nothing is written: `created`, `updated` and `changes` tell what would be. Objects of kinds whose definitions
+    /// would be made first count as not restored.
+    pub dry_run: bool,
+}
 
 /// Which part of a bundle is put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +101,10 @@ pub struct Restored {
     pub not_restored_count: u64,
     /// The first hundred of them, each with its reason. Sorted.
     pub not_restored: Vec<String>,
+    /// Of a dry run: the first hundred changes. Sorted.
+    pub changes: Vec<String>,
+    /// What in the cluster may hinder the application although its objects are back. Sorted.
+    pub warnings: Vec<String>,
     /// What else people may want to know, and of how many objects it is true.
     pub notes: BTreeMap<String, u64>,
 }
@@ -91,6 +115,17 @@ pub enum RestoreError {
     /// The bundle is not readable. Nothing was written.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The mappings are not usable. Nothing was written.
+    #[error(transparent)]
+    Mappings(#[from] MapError),
+    /// Objects are there that say something else, and nothing is to be restored then. Nothing was written.
+    #[error("{count} objects are there that say something else, and onConflict is Fail: {}", .first.join("; "))]
+    Conflicts {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        first: Vec<String>,
+    },
     /// The API server does not tell which kinds it serves.
     #[error("discover the kinds that the API server serves: {0}")]
     Discover(#[source] CallError),
@@ -121,26 +156,55 @@ pub async fn restore(
     client: &Client,
     namespace: &str,
     bundle: &Bundle,
-    phase: Phase,
+    options: &Options,
 ) -> Result<Restored, RestoreError> {
-    // Read to its end before the first write: half a restore from a damaged bundle is worse than none.
-    let whole = bundle.clone();
-    let index =
-        blocking(move || whole.visit(|_| true, |_| ControlFlow::Continue(())).and_then(|()| whole.index())).await?;
+    let mapper = Mapper::new(&options.mappings)?;
+    let only = options.only.iter().map(Selector::new).collect::<Result<Vec<_>, _>>()?;
+    let (index, plan) = read(bundle, only.clone()).await?;
     let served = discover::discover(client).await.map_err(RestoreError::Discover)?;
-    make_namespace(client, namespace, &index).await?;
-    let target = Target { client, namespace, from: &index.namespace.name, served: &served };
-    let mut tally = Tally::default();
-    for rank in Rank::ALL.into_iter().filter(|it| phase.has(*it)) {
-        let here = |group: &str, kind: &str| order::way(group, kind) == Way::Make(rank);
-        if index.kinds.iter().any(|it| here(&it.group, &it.kind)) {
-            target.put_back(bundle, rank, &mut tally).await?;
-        }
+    let warnings = webhooks::without_endpoints(client, &index).await;
+    let setup = Setup {
+        from: index.namespace.name.clone(),
+        to: namespace.to_owned(),
+        index: Arc::new(index),
+        plan: Arc::new(plan),
+        served: Arc::new(served),
+        mapper,
+        only,
+        options: options.clone(),
+    };
+    let mut run = Run { client, bundle, tally: Tally::default() };
+    run.tally.restored.warnings = warnings;
+    if options.dry_run {
+        run.all(&setup, Step::Look).await?;
+    } else {
+        run.everything(setup.clone()).await?;
     }
-    let with_data = index.kinds.iter().filter(|it| order::way(&it.group, &it.kind) == Way::WithData);
-    tally.restored.left_to_data = with_data.map(|it| it.count).sum();
-    tally.restored.not_restored.sort();
-    Ok(tally.restored)
+    let with_data = setup.index.kinds.iter().filter(|it| order::way(&it.group, &it.kind) == Way::WithData);
+    run.tally.restored.left_to_data = with_data.map(|it| it.count).sum();
+    run.tally.restored.not_restored.sort();
+    run.tally.restored.changes.sort();
+    Ok(run.tally.restored)
+}
+
+/// Reads the bundle to its end before the first write, since half a restore from a damaged one is worse than none, and
+/// plans when each object goes back.
+async fn read(bundle: &Bundle, only: Vec<Selector>) -> Result<(Index, Plan), RestoreError> {
+    let bundle = bundle.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut planner = Planner::default();
+        bundle.visit(
+            |_| true,
+            |object| {
+                if only.is_empty() || only.iter().any(|it| it.fits(&object.id, &object.json)) {
+                    planner.add(&object.id, &object.json);
+                }
+                ControlFlow::Continue(())
+            },
+        )?;
+        Ok((bundle.index()?, planner.finish()))
+    });
+    reading.await.expect("reading does not panic, and nobody cancels it")
 }
 
 async fn make_namespace(client: &Client, namespace: &str, index: &Index) -> Result<(), RestoreError> {
@@ -168,151 +232,89 @@ async fn make_namespace(client: &Client, namespace: &str, index: &Index) -> Resu
     }
 }
 
-/// Where objects go.
-struct Target<'a> {
+/// One restore.
+struct Run<'a> {
     client: &'a Client,
-    namespace: &'a str,
-    /// The namespace that they come from.
-    from: &'a str,
-    served: &'a Discovered,
+    bundle: &'a Bundle,
+    tally: Tally,
 }
 
-/// An object that was tried.
-struct Attempt {
-    /// Its kind and name.
-    name: String,
-    /// What people may want to know about it.
-    note: Option<&'static str>,
-    outcome: Outcome,
-}
+impl Run<'_> {
+    async fn everything(&mut self, mut setup: Setup) -> Result<(), RestoreError> {
+        if setup.options.on_conflict == OnConflict::Fail {
+            self.all(&setup, Step::Compare).await?;
+            let first = std::mem::take(&mut self.tally.conflicts);
+            if self.tally.conflict_count > 0 {
+                return Err(RestoreError::Conflicts { count: self.tally.conflict_count, first });
+            }
+        }
+        make_namespace(self.client, &setup.to, &setup.index).await?;
+        let phase = setup.options.phase;
+        for place in setup.plan.places.iter().filter(|it| phase.has(it.rank)).copied().collect::<Vec<_>>() {
+            let plan = Arc::clone(&setup.plan);
+            self.pass(&setup, move |id| plan.place(id) == Some(place), Step::Make).await?;
+            if place.rank == Rank::Definitions {
+                let served = self.defined(&setup).await?;
+                setup.served = Arc::new(served);
+            }
+        }
+        // In the second half, when the owners of objects of the first are there as well.
+        if phase.has(Rank::Workloads) && setup.plan.has_orphans() {
+            let plan = Arc::clone(&setup.plan);
+            self.pass(&setup, move |id| plan.orphan(id), Step::Adopt).await?;
+        }
+        Ok(())
+    }
 
-/// What became of an object.
-enum Outcome {
-    Created,
-    Updated,
-    Unchanged,
-    /// Not restored, with the reason; whether the API server gave no answer.
-    Not(String, bool),
-    /// No object can be made in this namespace.
-    Terminating,
-}
+    /// Waits until the kinds whose definitions were just made are served.
+    async fn defined(&mut self, setup: &Setup) -> Result<Discovered, RestoreError> {
+        let (served, late) =
+            definitions::wait(self.client, &setup.index, &self.tally.defined).await.map_err(RestoreError::Discover)?;
+        for why in late {
+            self.tally.not_restored(why);
+        }
+        Ok(served)
+    }
 
-impl Target<'_> {
-    /// Puts back the objects of one rank.
-    async fn put_back(&self, bundle: &Bundle, rank: Rank, tally: &mut Tally) -> Result<(), RestoreError> {
-        let (send, mut receive) = mpsc::channel(WAITING);
-        let bundle = bundle.clone();
+    /// Does one thing with every object of the phase.
+    async fn all(&mut self, setup: &Setup, step: Step) -> Result<(), RestoreError> {
+        let (plan, phase) = (Arc::clone(&setup.plan), setup.options.phase);
+        let mine = move |id: &Id| plan.place(id).is_some_and(|Place { rank, .. }| phase.has(rank));
+        self.pass(setup, mine, step).await
+    }
+
+    /// Does one thing with some objects, many at once.
+    async fn pass(
+        &mut self,
+        setup: &Setup,
+        mine: impl Fn(&Id) -> bool + Send + 'static,
+        step: Step,
+    ) -> Result<(), RestoreError> {
+        let (send, mut receive) = mpsc::channel::<Prepared>(WAITING);
+        let (bundle, reader) = (self.bundle.clone(), setup.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            bundle.visit(
-                |id| order::way(&id.group, &id.kind) == Way::Make(rank),
-                |object| match send.blocking_send(object) {
+            bundle.visit(mine, |object| match reader.prepare(object) {
+                None => ControlFlow::Continue(()),
+                Some(prepared) => match send.blocking_send(prepared) {
                     Ok(()) => ControlFlow::Continue(()),
                     // Nobody listens any more: the restore was given up.
                     Err(_) => ControlFlow::Break(()),
                 },
-            )
+            })
         });
+        let target = Target::new(self.client, setup);
         let (mut flying, mut more) = (FuturesUnordered::new(), true);
         while more || !flying.is_empty() {
             tokio::select! {
-                Some(attempt) = flying.next(), if !flying.is_empty() => tally.count(attempt, self.namespace)?,
-                object = receive.recv(), if more && flying.len() < IN_FLIGHT => match object {
-                    Some(object) => flying.push(self.one(object)),
+                Some(attempt) = flying.next(), if !flying.is_empty() => self.tally.count(attempt, &setup.to)?,
+                prepared = receive.recv(), if more && flying.len() < IN_FLIGHT => match prepared {
+                    Some(prepared) => flying.push(target.one(prepared, step)),
                     None => more = false,
                 },
             }
         }
         reading.await.expect("reading does not panic, and nobody cancels it")?;
         Ok(())
-    }
-
-    /// Puts back one object.
-    async fn one(&self, mut object: Object) -> Attempt {
-        let id = &object.id;
-        let name = format!("{} {}", id.kind, id.name);
-        if id.namespace.is_none() {
-            let why = format!("{name}: objects of the cluster are not put back");
-            return Attempt { name, note: None, outcome: Outcome::Not(why, false) };
-        }
-        let Some(resource) = self.served.find(&id.group, &object.version, &id.kind) else {
-            let served = Resource::new(&id.group, &object.version, &id.kind, "");
-            let why = format!("{name}: {} is not served here: install its definition first", served.api_version());
-            return Attempt { name, note: None, outcome: Outcome::Not(why, false) };
-        };
-        let between = Move { from: self.from, to: self.namespace };
-        let note = clean::clean(&id.group, &id.kind, &mut object.json, between);
-        let path = Request::new(resource.path(self.namespace));
-        let outcome = match self.make(&path, &object).await {
-            Ok(outcome) => outcome,
-            Err(CallError::Refused(status)) if terminating(&status) => Outcome::Terminating,
-            Err(error) => Outcome::Not(format!("{name}: {error}{}", remedy(&object, &error)), error.temporary()),
-        };
-        Attempt { name, note, outcome }
-    }
-
-    /// Makes the object, or makes the one that is there say the same.
-    async fn make(&self, path: &Request, object: &Object) -> Result<Outcome, CallError> {
-        let body = serde_json::to_vec(&object.json).map_err(|it| CallError::from(kube::Error::SerdeError(it)))?;
-        let mut last = None;
-        for look in 0..LOOKS {
-            if look > 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
-            let made = call::object(self.client, || path.create(&by_us(), body.clone()).map(call::briefly)).await;
-            let error = match made {
-                Ok(_) => return Ok(Outcome::Created),
-                Err(error) if error.code() == Some(409) => error,
-                // What is unique in the cluster (a node port) is refused before the name is: by the object itself, maybe.
-                Err(error) if error.code() == Some(422) => {
-                    return self.converge(path, object).await?.ok_or(error);
-                }
-                Err(error) => return Err(error),
-            };
-            if exists(&error)
-                && let Some(outcome) = self.converge(path, object).await?
-            {
-                return Ok(outcome);
-            }
-            last = Some(error);
-        }
-        Err(last.expect("it was looked at"))
-    }
-
-    /// Makes the object that is there say what the bundle says. `None` when it should be looked at again: it is gone,
-    /// is going, or has just been changed.
-    async fn converge(&self, path: &Request, object: &Object) -> Result<Option<Outcome>, CallError> {
-        let name = object::segment(&object.id.name);
-        let live = match call::object(self.client, || path.get(&name, &GetParams::default())).await {
-            Ok(body) => serde_json::from_slice::<Value>(&body).map_err(kube::Error::SerdeError)?,
-            Err(error) if error.code() == Some(404) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if live.pointer("/metadata/deletionTimestamp").is_some() {
-            return Ok(None);
-        }
-        let kind = marks::kind_of(&object.id.group, &object.id.kind);
-        let unmark = kind.and_then(|it| marks::unmark(it, &live));
-        if unmark.is_none() && covers(&object.json, &live) {
-            return Ok(Some(Outcome::Unchanged));
-        }
-        let force = PatchParams::apply(FIELD_MANAGER).force();
-        let apply = Patch::Apply(&object.json);
-        let applied = call::object(self.client, || path.patch(&name, &force, &apply).map(call::briefly)).await;
-        let applied: Value = match applied {
-            Ok(body) => serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?,
-            Err(error) if matches!(error.code(), Some(404 | 409)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        // The mark goes last: until now the workload was stopped, and now it starts as the bundle has it.
-        if let Some(mut change) = unmark {
-            change.pointer_mut("/metadata").and_then(Value::as_object_mut).map(|it| it.remove("resourceVersion"));
-            let us = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-            let merge = Patch::Merge(&change);
-            call::object(self.client, || path.patch(&name, &us, &merge).map(call::briefly)).await?;
-            return Ok(Some(Outcome::Updated));
-        }
-        let version = |it: &Value| it.pointer("/metadata/resourceVersion").cloned();
-        Ok(Some(if version(&applied) == version(&live) { Outcome::Unchanged } else { Outcome::Updated }))
     }
 }
 
@@ -321,99 +323,68 @@ impl Target<'_> {
 struct Tally {
     restored: Restored,
     silence: u32,
+    conflict_count: u64,
+    conflicts: Vec<String>,
+    /// Definitions of kinds that were made or changed.
+    defined: Vec<String>,
 }
 
 impl Tally {
     fn count(&mut self, attempt: Attempt, namespace: &str) -> Result<(), RestoreError> {
-        let Attempt { name, note, outcome } = attempt;
+        let Attempt { id, notes, outcome } = attempt;
         let silent = matches!(outcome, Outcome::Not(_, true));
         self.silence = if silent { self.silence + 1 } else { 0 };
         match outcome {
-            Outcome::Created => self.restored.created += 1,
-            Outcome::Updated => self.restored.updated += 1,
-            Outcome::Unchanged => self.restored.unchanged += 1,
-            Outcome::Terminating => return Err(RestoreError::Terminating(namespace.to_owned())),
-            Outcome::Not(why, _) if self.silence >= SILENCE => return Err(RestoreError::Silent(why)),
-            Outcome::Not(why, _) => {
-                tracing::warn!(namespace, object = name, why, "not restored");
-                self.restored.not_restored_count += 1;
-                if self.restored.not_restored.len() < TOLD {
-                    self.restored.not_restored.push(why);
+            Outcome::Created | Outcome::Updated => {
+                let created = matches!(outcome, Outcome::Created);
+                *(if created { &mut self.restored.created } else { &mut self.restored.updated }) += 1;
+                if order::way(&id.group, &id.kind) == Way::Make(Rank::Definitions) {
+                    self.defined.push(id.name.clone());
                 }
             }
+            Outcome::Unchanged => self.restored.unchanged += 1,
+            Outcome::Planned(created) => {
+                *(if created { &mut self.restored.created } else { &mut self.restored.updated }) += 1;
+                let what = if created { "would be made" } else { "would be changed" };
+                tell(&mut self.restored.changes, format!("{} {}: {what}", id.kind, id.name));
+            }
+            Outcome::Conflict => {
+                self.conflict_count += 1;
+                tell(&mut self.conflicts, format!("{} {}", id.kind, id.name));
+            }
+            Outcome::Nothing => {}
+            Outcome::Terminating => return Err(RestoreError::Terminating(namespace.to_owned())),
+            Outcome::Not(why, _) if self.silence >= SILENCE => return Err(RestoreError::Silent(why)),
+            Outcome::Not(why, _) => self.not_restored(format!("{} {}: {why}", id.kind, id.name)),
         }
-        if let Some(note) = note {
+        for note in notes {
             *self.restored.notes.entry(note.to_owned()).or_default() += 1;
         }
         Ok(())
     }
-}
 
-/// What may help against a refusal.
-fn remedy(object: &Object, error: &CallError) -> &'static str {
-    let roles = object.id.group == "rbac.authorization.k8s.io";
-    match error.code() {
-        Some(403) if roles => {
-            "; Reprise may give only rights that it has itself: set restore.roles=true in the chart, or let GitOps put \
-             roles there"
-        }
-        Some(409) => "; it is being deleted and does not go, or changes all the time: look at its finalizers",
-        Some(422) => "; what is there cannot be changed into what was captured: delete it and restore again",
-        Some(_) | None => "",
+    fn not_restored(&mut self, why: String) {
+        tracing::warn!(why, "not restored");
+        self.restored.not_restored_count += 1;
+        tell(&mut self.restored.not_restored, why);
     }
 }
 
-/// Whether everything that is wanted is there. The server adds defaults, and others add labels: what is there besides
-/// does not matter, except in lists, whose order and length mean something.
-fn covers(wanted: &Value, live: &Value) -> bool {
-    match (wanted, live) {
-        (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| match live.get(key) {
-            Some(there) => covers(value, there),
-            None => value.is_null() || object::empty(value),
-        }),
-        (Value::Array(wanted), Value::Array(live)) => {
-            wanted.len() == live.len() && wanted.iter().zip(live).all(|(wanted, live)| covers(wanted, live))
-        }
-        (wanted, live) => wanted == live,
+fn tell(list: &mut Vec<String>, what: String) {
+    if list.len() < TOLD {
+        list.push(what);
     }
-}
-
-fn by_us() -> PostParams {
-    PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) }
-}
-
-/// There is an object of that name, as opposed to a change that came in between.
-fn exists(error: &CallError) -> bool {
-    matches!(error, CallError::Refused(status) if status.code == 409 && status.reason == "AlreadyExists")
 }
 
 /// The whole namespace takes nothing new.
-fn terminating(status: &Status) -> bool {
+pub(super) fn terminating(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|it| &it.causes);
     status.code == 403 && causes.into_iter().any(|it| it.reason == "NamespaceTerminating")
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("the work does not panic, and nobody cancels it")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::bundle::Id;
-
-    #[test]
-    fn what_is_there_covers_what_is_wanted_when_nothing_wanted_is_missing() {
-        let wanted = json!({"spec": {"ports": [{"port": 80}], "selector": {}}, "metadata": {"labels": {"a": "b"}}});
-        let live = json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}], "type": "ClusterIP"},
-            "metadata": {"labels": {"a": "b", "x": "y"}, "uid": "1"}});
-        assert!(covers(&wanted, &live));
-        for other in
-            [json!({"spec": {"ports": [{"port": 81}]}}), json!({"spec": {"ports": []}}), json!({"data": {"k": "v"}})]
-        {
-            assert!(!covers(&other, &live), "{other}");
-        }
-    }
 
     #[test]
     fn the_two_phases_are_the_whole_and_share_nothing() {
@@ -425,11 +396,12 @@ mod tests {
     }
 
     fn attempt(outcome: Outcome) -> Attempt {
-        Attempt { name: "Secret a".into(), note: None, outcome }
+        let id = Id { group: String::new(), kind: "Secret".into(), namespace: Some("shop".into()), name: "a".into() };
+        Attempt { id, notes: Vec::new(), outcome }
     }
 
     fn not(silent: bool) -> Outcome {
-        Outcome::Not("Secret a: no".into(), silent)
+        Outcome::Not("no".into(), silent)
     }
 
     #[test]
@@ -452,19 +424,6 @@ mod tests {
             tally.count(attempt(not(false)), "shop").expect("refusals end nothing");
         }
         assert_eq!((tally.restored.not_restored_count, tally.restored.not_restored.len()), (250, 100));
-    }
-
-    #[test]
-    fn a_role_that_is_refused_is_told_with_the_remedy() {
-        let id = Id {
-            group: "rbac.authorization.k8s.io".into(),
-            kind: "Role".into(),
-            namespace: Some("shop".into()),
-            name: "r".into(),
-        };
-        let object = Object { id, version: "v1".into(), json: Value::Null };
-        let refused = |code: u16| CallError::Refused(Status { code, ..Status::failure("no", "Forbidden") }.boxed());
-        assert!(remedy(&object, &refused(403)).contains("restore.roles=true"));
-        assert_eq!(remedy(&object, &refused(400)), "");
+        assert_eq!(tally.restored.not_restored[0], "Secret a: no");
     }
 }

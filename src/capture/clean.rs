@@ -40,18 +40,21 @@ const KINDS: [(&str, &str, Clean); 7] = [
     ("", "Endpoints", endpoints),
 ];
 
-/// Makes a recorded object ready to be made in a namespace. What was dropped that people may miss is returned.
-pub fn clean(group: &str, kind: &str, object: &mut Value, between: Move) -> Option<&'static str> {
+/// Makes a recorded object ready to be made in a namespace, or in the cluster if it was captured from there.
+pub fn clean(group: &str, kind: &str, object: &mut Value, between: Move) {
     if let Some((_, _, clean)) = KINDS.iter().find(|row| (row.0, row.1) == (group, kind)) {
         clean(object, between);
     }
-    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut)?;
-    metadata.insert("namespace".into(), between.to.into());
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    if metadata.contains_key("namespace") {
+        metadata.insert("namespace".into(), between.to.into());
+    }
     // Whoever put a finalizer there puts it there again on taking charge. Where nobody does, the object could never
     // be deleted.
     metadata.remove("finalizers");
     // An owner's identity is new where it is made again; one that does not exist would have the object collected.
-    metadata.remove("ownerReferences").map(|_| "owner references were left out: owners have a new identity")
+    // `owners` writes those anew whose owner is there.
+    metadata.remove("ownerReferences");
 }
 
 fn service(object: &mut Value, _: Move) {
@@ -195,12 +198,17 @@ mod tests {
     }
 
     #[test]
-    fn finalizers_and_owners_stay_behind_and_lost_owners_are_told() {
-        let mut object =
-            json!({"metadata": {"name": "a", "finalizers": ["x/y"], "ownerReferences": [{"kind": "App"}]}});
-        assert!(clean("", "ConfigMap", &mut object, STAY).is_some());
+    fn finalizers_and_owners_of_old_stay_behind() {
+        let metadata =
+            json!({"name": "a", "namespace": "x", "finalizers": ["x/y"], "ownerReferences": [{"kind": "App"}]});
+        let object = cleaned("", "ConfigMap", json!({"metadata": metadata}));
         assert_eq!(object["metadata"], json!({"name": "a", "namespace": "shop"}));
-        assert_eq!(clean("", "ConfigMap", &mut object, STAY), None);
+    }
+
+    #[test]
+    fn what_stands_in_no_namespace_is_put_into_none() {
+        let object = cleaned("rbac.authorization.k8s.io", "ClusterRole", json!({"metadata": {"name": "a"}}));
+        assert_eq!(object["metadata"], json!({"name": "a"}));
     }
 
     #[test]

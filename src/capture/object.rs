@@ -75,6 +75,20 @@ pub fn segment(name: &str) -> String {
     done
 }
 
+/// The owners of a live object and those that are wanted, together; none when all of these are among them, by identity.
+#[must_use]
+pub fn with_owners(live: &Value, wanted: &Value) -> Option<Value> {
+    let list = |it: Option<&Value>| it.and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut owners = list(live.pointer("/metadata/ownerReferences"));
+    let before = owners.len();
+    for owner in list(Some(wanted)) {
+        if !owners.iter().any(|it| it["uid"] == owner["uid"]) {
+            owners.push(owner);
+        }
+    }
+    (owners.len() > before).then_some(Value::Array(owners))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

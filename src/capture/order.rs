@@ -1,4 +1,4 @@
-//! In which order objects go back.
+//! In which order kinds go back; `graph` has the order of single objects.
 //!
 //! A rank is done before the next one begins, and within a rank the order does not matter. Two things may not start
 //! before the data is there: workloads, and custom resources, whose operators may start pods or claim empty volumes.
@@ -11,7 +11,9 @@ use crate::api;
 /// When an object goes back; earlier ranks first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Rank {
-    /// Defaults and bounds that everything after is admitted with.
+    /// Definitions of kinds: what is of them can only be made afterwards.
+    Definitions,
+    /// Defaults, bounds and priorities that everything after is admitted with.
     Limits,
     /// Accounts before their tokens: a token without its account is deleted.
     Accounts,
@@ -33,11 +35,14 @@ pub enum Rank {
     Scaling,
     /// Quotas last: a quota that its controller has not counted yet refuses everything.
     Quotas,
+    /// Admission webhooks at the very end: until its pods run, one refuses everything.
+    Webhooks,
 }
 
 impl Rank {
     /// All of them, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
+        Self::Definitions,
         Self::Limits,
         Self::Accounts,
         Self::Plain,
@@ -49,6 +54,7 @@ impl Rank {
         Self::Workloads,
         Self::Scaling,
         Self::Quotas,
+        Self::Webhooks,
     ];
 
     /// Whether it belongs to the second half of a restore, which needs the data.
@@ -70,11 +76,15 @@ pub enum Way {
 }
 
 /// Kinds that have a place of their own.
-const RANKS: [(&str, &str, Rank); 20] = [
+const RANKS: [(&str, &str, Rank); 28] = [
+    ("apiextensions.k8s.io", "CustomResourceDefinition", Rank::Definitions),
+    ("scheduling.k8s.io", "PriorityClass", Rank::Limits),
     ("", "LimitRange", Rank::Limits),
     ("", "ServiceAccount", Rank::Accounts),
     ("rbac.authorization.k8s.io", "Role", Rank::Roles),
     ("rbac.authorization.k8s.io", "RoleBinding", Rank::Bindings),
+    ("rbac.authorization.k8s.io", "ClusterRole", Rank::Roles),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding", Rank::Bindings),
     ("", "Endpoints", Rank::Endpoints),
     ("discovery.k8s.io", "EndpointSlice", Rank::Endpoints),
     ("", "Service", Rank::Services),
@@ -91,6 +101,10 @@ const RANKS: [(&str, &str, Rank); 20] = [
     ("keda.sh", "ScaledObject", Rank::Scaling),
     ("keda.sh", "ScaledJob", Rank::Scaling),
     ("", "ResourceQuota", Rank::Quotas),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", Rank::Webhooks),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", Rank::Webhooks),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", Rank::Webhooks),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", Rank::Webhooks),
 ];
 
 /// Groups that every API server has: what is not ranked above is plain. Other groups are custom.
@@ -151,6 +165,16 @@ mod tests {
         assert!(before(("cert-manager.io", "Certificate"), deployment));
         assert!(before(deployment, ("autoscaling", "HorizontalPodAutoscaler")));
         assert!(before(deployment, ("", "ResourceQuota")));
+        let definition = ("apiextensions.k8s.io", "CustomResourceDefinition");
+        assert!(before(definition, ("", "LimitRange")) && before(definition, ("postgresql.cnpg.io", "Cluster")));
+        assert!(before(("scheduling.k8s.io", "PriorityClass"), deployment));
+    }
+
+    #[test]
+    fn admission_webhooks_go_back_when_the_pods_that_answer_them_are_there() {
+        for (_, _, rank) in RANKS.iter().filter(|it| it.0 == "admissionregistration.k8s.io") {
+            assert_eq!(Some(rank), Rank::ALL.last());
+        }
     }
 
     #[test]

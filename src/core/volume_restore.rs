@@ -18,7 +18,7 @@ use super::{
     recovery_point::JobSeen,
     work::doubled,
 };
-use crate::api::vault::VaultSpec;
+use crate::api::{mappings::Mappings, vault::VaultSpec};
 
 /// On a `PersistentVolume`: the snapshot that it was made equal to.
 pub const RESTORED_FROM: &str = "reprise.dev/restored-from";
@@ -76,6 +76,13 @@ pub struct VolumeSeen {
     pub annotations: BTreeMap<String, String>,
     /// Its resource version.
     pub resource_version: Option<String>,
+}
+
+/// A volume of a point, as it shall be where storage classes have other names.
+#[must_use]
+pub fn mapped(volume: &Volume, mappings: &Mappings) -> Volume {
+    let storage_class = volume.storage_class.as_deref().map(|it| mappings.storage_class(it).to_owned());
+    Volume { storage_class, ..volume.clone() }
 }
 
 /// One volume to be brought back.

@@ -11,7 +11,10 @@ use super::{
     app_key::AppKey,
     point::{Head, Objects, Point},
 };
-use crate::api::application::{ObjectSettings, Probe};
+use crate::api::{
+    application::{ObjectSettings, Probe},
+    mappings::Mappings,
+};
 
 /// So many points that were passed over are named.
 pub const REASONS: usize = 20;
@@ -92,6 +95,8 @@ pub enum Work {
         application: AppKey,
         /// The bundle.
         manifest: String,
+        /// What is changed in them.
+        mappings: Box<Mappings>,
         /// Only while this region holds the claim with this epoch.
         epoch: u64,
     },
@@ -225,8 +230,12 @@ pub enum Outcome {
     ObjectsRestored {
         /// How many are as in the point.
         restored: u64,
-        /// What is not, with the reason.
+        /// How many are not.
+        not_restored_count: u64,
+        /// Which, with the reason: the first of them.
         not_restored: Vec<String>,
+        /// What else people may want to know.
+        notes: Vec<String>,
     },
     /// Of `Ask`: what was bad. Empty when all is well.
     Answered(Vec<String>),

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     api::application::ProtectedApplication,
+    capture::policy::Policy,
     core::{app_key::AppKey, mover_job::MoverSettings},
     probe::Vantage,
     traffic::resolve::Resolve,
@@ -32,6 +33,8 @@ pub struct Context {
     pub region: String,
     /// What movers have in common.
     pub movers: MoverSettings,
+    /// What restores may bring back of objects that grant rights.
+    pub policy: Policy,
     /// Kubernetes events.
     pub recorder: Recorder,
     /// Objects as the API server's watches tell them.

@@ -45,6 +45,7 @@ use crate::{
         recovery_point::RecoveryPoint,
         vault::Vault,
     },
+    capture::policy::Policy,
     core::{app_key::AppKey, mover_job::MoverSettings},
     probe::{
         Vantage,
@@ -81,6 +82,8 @@ pub struct Configuration {
     pub pod: String,
     /// What movers have in common, and the operator's namespace.
     pub movers: MoverSettings,
+    /// What restores may bring back of objects that grant rights or reach beyond a namespace.
+    pub policy: Policy,
     /// Where metrics and health are served.
     pub http: SocketAddr,
 }
@@ -149,6 +152,7 @@ async fn lead(
     let context = Arc::new(Context {
         region: configuration.region,
         movers: configuration.movers,
+        policy: configuration.policy,
         recorder: Recorder::new(client.clone(), reporter),
         secrets: Secrets::new(client.clone(), &home),
         works: Arc::new(Registry::new(ended)),

@@ -71,7 +71,7 @@ reprise-mover
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [create, patch, delete]
-# What a Role grants is bounded by what the operator itself may do, unless restore.roles is set.
+# What a Role grants is bounded by what the operator itself may do, unless restore.escalate is set; which come back, restore.allow.roles says.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [create, patch, delete]
@@ -81,7 +81,7 @@ reprise-mover
   verbs: [create, patch, delete]
 {{- end }}
 {{- end }}
-{{- if .Values.restore.roles }}
+{{- if .Values.restore.escalate }}
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles]
   verbs: [escalate, bind]

@@ -14,7 +14,10 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use self::{backup::*, claim::*, failover::*, health::*, objects::*, status::*, traffic::*};
-use super::span::{Span, in_days};
+use super::{
+    mappings::Mappings,
+    span::{Span, in_days},
+};
 
 /// The application that stands in this namespace, and what it was promised.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -70,6 +73,14 @@ pub struct ProtectedApplicationSpec {
     pub failover: FailoverSettings,
 }
 
+impl ProtectedApplication {
+    /// What is changed when it is restored into a region.
+    #[must_use]
+    pub fn mappings(&self, region: &str) -> Mappings {
+        self.spec.regions.iter().find(|it| it.name == region).and_then(|it| it.mappings.clone()).unwrap_or_default()
+    }
+}
+
 /// Recovery time, recovery point and service level.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Objectives {
@@ -106,6 +117,10 @@ pub struct Region {
     /// The name that the region's operator was installed with.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
+
+    /// What is changed in its objects and volumes when it is restored into this region: what differs here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mappings: Option<Mappings>,
 }
 
 const fn seconds<const N: u64>() -> Span {

@@ -9,7 +9,7 @@ use crate::{
         claim::state::Wish,
         effect::Effect,
         point::Point,
-        volume_restore::{Restore, Seen as VolumeSeen, Step},
+        volume_restore::{Restore, Seen as VolumeSeen, Step, mapped},
         work::{Outcome, Seen, Work},
     },
 };
@@ -41,13 +41,14 @@ impl Pass<'_> {
         };
         let nothing = VolumeSeen::default();
         let (mut going, application) = (Vec::new(), self.application.name_any());
+        let mappings = self.application.mappings(&self.seen.region);
         for volume in &point.volumes {
             let restore = Restore {
                 run: &self.run,
                 movers: &self.seen.movers,
                 application: &application,
                 vault: &vault,
-                volume,
+                volume: &mapped(volume, &mappings),
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
                 deadline: 24 * 3_600,
                 now: self.now,
@@ -137,12 +138,14 @@ impl Pass<'_> {
             vault: self.vault_name(),
             application: self.key.clone(),
             manifest: point.objects.manifest.clone(),
+            mappings: Box::new(self.application.mappings(&self.seen.region)),
             epoch: self.epoch(),
         };
         match self.working(work, "the objects are being restored") {
-            Ok(Outcome::ObjectsRestored { restored, not_restored }) => {
+            Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {
                 self.status.not_restored = not_restored.iter().take(100).cloned().collect();
-                Next::Go(format!("{restored} objects are as in the point, {} are not", not_restored.len()))
+                let told = format!("{restored} objects are as in the point, {not_restored_count} are not");
+                Next::Go(std::iter::once(told).chain(notes).collect::<Vec<_>>().join("; "))
             }
             Ok(_) => Next::Stay("the objects are being restored".into()),
             Err(next) => next,

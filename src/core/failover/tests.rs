@@ -246,7 +246,7 @@ impl Play {
                 assert_eq!(status.step, Some(StepName::RestoreObjects));
                 assert!(self.world.volume.is_some(), "volumes come before workloads");
                 (self.world.objects, self.world.ready) = (Some(manifest.clone()), true);
-                Outcome::ObjectsRestored { restored: 5, not_restored: vec![] }
+                Outcome::ObjectsRestored { restored: 5, not_restored_count: 0, not_restored: vec![], notes: vec![] }
             }
             Work::Ask { .. } => Outcome::Answered(vec![]),
             Work::Publish { publication, .. } => {

@@ -11,7 +11,10 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{BOUND, address, copy, movers, not_ready, phase};
 use crate::{
-    api::failover::{Failover, FailoverStatus, StepName},
+    api::{
+        failover::{Failover, FailoverStatus, StepName},
+        mappings::Mappings,
+    },
     core::{
         self,
         app_key::AppKey,
@@ -21,7 +24,7 @@ use crate::{
         effect::Decision,
         failover::Observed,
         point::Volume,
-        volume_restore::{ClaimSeen, Seen, VolumeSeen},
+        volume_restore::{ClaimSeen, Seen, VolumeSeen, mapped},
         work::{Outcome, Progress, Works},
     },
     operator::{
@@ -52,6 +55,7 @@ impl Reconciled for Failover {
                 && first(it)
         });
         let restoring = step == Some(StepName::RestoreVolumes) && !ended;
+        let mappings = application.as_ref().map(|it| it.mappings(&context.region)).unwrap_or_default();
         let service = application.as_ref().and_then(|it| it.spec.traffic.as_ref()).map(|it| it.target.service.clone());
         let address = match service {
             Some(service) if step >= Some(StepName::ProbeAddress) && !ended => {
@@ -73,7 +77,7 @@ impl Reconciled for Failover {
             claim: context.keeper.view(&app),
             health: context.watch.health(&app),
             copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
-            volumes: if restoring { volumes(&run, &works, context).await? } else { BTreeMap::new() },
+            volumes: if restoring { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
             not_ready: if step == Some(StepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {
@@ -102,7 +106,12 @@ impl Reconciled for Failover {
 }
 
 /// The volumes of the chosen point, as far as they are here.
-async fn volumes(run: &Run, works: &Works, context: &Context) -> Result<BTreeMap<String, Seen>, Error> {
+async fn volumes(
+    run: &Run,
+    works: &Works,
+    mappings: &Mappings,
+    context: &Context,
+) -> Result<BTreeMap<String, Seen>, Error> {
     let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = works.get("SurveyPoints")
     else {
         return Ok(BTreeMap::new());
@@ -114,7 +123,8 @@ async fn volumes(run: &Run, works: &Works, context: &Context) -> Result<BTreeMap
     let mut jobs = movers(&run.uid, context).await?;
     let mut seen = BTreeMap::new();
     for volume in &point.volumes {
-        let class_present = classes.iter().any(|it| Some(it.name_any()) == volume.storage_class);
+        let wanted = mapped(volume, mappings).storage_class;
+        let class_present = classes.iter().any(|it| Some(it.name_any()) == wanted);
         let job = jobs.remove(&volume.claim);
         let marked = marked.iter().find(|it| it.annotations.get(CLAIM) == Some(&volume.claim));
         let found = one(run, volume, marked, context).await?;

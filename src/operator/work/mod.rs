@@ -202,8 +202,8 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::SurveyPoints { vault, application, older_than } => {
             restore::survey(vault, application, older_than.as_deref(), context).await
         }
-        Work::RestoreObjects { vault, application, manifest, epoch } => {
-            restore::objects(vault, application, manifest, *epoch, context).await
+        Work::RestoreObjects { vault, application, manifest, mappings, epoch } => {
+            Box::pin(restore::objects(vault, application, manifest, mappings, *epoch, context)).await
         }
         Work::StartWorkloads { application, epoch } => {
             restore::start(application, *epoch, context).await.map(|_| Outcome::Done)

@@ -1,6 +1,10 @@
 //! Work on bringing an application back: which point is good, and its objects.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io,
+    time::Duration,
+};
 
 use futures::{TryFutureExt, future::join_all};
 use tokio::time::sleep;
@@ -8,8 +12,9 @@ use ulid::Ulid;
 
 use super::{failure, open, point::catalogue_failure};
 use crate::{
+    api::mappings::Mappings,
     capture::{
-        apply::{Phase, restore},
+        apply::{Options, Phase, Restored, restore},
         bundle::Incoming,
         fence,
     },
@@ -159,6 +164,7 @@ pub(super) async fn objects(
     name: &str,
     application: &AppKey,
     manifest: &str,
+    mappings: &Mappings,
     epoch: u64,
     context: &Context,
 ) -> Result<Outcome, Failure> {
@@ -171,15 +177,29 @@ pub(super) async fn objects(
     let namespace = &application.namespace;
     let valid = || context.keeper.valid_now(application, epoch);
     let put = async |phase| {
-        let put = restore(&context.client, namespace, &bundle, phase);
+        let (mappings, policy) = (mappings.clone(), context.policy);
+        let options = Options { phase, mappings, policy, ..Options::default() };
+        let put = restore(&context.client, namespace, &bundle, &options);
         while_valid(valid, put.map_err(|error| failure("RestoreFailed", error))).await
     };
     let first = put(Phase::AllButWorkloads).await?;
     let second = put(Phase::Workloads).await?;
     let unreadable = start(application, epoch, context).await?;
     let restored = [&first, &second].iter().map(|it| it.created + it.updated + it.unchanged).sum();
+    let not_restored_count = first.not_restored_count + second.not_restored_count + unreadable.len() as u64;
+    let notes = notes(&first, &second);
     let not_restored = first.not_restored.into_iter().chain(second.not_restored).chain(unreadable).collect();
-    Ok(Outcome::ObjectsRestored { restored, not_restored })
+    Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes })
+}
+
+/// What else is told of both halves.
+fn notes(first: &Restored, second: &Restored) -> Vec<String> {
+    let mut counted = BTreeMap::new();
+    for (note, count) in first.notes.iter().chain(&second.notes) {
+        *counted.entry(note).or_insert(0) += count;
+    }
+    let warnings: BTreeSet<_> = first.warnings.iter().chain(&second.warnings).cloned().collect();
+    warnings.into_iter().chain(counted.into_iter().map(|(note, count)| format!("{note} ({count})"))).collect()
 }
 
 /// Starts what was stopped, as it was. Marks that could not be read, with the workload.

@@ -217,3 +217,38 @@ fn a_run_in_the_wrong_place_or_besides_another_is_refused() {
     far.spec.to = "south".into();
     assert_eq!(refused(&far, Observed { region: "south".into(), ..seen() }), "UnknownRegion");
 }
+
+#[test]
+fn what_differs_in_the_region_reaches_its_volumes_and_its_objects() {
+    let named = json!({"storageClasses": [{"from": "gp3", "to": "premium"}]});
+    let mapped = |step: StepName| {
+        let (object, mut seen) = at_step(step, view(Some("west"), 2, false));
+        let mut point = point("p2", "s2");
+        point.volumes[0].storage_class = Some("gp3".into());
+        let outcome = Outcome::Surveyed { chosen: Some(Box::new(point)), passed_over: vec![] };
+        let application = AppKey { namespace: "shop".into(), name: "shop".into() };
+        let work = Work::SurveyPoints { vault: "main".into(), application, older_than: None };
+        seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
+        seen.copy = LocalCopy::default();
+        let found = volume_restore::Seen { class_present: true, ..volume_restore::Seen::default() };
+        seen.volumes = BTreeMap::from([("data".to_owned(), found)]);
+        let mut application = self::application(&json!({"conditions": []}));
+        application.spec.regions[0].mappings = Some(serde_json::from_value(json!({"namespaces": []})).unwrap());
+        application.spec.regions[1].mappings = Some(serde_json::from_value(named.clone()).unwrap());
+        seen.application = Some(Arc::new(application));
+        decide(&object, &seen, at(10)).effects
+    };
+    let class = mapped(StepName::RestoreVolumes).into_iter().find_map(|it| match it {
+        Effect::Apply(it) => it.data.pointer("/spec/storageClassName").cloned(),
+        _ => None,
+    });
+    assert_eq!(class, Some("premium".into()));
+    let objects = mapped(StepName::RestoreObjects).into_iter().find_map(|it| match it {
+        Effect::Begin(work) => match *work {
+            Work::RestoreObjects { mappings, .. } => Some(serde_json::to_value(mappings).unwrap()),
+            _ => None,
+        },
+        _ => None,
+    });
+    assert_eq!(objects, Some(named));
+}
