@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     child::{CLAIM, Run, job_key},
-    mover_task::Task,
+    mover_task::{AZURE_CREDENTIALS, PROXY_CREDENTIALS, Task},
 };
 use crate::api::vault::VaultSpec;
 
@@ -148,6 +148,13 @@ impl Mover<'_> {
             all.push(secret("AWS_ACCESS_KEY_ID", &credentials.name, "accessKeyId", false));
             all.push(secret("AWS_SECRET_ACCESS_KEY", &credentials.name, "secretAccessKey", false));
             all.push(secret("AWS_SESSION_TOKEN", &credentials.name, "sessionToken", true));
+        }
+        // Which of them a Secret has is known where it is read.
+        if let Some(credentials) = self.vault.azure.as_ref().and_then(|it| it.credentials.as_ref()) {
+            all.extend(AZURE_CREDENTIALS.map(|(name, entry)| secret(name, &credentials.name, entry, true)));
+        }
+        if let Some(credentials) = self.vault.proxy.as_ref().and_then(|it| it.credentials.as_ref()) {
+            all.extend(PROXY_CREDENTIALS.map(|(name, entry)| secret(name, &credentials.name, entry, false)));
         }
         all
     }

@@ -43,6 +43,9 @@ fn movers() -> MoverSettings {
 fn vault() -> VaultSpec {
     VaultSpec {
         s3: None,
+        azure: None,
+        proxy: None,
+        limits: None,
         directory: Some(Directory { claim_name: "nfs".into() }),
         encryption: Encryption { secret: SecretName { name: "key".into() } },
     }
