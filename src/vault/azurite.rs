@@ -51,7 +51,8 @@ impl Azurite {
         let azurite = Self { child, url: format!("http://127.0.0.1:{port}/{ACCOUNT}"), _folder: folder };
         let url = format!("{}/container?restype=container&{}", azurite.url, signature("sco", "rwdlc"));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        for _ in 0..150 {
+        // The first time thousands of files are read.
+        for _ in 0..450 {
             let made = client.put(&url).header("content-length", 0).header("x-ms-version", VERSION).send().await;
             match made {
                 Ok(reply) if reply.status().is_success() => return azurite,

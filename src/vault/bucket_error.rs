@@ -135,6 +135,7 @@ fn classify_status(status: u16, code: Option<&str>, text: &str, place: &Place) -
         "RequestTimeTooSkewed" => return refused(StoreError::ClockSkew),
         "AuthenticationFailed" if text.contains("Request date header") => return refused(StoreError::ClockSkew),
         "AuthenticationFailed" | "InvalidAuthenticationInfo" => return refused(place.unsigned()),
+        "AuthorizationFailure" if text.contains("failed to authenticate") => return refused(place.unsigned()),
         "AuthorizationHeaderMalformed" | "PermanentRedirect" | "TemporaryRedirect" | "InvalidRegionName" => {
             return refused(place.other_region());
         }
@@ -174,7 +175,7 @@ fn classify_status(status: u16, code: Option<&str>, text: &str, place: &Place) -
 
 /// Whether the server can't encrypt as `spec.s3.serverSideEncryption` asks.
 fn is_about_encryption(code: &str, text: &str) -> bool {
-    code.starts_with("KMS")
+    code.to_lowercase().starts_with("kms")
         || code == "InvalidEncryptionAlgorithmError"
         || (code == "NotImplemented" && text.to_lowercase().contains("encryption"))
 }
@@ -274,7 +275,7 @@ fn status(text: &str) -> Option<u16> {
 fn code(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
-    (code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(code)
+    (code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:".contains(&byte))).then_some(code)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! moment, so that the average is the rate, whatever the size of a pack; time in which nothing is moved is not saved up.
 //! The rate is looked up every second: a new window takes hold at once, also for those who wait.
 
+#![expect(clippy::cast_precision_loss, reason = "bytes are counted exactly up to 8 PiB")]
+
 use std::time::Duration;
 
 use jiff::Timestamp;

@@ -2,8 +2,8 @@
 //!
 //! A store that answers 429 or 503 is left alone for as long as it asks (`Retry-After`, `CEILING` at most) or, if it asks
 //! for nothing, for a time that doubles with each such answer; and the number of requests that are under way at a time
-//! is halved. Each `SERVED` answers let one more be under way again. Conditional writes do not wait here: a claim that is
-//! not renewed in time is lost, and there are few.
+//! is halved. Each `SERVED` answers let one more be under way again. Requests that carry little, and conditional writes, do
+//! not queue here: a claim that is not renewed in time is lost. Refused, they wait as long as the store asks, like all.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 /// The most requests at a time.
-const WIDEST: usize = 64;
+const WIDEST: usize = 256;
 /// Where halving begins: wider than this, no one uses it.
 const FIRST_CUT: usize = 8;
 /// How many answers let one more request be under way.

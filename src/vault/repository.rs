@@ -186,20 +186,27 @@ impl RepositoryBackend {
         }
     }
 
-    /// Reads a file and compares it with its name, which is its SHA-256; only `config` has another name.
+    /// Reads a file and compares it with its name, which is its SHA-256; only `config` has another name. What does not
+    /// fit is read once more: it may have been changed on the way.
     fn read(&self, kind: FileType, id: &Id, limit: u64) -> RusticResult<Bytes> {
         let key = self.key(kind, id);
-        let object = self.patiently(|| self.store.get_up_to(&key, limit))?;
+        for _ in 0..2 {
+            let bytes = self.read_once(kind, &key, limit)?;
+            if kind == FileType::Config || hex(&Sha256::digest(&bytes)) == id.to_hex().as_str() {
+                return Ok(bytes);
+            }
+        }
+        Err(self.health.found_corrupt(&format!("`{key}` in the vault is damaged")))
+    }
+
+    fn read_once(&self, kind: FileType, key: &str, limit: u64) -> RusticResult<Bytes> {
+        let object = self.patiently(|| self.store.get_up_to(key, limit))?;
         if let (FileType::Pack, Some(object)) = (kind, &object) {
             self.runtime.block_on(self.limits.download(object.bytes.len() as u64));
         }
-        let Some(object) = object else {
-            return Err(self.health.found_corrupt(&format!("`{key}` is missing in the vault")));
-        };
-        if kind != FileType::Config && hex(&Sha256::digest(&object.bytes)) != id.to_hex().as_str() {
-            return Err(self.health.found_corrupt(&format!("`{key}` in the vault is damaged")));
-        }
-        Ok(object.bytes)
+        object
+            .map(|object| object.bytes)
+            .ok_or_else(|| self.health.found_corrupt(&format!("`{key}` is missing in the vault")))
     }
 
     fn read_cached(&self, kind: FileType, id: &Id, limit: u64) -> RusticResult<Bytes> {

@@ -80,19 +80,15 @@ pub(super) fn open(location: &S3Location) -> Result<Bucket, VaultError> {
 }
 
 fn encrypting(builder: AmazonS3Builder, asked: &ServerSideEncryption) -> AmazonS3Builder {
-    let algorithm = match asked.algorithm {
-        SseAlgorithm::Aes256 => "AES256",
-        SseAlgorithm::AwsKms => "sse:kms",
-    };
     let key = |name: &str| name.parse::<AmazonS3ConfigKey>().expect("it is one of the client's names");
-    let builder = builder.with_config(key("aws_server_side_encryption"), algorithm);
+    let builder = builder.with_config(key("aws_server_side_encryption"), name(asked.algorithm));
     match &asked.kms_key_id {
         Some(id) => builder.with_config(key("aws_sse_kms_key_id"), id),
         None => builder,
     }
 }
 
-/// The algorithm, as servers report it.
+/// The algorithm, as servers are asked for it and report it.
 fn name(algorithm: SseAlgorithm) -> &'static str {
     match algorithm {
         SseAlgorithm::Aes256 => "AES256",
