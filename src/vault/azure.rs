@@ -52,8 +52,8 @@ pub(super) fn open(location: &AzureLocation) -> Result<Bucket, VaultError> {
     };
     let client = builder.build().map_err(wrong)?;
     let bucket = format!("container `{}` at {server}", location.container);
-    let place = Place { bucket, server, provider: Provider::Azure, identity };
-    Ok(Bucket::new(Arc::new(client), &location.prefix, place, pace))
+    let at = Place { bucket, server, provider: Provider::Azure, identity };
+    Ok(Bucket::new(Arc::new(client), &location.prefix, at, pace))
 }
 
 fn identified(

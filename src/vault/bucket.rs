@@ -43,10 +43,10 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(client: Arc<dyn Client>, prefix: &str, place: Place, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(client: Arc<dyn Client>, prefix: &str, at: Place, pace: Arc<Pace>) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { client, prefix, place, pace, encryption: None }
+        Self { client, prefix, place: at, pace, encryption: None }
     }
 
     /// Names the encryption that the client asks the server for, as servers report it.

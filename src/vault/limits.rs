@@ -148,12 +148,11 @@ mod tests {
         let (mut debt, begin) = (Debt::default(), Instant::now());
         let (mut now, mut moved) = (begin, 0_u64);
         while now < begin + Duration::from_mins(10) {
-            match debt.left(Some(rate), now) {
-                Some(wait) => now += wait,
-                None => {
-                    debt.bytes += pack as f64;
-                    moved += pack;
-                }
+            if let Some(wait) = debt.left(Some(rate), now) {
+                now += wait;
+            } else {
+                debt.bytes += pack as f64;
+                moved += pack;
             }
         }
         (moved - pack) as f64 / now.duration_since(begin).as_secs_f64()

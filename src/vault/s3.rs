@@ -73,10 +73,10 @@ pub(super) fn open(location: &S3Location) -> Result<Bucket, VaultError> {
     }
     let client =
         builder.build().map_err(|_| VaultError::Settings("`spec.s3` does not make up a usable address".to_owned()))?;
-    let place =
+    let at =
         Place { bucket: format!("bucket `{}` at {server}", location.bucket), server, provider: Provider::S3, identity };
     let asked = location.server_side_encryption.as_ref().map(|it| name(it.algorithm));
-    Ok(Bucket::new(Arc::new(client), &location.prefix, place, pace).asking_for(asked))
+    Ok(Bucket::new(Arc::new(client), &location.prefix, at, pace).asking_for(asked))
 }
 
 fn encrypting(builder: AmazonS3Builder, asked: &ServerSideEncryption) -> AmazonS3Builder {
