@@ -2,6 +2,8 @@
 //!
 //! `SEED=n` replays one run and tells it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod faults;
 
 use std::collections::BTreeMap;
@@ -44,24 +46,25 @@ async fn move_a_volume(server: SocketAddr, seed: u64) -> Result<String, String> 
     let (volume, plan) = (Volume::draw(seed), Plan::draw(seed));
     let prefix = format!("volumes/{seed}");
     let proxy = Proxy::start(server, plan.clone()).await;
-    let mut told = format!("{} of 1000 with {:?}", plan.permille, plan.faults);
+    let mut story = vec![format!("{} of 1000 with {:?}", plan.permille, plan.faults)];
     let mut stored = Vec::new();
     for task in [volume.backup("db"), volume.backup("db")] {
         let end = volume.run(proxy.address, &prefix, &task).await;
-        told += &format!("\n  backup: {:?} in {:.1} s, {:?}", end.code, end.seconds, end.report.error);
+        story.push(format!("  backup: {:?} in {:.1} s, {:?}", end.code, end.seconds, end.report.error));
         judge(&end, &proxy)?;
         stored.extend(end.report.snapshot);
     }
     for snapshot in &stored {
         volume.clear();
         let end = volume.run(proxy.address, &prefix, &volume.restore("db", snapshot)).await;
-        told += &format!("\n  restore: {:?} in {:.1} s, {:?}", end.code, end.seconds, end.report.error);
+        story.push(format!("  restore: {:?} in {:.1} s, {:?}", end.code, end.seconds, end.report.error));
         judge(&end, &proxy)?;
         if end.code == Some(DONE.into()) && !volume.is_restored() {
-            return Err(format!("a restore that says success is not what was stored\n{told}"));
+            return Err(format!("a restore that says success is not what was stored\n{}", story.join("\n")));
         }
     }
-    told += &format!("\n  done: {:?}", proxy.done());
+    story.push(format!("  done: {:?}", proxy.done()));
+    let told = story.join("\n");
     // Without faults, all that was ever reported as stored is there; and the repository takes more.
     let more = volume.run(server, &prefix, &volume.backup("db")).await;
     if more.code != Some(DONE.into()) {

@@ -37,10 +37,11 @@ impl Minio {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let minio = Self { address, child, _folder: folder };
         for _ in 0..150 {
             if TcpStream::connect(address).is_ok() {
                 std::thread::sleep(Duration::from_secs(1));
-                return Self { address, child, _folder: folder };
+                return minio;
             }
             std::thread::sleep(Duration::from_millis(200));
         }

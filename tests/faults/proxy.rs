@@ -139,7 +139,7 @@ async fn pass(mut client: TcpStream, server: SocketAddr, fault: Option<Fault>, l
             answer[..answer.len() * 2 / 3].to_vec()
         }
         Some(Fault::Failed) => error(500, "InternalError", ""),
-        Some(Fault::SlowDown) => error(503, "SlowDown", if luck % 2 == 0 { "Retry-After: 1\r\n" } else { "" }),
+        Some(Fault::SlowDown) => error(503, "SlowDown", if luck.is_multiple_of(2) { "Retry-After: 1\r\n" } else { "" }),
         Some(Fault::TooMany) => error(429, "TooManyRequests", "Retry-After: 1\r\n"),
         Some(Fault::Full) => error(507, "XMinioStorageFull", ""),
         // A server that says that it stored what it threw away is beyond all help.
@@ -196,8 +196,8 @@ async fn read_request(client: &mut TcpStream) -> Option<Vec<u8>> {
             return None;
         }
     }
-    let closing = b"Connection: close\r\n";
-    message.splice(body - 2..body - 2, closing.iter().copied());
+    let (closing, end) = (b"Connection: close\r\n", body - 2);
+    message.splice(end..end, closing.iter().copied());
     Some(message)
 }
 
