@@ -62,7 +62,11 @@ impl Storage {
                 path_style: None,
                 ca_bundle: None,
                 credentials: Some(SecretName { name: "vault".to_owned() }),
+                server_side_encryption: None,
             }),
+            azure: None,
+            proxy: None,
+            limits: None,
             directory: None,
             encryption: Encryption::new("vault-key"),
         }

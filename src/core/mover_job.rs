@@ -4,12 +4,14 @@ use serde_json::{Value, json};
 
 use super::{
     child::{CLAIM, Run, job_key},
-    mover_task::Task,
+    mover_task::{AZURE_CREDENTIALS, PROXY_CREDENTIALS, Task},
 };
 use crate::api::vault::VaultSpec;
 
 /// Where directory vaults are mounted, in the operator and in movers alike.
 pub const VAULTS: &str = "/vaults";
+/// The label by which Azure gives a pod its service account's identity.
+const WORKLOAD_IDENTITY: &str = "azure.workload.identity/use";
 /// Where a mover finds the volume.
 pub const DATA: &str = "/data";
 
@@ -81,7 +83,11 @@ impl Mover<'_> {
             volumes.push(json!({"name": "vault", "persistentVolumeClaim": {"claimName": directory.claim_name}}));
             mounts.push(json!({"name": "vault", "mountPath": format!("{VAULTS}/{}", directory.claim_name)}));
         }
-        let labels = json!({super::child::MANAGED_BY.0: super::child::MANAGED_BY.1, super::child::RUN: self.run.uid});
+        let mut labels =
+            json!({super::child::MANAGED_BY.0: super::child::MANAGED_BY.1, super::child::RUN: self.run.uid});
+        if self.vault.azure.as_ref().is_some_and(|it| it.credentials.is_none()) {
+            labels[WORKLOAD_IDENTITY] = json!("true");
+        }
         let mut pod = json!({
             "restartPolicy": "Never",
             "serviceAccountName": self.settings.service_account,
@@ -149,6 +155,67 @@ impl Mover<'_> {
             all.push(secret("AWS_SECRET_ACCESS_KEY", &credentials.name, "secretAccessKey", false));
             all.push(secret("AWS_SESSION_TOKEN", &credentials.name, "sessionToken", true));
         }
+        // Which of them a Secret has is known where it is read.
+        if let Some(credentials) = self.vault.azure.as_ref().and_then(|it| it.credentials.as_ref()) {
+            all.extend(AZURE_CREDENTIALS.map(|(name, entry)| secret(name, &credentials.name, entry, true)));
+        }
+        if let Some(credentials) = self.vault.proxy.as_ref().and_then(|it| it.credentials.as_ref()) {
+            all.extend(PROXY_CREDENTIALS.map(|(name, entry)| secret(name, &credentials.name, entry, false)));
+        }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(vault: Value) -> Value {
+        let settings = MoverSettings {
+            namespace: "reprise".to_owned(),
+            image: "image".to_owned(),
+            pull_policy: "Always".to_owned(),
+            service_account: "mover".to_owned(),
+            direct: false,
+            kubelet_root: "/var/lib/kubelet".to_owned(),
+            resources: json!({}),
+        };
+        let task = Task::Verify {
+            namespace: "shop".to_owned(),
+            application: "db".to_owned(),
+            snapshots: vec![],
+            read_percent: 0,
+        };
+        let mount = Mount::Claim { name: "data".to_owned(), read_only: true };
+        let vault: VaultSpec = serde_json::from_value(vault).unwrap();
+        let run = Run { namespace: "shop".into(), name: "run".into(), uid: "run-1".into() };
+        let mover =
+            Mover { settings: &settings, run: &run, claim: "data", task: &task, mount, vault: &vault, deadline: 60 };
+        mover.job().data
+    }
+
+    #[test]
+    fn secrets_of_azure_and_of_a_proxy_reach_the_mover_by_reference_and_its_identity_by_a_label() {
+        let key = json!({"secret": {"name": "key"}});
+        let azure = json!({"account": "account", "container": "container", "credentials": {"name": "azure"}});
+        let proxy = json!({"url": "http://proxy:3128", "credentials": {"name": "proxy"}});
+        let job = job(json!({"azure": azure, "proxy": proxy, "encryption": key}));
+        let pod = &job["spec"]["template"];
+        let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+        let reference = |name: &str| {
+            let found = env.iter().find(|it| it["name"] == name).unwrap_or_else(|| panic!("{name} in {env:?}"));
+            let from = &found["valueFrom"]["secretKeyRef"];
+            (from["name"].as_str().unwrap().to_owned(), from["key"].as_str().unwrap().to_owned())
+        };
+        for (name, entry) in AZURE_CREDENTIALS {
+            assert_eq!(reference(name), ("azure".to_owned(), entry.to_owned()));
+        }
+        for (name, entry) in PROXY_CREDENTIALS {
+            assert_eq!(reference(name), ("proxy".to_owned(), entry.to_owned()));
+        }
+        assert_eq!(pod["metadata"]["labels"].get(WORKLOAD_IDENTITY), None);
+        let azure = json!({"account": "account", "container": "container"});
+        let job = self::job(json!({"azure": azure, "encryption": {"secret": {"name": "key"}}}));
+        assert_eq!(job["spec"]["template"]["metadata"]["labels"][WORKLOAD_IDENTITY], "true");
     }
 }

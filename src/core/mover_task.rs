@@ -11,6 +11,17 @@ pub const TASK: &str = "REPRISE_TASK";
 pub const VAULT: &str = "REPRISE_VAULT";
 /// The environment variable that holds the vault's key.
 pub const VAULT_KEY: &str = "REPRISE_VAULT_KEY";
+/// The environment variables that hold an Azure container's credentials, and the Secret's entries they come from.
+pub const AZURE_CREDENTIALS: [(&str, &str); 5] = [
+    ("REPRISE_AZURE_ACCOUNT_KEY", "accountKey"),
+    ("REPRISE_AZURE_SAS_TOKEN", "sasToken"),
+    ("REPRISE_AZURE_CLIENT_ID", "clientId"),
+    ("REPRISE_AZURE_TENANT_ID", "tenantId"),
+    ("REPRISE_AZURE_CLIENT_SECRET", "clientSecret"),
+];
+/// The environment variables that hold a proxy's credentials, and the Secret's entries they come from.
+pub const PROXY_CREDENTIALS: [(&str, &str); 2] =
+    [("REPRISE_PROXY_USERNAME", "username"), ("REPRISE_PROXY_PASSWORD", "password")];
 /// The environment variable that holds the path that the report is written to. Default `/dev/termination-log`.
 pub const REPORT: &str = "REPRISE_REPORT";
 /// The most bytes of a report: Kubernetes cuts termination messages at 4096.

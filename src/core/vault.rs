@@ -33,14 +33,19 @@ pub struct Observed {
 /// Where a vault lies, for people.
 #[must_use]
 pub fn location(spec: &VaultSpec) -> String {
-    match (&spec.s3, &spec.directory) {
-        (Some(s3), _) => {
+    match (&spec.s3, &spec.azure, &spec.directory) {
+        (Some(s3), ..) => {
             let prefix = s3.prefix.as_ref().map_or(String::new(), |it| format!("/{it}"));
             let server = s3.endpoint.as_deref().unwrap_or("AWS");
             format!("s3://{}{prefix} ({server})", s3.bucket)
         }
-        (None, Some(directory)) => format!("directory of claim {}", directory.claim_name),
-        (None, None) => "nowhere".to_owned(),
+        (None, Some(azure), _) => {
+            let prefix = azure.prefix.as_ref().map_or(String::new(), |it| format!("/{it}"));
+            let server = azure.endpoint.as_ref().map_or(String::new(), |it| format!(", {it}"));
+            format!("azure://{}{prefix} ({}{server})", azure.container, azure.account)
+        }
+        (None, None, Some(directory)) => format!("directory of claim {}", directory.claim_name),
+        (None, None, None) => "nowhere".to_owned(),
     }
 }
 
@@ -229,6 +234,9 @@ mod tests {
     fn vault() -> Vault {
         let spec = VaultSpec {
             s3: None,
+            azure: None,
+            proxy: None,
+            limits: None,
             directory: Some(Directory { claim_name: "nfs".into() }),
             encryption: Encryption::new("key"),
         };

@@ -41,7 +41,14 @@ fn movers() -> MoverSettings {
 }
 
 fn vault() -> VaultSpec {
-    VaultSpec { s3: None, directory: Some(Directory { claim_name: "nfs".into() }), encryption: Encryption::new("key") }
+    VaultSpec {
+        s3: None,
+        azure: None,
+        proxy: None,
+        limits: None,
+        directory: Some(Directory { claim_name: "nfs".into() }),
+        encryption: Encryption::new("key"),
+    }
 }
 
 /// The next step of the restore of that snapshot.

@@ -151,6 +151,9 @@ fn of_application(vault: &Vault, settings: &Settings, namespace: &str, applicati
             Location::S3(at) => {
                 format!("s3://{}", joined(&[&at.bucket, &at.prefix, &manifests(namespace, application)]))
             }
+            Location::Azure(at) => {
+                format!("az://{}", joined(&[&at.container, &at.prefix, &manifests(namespace, application)]))
+            }
             Location::Directory(at) => joined(&[&at.path, &manifests(namespace, application)]),
         },
     }
@@ -166,6 +169,7 @@ fn as_restic_names_it(location: &Location, folder: &str) -> String {
             let server = at.endpoint.as_deref().unwrap_or("https://s3.amazonaws.com").trim_end_matches('/');
             format!("s3:{}", joined(&[server, &at.bucket, &at.prefix, folder]))
         }
+        Location::Azure(at) => format!("azure:{}:/{}", at.container, joined(&[&at.prefix, folder])),
         Location::Directory(at) => joined(&[&at.path, folder]),
     }
 }
@@ -228,6 +232,8 @@ mod tests {
             endpoint: endpoint.map(ToOwned::to_owned),
             path_style: true,
             ca_bundle: None,
+            server_side_encryption: None,
+            proxy: None,
             credentials: None,
         })
     }

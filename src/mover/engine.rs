@@ -53,7 +53,7 @@ impl Engine {
         }))
         .expect("a master key is three texts in base64");
         Self {
-            backend: RepositoryBackend::new(vault.store().clone(), namespace, application, runtime),
+            backend: RepositoryBackend::new(vault, namespace, application, runtime),
             meter: Meter::default(),
             seal,
             credentials: Credentials::Masterkey(key),

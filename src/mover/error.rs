@@ -109,7 +109,12 @@ fn vault_exit_code(error: &VaultError) -> u8 {
             StoreError::AccessKeyId
             | StoreError::SecretAccessKey
             | StoreError::SessionToken
-            | StoreError::NoCredentials
+            | StoreError::AccountKey
+            | StoreError::SasToken
+            | StoreError::ClientSecret
+            | StoreError::NoCredentials { .. }
+            | StoreError::Encryption { .. }
+            | StoreError::OtherEncryption { .. }
             | StoreError::Forbidden { .. }
             | StoreError::NoBucket { .. }
             | StoreError::OtherRegion { .. }
@@ -123,6 +128,8 @@ fn vault_exit_code(error: &VaultError) -> u8 {
             | StoreError::Lost
             | StoreError::Unknown { .. }
             | StoreError::Busy { .. }
+            | StoreError::Garbled { .. }
+            | StoreError::NoRoom { .. }
             | StoreError::TooLarge { .. }
             | StoreError::TooMany { .. }
             | StoreError::Full { .. }

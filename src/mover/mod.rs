@@ -37,8 +37,12 @@ use self::error::MoverError;
 use self::log::Witness;
 use crate::api::vault::VaultSpec;
 use crate::core::mover_job::VAULTS;
-use crate::core::mover_task::{DONE, REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
-use crate::vault::{Location, S3Credentials, SecretText, Settings, Vault};
+use crate::core::mover_task::{
+    AZURE_CREDENTIALS, DONE, PROXY_CREDENTIALS, REPORT, Report, TASK, Task, VAULT, VAULT_KEY,
+};
+use crate::vault::{
+    AzureCredentials, Location, ProxyCredentials, S3Credentials, SecretText, Settings, Vault, VaultError,
+};
 
 /// The time between two lines about progress.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -248,19 +252,41 @@ fn read_settings(vaults: &str) -> Result<Settings, MoverError> {
     let spec: VaultSpec =
         serde_json::from_str(&variable(VAULT)?).map_err(|error| MoverError::Task(format!("{VAULT}: {error}")))?;
     let mut location = Location::from_spec(&spec, vaults)
-        .ok_or_else(|| MoverError::Task(format!("{VAULT}: neither s3 nor directory is given")))?;
+        .ok_or_else(|| MoverError::Task(format!("{VAULT}: none of s3, azure and directory is given")))?;
     let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if let Location::S3(s3) = &mut location
-        && let Some(access_key_id) = given("AWS_ACCESS_KEY_ID")
-        && let Some(secret_access_key) = given("AWS_SECRET_ACCESS_KEY")
-    {
-        s3.credentials = Some(S3Credentials {
-            access_key_id,
-            secret_access_key: SecretText::new(secret_access_key),
-            session_token: given("AWS_SESSION_TOKEN").map(SecretText::new),
-        });
+    match &mut location {
+        Location::S3(s3) => {
+            if let (Some(access_key_id), Some(secret)) = (given("AWS_ACCESS_KEY_ID"), given("AWS_SECRET_ACCESS_KEY")) {
+                s3.credentials = Some(S3Credentials {
+                    access_key_id,
+                    secret_access_key: SecretText::new(secret),
+                    session_token: given("AWS_SESSION_TOKEN").map(SecretText::new),
+                });
+            }
+        }
+        Location::Azure(azure) => azure.credentials = azure_credentials(&spec, given)?,
+        Location::Directory(_) => {}
     }
-    Ok(Settings { location, key: SecretText::new(variable(VAULT_KEY)?) })
+    if let Some(proxy) = location.proxy_mut() {
+        let [username, password] = PROXY_CREDENTIALS.map(|(name, _)| given(name));
+        proxy.credentials = username
+            .zip(password)
+            .map(|(username, password)| ProxyCredentials { username, password: SecretText::new(password) });
+    }
+    Ok(Settings { location, key: SecretText::new(variable(VAULT_KEY)?), limits: spec.limits })
+}
+
+/// The environment's identity counts only where no Secret is named.
+fn azure_credentials(
+    spec: &VaultSpec,
+    given: impl Fn(&str) -> Option<String>,
+) -> Result<Option<AzureCredentials>, MoverError> {
+    if spec.azure.as_ref().is_none_or(|azure| azure.credentials.is_none()) {
+        return Ok(None);
+    }
+    let entry = |entry: &str| AZURE_CREDENTIALS.iter().find(|(_, it)| *it == entry).and_then(|(name, _)| given(name));
+    let wrong = |what| VaultError::Settings(format!("the Secret of `spec.azure.credentials`: {what}"));
+    Ok(Some(AzureCredentials::from_entries(entry).map_err(wrong)?))
 }
 
 #[cfg(test)]

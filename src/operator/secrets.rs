@@ -15,7 +15,9 @@ use crate::{
     api::{dns_zone::DnsZone, vault::Vault as VaultObject},
     core::{mover_job::VAULTS, work::Failure},
     traffic::{self, resolve::Resolve, rfc2136},
-    vault::{Locked, S3Credentials, SecretText, Settings, Vault, VaultError},
+    vault::{
+        AzureCredentials, Location, Locked, ProxyCredentials, S3Credentials, SecretText, Settings, Vault, VaultError,
+    },
 };
 
 /// How long an opened vault is used before its Secrets are read again.
@@ -79,6 +81,24 @@ impl Found<'_> {
     }
 }
 
+impl Found<'_> {
+    fn azure(&self) -> Result<AzureCredentials, Failure> {
+        let mut wrong = Ok(());
+        let credentials = AzureCredentials::from_entries(|entry| match self.entry(entry) {
+            Ok(text) => text,
+            Err(failure) => {
+                wrong = Err(failure);
+                None
+            }
+        });
+        wrong?;
+        let (field, name, namespace) = (self.field, self.name, self.namespace);
+        credentials.map_err(|what| {
+            failure("SecretIncomplete", format!("{field}: Secret '{name}' in namespace {namespace}: {what}"))
+        })
+    }
+}
+
 fn failure(reason: &'static str, message: String) -> Failure {
     Failure { reason, message, lasting: false }
 }
@@ -137,6 +157,14 @@ impl Secrets {
         vault
     }
 
+    /// A Secret, without a second request if it is the one that was read already.
+    async fn again<'a>(&'a self, field: &'static str, name: &'a str, read: &Found<'a>) -> Result<Found<'a>, Failure> {
+        if name != read.name {
+            return self.read(field, name).await;
+        }
+        Ok(Found { field, name, namespace: read.namespace, data: Arc::clone(&read.data) })
+    }
+
     /// Has the vault be opened anew when it is next asked for.
     pub fn forget(&self, vault: &str) {
         self.vaults.lock().expect("no holder of this lock panics").remove(vault);
@@ -149,25 +177,38 @@ impl Secrets {
     pub async fn settings(&self, object: &VaultObject) -> Result<Settings, Failure> {
         let encryption = self.read("spec.encryption.secret", &object.spec.encryption.secret.name).await?;
         let key = encryption.required("key")?;
-        let mut location = crate::vault::Location::from_spec(&object.spec, VAULTS).ok_or_else(|| {
-            failure("SettingsInvalid", "a vault has exactly one of spec.s3 and spec.directory".to_owned())
+        let mut location = Location::from_spec(&object.spec, VAULTS).ok_or_else(|| {
+            failure("SettingsInvalid", "a vault has exactly one of spec.s3, spec.azure and spec.directory".to_owned())
         })?;
-        if let (crate::vault::Location::S3(s3), Some(secret)) =
-            (&mut location, object.spec.s3.as_ref().and_then(|it| it.credentials.as_ref()))
-        {
-            let field = "spec.s3.credentials";
-            let found = if secret.name == encryption.name {
-                Found { field, data: Arc::clone(&encryption.data), ..encryption }
-            } else {
-                self.read(field, &secret.name).await?
-            };
-            s3.credentials = Some(S3Credentials {
-                access_key_id: found.required("accessKeyId")?,
-                secret_access_key: SecretText::new(found.required("secretAccessKey")?),
-                session_token: found.entry("sessionToken")?.map(SecretText::new),
-            });
+        let spec = &object.spec;
+        match &mut location {
+            Location::S3(at) => {
+                if let Some(secret) = spec.s3.as_ref().and_then(|it| it.credentials.as_ref()) {
+                    let found = self.again("spec.s3.credentials", &secret.name, &encryption).await?;
+                    at.credentials = Some(S3Credentials {
+                        access_key_id: found.required("accessKeyId")?,
+                        secret_access_key: SecretText::new(found.required("secretAccessKey")?),
+                        session_token: found.entry("sessionToken")?.map(SecretText::new),
+                    });
+                }
+            }
+            Location::Azure(at) => {
+                if let Some(secret) = spec.azure.as_ref().and_then(|it| it.credentials.as_ref()) {
+                    let found = self.again("spec.azure.credentials", &secret.name, &encryption).await?;
+                    at.credentials = Some(found.azure()?);
+                }
+            }
+            Location::Directory(_) => {}
         }
-        Ok(Settings { location, key: SecretText::new(key.trim_end_matches(['\n', '\r'])) })
+        if let (Some(proxy), Some(secret)) =
+            (location.proxy_mut(), spec.proxy.as_ref().and_then(|it| it.credentials.as_ref()))
+        {
+            let found = self.again("spec.proxy.credentials", &secret.name, &encryption).await?;
+            let (username, password) = (found.required("username")?, SecretText::new(found.required("password")?));
+            proxy.credentials = Some(ProxyCredentials { username, password });
+        }
+        let key = SecretText::new(key.trim_end_matches(['\n', '\r']));
+        Ok(Settings { location, key, limits: spec.limits.clone() })
     }
 
     /// The key that is to follow the vault's, if one is given: the entry `nextKey` of its Secret.

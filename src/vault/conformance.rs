@@ -53,6 +53,7 @@ pub async fn test(store: &Store, region: &str) -> Result<Conformance, StoreError
     let sentinel = format!("{base}/sentinel");
     test.requests += 1;
     store.put(&sentinel, Bytes::from_static(b"kept, so that this prefix is never empty")).await?;
+    store.check_encryption(&sentinel).await?;
     let outcome = tokio::time::timeout(LIMIT, test.run()).await;
     match outcome {
         Ok(Ok(())) => {}
@@ -322,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_does_not_answer_is_not_judged() {
         let fake = Fake::new(Manner::Sound);
-        let error = StoreError::Refused { server: "http://x".to_owned() };
+        let error = StoreError::Refused { server: "http://x".to_owned(), provider: crate::vault::Provider::S3 };
         fake.break_with(error.clone());
         assert_eq!(test(&Store::Fake(fake), "east").await, Err(error));
     }

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use ulid::Ulid;
 
-use super::{Condition, DirectoryLocation, Entry, LIST_LIMIT, Object, StoreError, VaultError, deadline};
+use super::{Condition, DirectoryLocation, Entry, LIST_LIMIT, Object, Provider, StoreError, VaultError, deadline};
 
 /// Where locks and unfinished files are.
 const OWN: &str = ".reprise";
@@ -220,7 +220,7 @@ impl Trouble {
             Self::Io(error) => match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full { path },
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                    StoreError::Forbidden { place: format!("directory `{place}`") }
+                    StoreError::Forbidden { place: format!("directory `{place}`"), provider: Provider::Directory }
                 }
                 ErrorKind::TimedOut => StoreError::TimedOut { server: format!("directory `{place}`") },
                 kind => StoreError::Other(format!("directory `{place}`: {kind}")),

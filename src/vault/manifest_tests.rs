@@ -2,7 +2,7 @@ use std::io::Cursor;
 
 use super::*;
 use crate::vault::fake::{Fake, Manner};
-use crate::vault::{DirectoryLocation, Store, StoreError, directory::Directory};
+use crate::vault::{DirectoryLocation, Provider, Store, StoreError, directory::Directory};
 
 fn vault(store: Store) -> Vault {
     Vault::with(store, "a key that is long enough for a vault")
@@ -117,7 +117,7 @@ async fn what_cannot_be_kept_here_is_no_fault_of_the_vault() {
 #[tokio::test]
 async fn a_store_that_refuses_ends_the_sealing_too() {
     let fake = Fake::new(Manner::Sound);
-    fake.refuse("apps/", 1, StoreError::NoCredentials);
+    fake.refuse("apps/", 1, StoreError::NoCredentials { provider: Provider::S3 });
     let refused = write(&vault(Store::Fake(fake)), &large()).await;
-    assert_eq!(refused, Err(CatalogueError::Store(StoreError::NoCredentials)));
+    assert_eq!(refused, Err(CatalogueError::Store(StoreError::NoCredentials { provider: Provider::S3 })));
 }

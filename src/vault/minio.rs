@@ -23,8 +23,13 @@ pub(crate) fn location(endpoint: &str, id: &str, secret: &str) -> S3Location {
             secret_access_key: SecretText::new(secret),
             session_token: None,
         }),
+        server_side_encryption: None,
+        proxy: None,
     }
 }
+
+/// The key that it encrypts with when it is asked to: its name, and 32 bytes.
+const KMS_KEY: &str = "lab-key:bGFiLWtleS1vZi0zMi1ieXRlcy1mb3ItbWluaW8tISE=";
 
 /// The server, with one bucket. It ends with this value.
 pub(crate) struct Minio {
@@ -54,6 +59,7 @@ impl Minio {
             .arg(folder.path().join("data"))
             .envs([("MINIO_ROOT_USER", "labadmin"), ("MINIO_ROOT_PASSWORD", "labsecret123")])
             .envs([("MINIO_BROWSER", "off"), ("MINIO_UPDATE", "off")])
+            .env("MINIO_KMS_SECRET_KEY", KMS_KEY)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

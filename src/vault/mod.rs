@@ -1,12 +1,17 @@
-//! Object storage: where a vault lies, what opens it, and the few requests that everything else is made of.
+//! Object storage: where a vault lies (`location`), what opens it, and the few requests that everything else is made of.
 //!
-//! The story of a request is told in `s3` and `directory`, one file per kind of storage; what is stored under which
+//! The story of a request is told in `bucket` and `directory`, what differs between providers in `s3` and `azure`; what is stored under which
 //! key in `identity`, `catalogue` and `repository`; whether a store can be trusted with claims in `conformance`.
 //! Nothing here knows of Kubernetes, and nothing decides: a failed request is an error for the caller to judge.
 //!
 //! Keys are relative to the vault's prefix, without a slash at their start.
 
 pub mod application_key;
+mod azure;
+#[cfg(test)]
+pub(crate) mod azurite;
+mod bucket;
+mod bucket_error;
 pub mod catalogue;
 pub mod conformance;
 pub mod directory;
@@ -16,14 +21,17 @@ pub mod escrow;
 pub(crate) mod fake;
 pub mod identity;
 pub mod keys;
+pub mod limits;
+mod location;
 pub mod manifest;
 #[cfg(test)]
 pub(crate) mod minio;
 mod opened;
+mod pace;
 pub mod regions;
 pub mod repository;
-pub mod s3;
-mod s3_error;
+mod s3;
+mod transport;
 mod uploads;
 pub mod vault_key;
 pub mod wraps;
@@ -31,13 +39,16 @@ pub mod wraps;
 use std::fmt;
 use std::time::Duration;
 
-use crate::api::vault::VaultSpec;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Receiver;
 
-pub use self::error::StoreError;
+pub use self::error::{Provider, StoreError};
+pub use self::location::{
+    AzureCredentials, AzureLocation, DirectoryLocation, Location, ProxyCredentials, ProxyLocation, S3Credentials,
+    S3Location,
+};
 pub use self::opened::{Locked, Vault};
 use self::vault_key::KeyError;
 
@@ -61,97 +72,9 @@ pub struct Settings {
     pub location: Location,
     /// A key of the vault: at least 32 characters.
     pub key: SecretText,
-}
-
-/// Where a vault lies.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum Location {
-    /// A bucket.
-    S3(S3Location),
-    /// A directory.
-    Directory(DirectoryLocation),
-}
-
-/// A bucket of an S3-compatible server.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct S3Location {
-    /// The bucket. It must exist.
-    pub bucket: String,
-    /// The prefix of every key, without slashes at its ends; may be empty.
-    #[serde(default)]
-    pub prefix: String,
-    /// The provider's name of the bucket's region.
-    pub region: String,
-    /// The server, as `https://host` or `http://host`; AWS when absent.
+    /// How fast data may be moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// Whether the bucket stands in the path instead of the host name.
-    pub path_style: bool,
-    /// Certificates to trust besides the usual ones, as PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_bundle: Option<String>,
-    /// The credentials; the environment's identity when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<S3Credentials>,
-}
-
-/// Credentials of a bucket.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct S3Credentials {
-    /// The access key's id.
-    pub access_key_id: String,
-    /// The access key.
-    pub secret_access_key: SecretText,
-    /// The session's token, with temporary credentials.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session_token: Option<SecretText>,
-}
-
-/// A directory that every region mounts.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct DirectoryLocation {
-    /// Where it is mounted. It must exist.
-    pub path: String,
-}
-
-impl Location {
-    /// What a `Vault` object says, without credentials. A directory lies under `root`, by the name of its claim.
-    #[must_use]
-    pub fn from_spec(spec: &VaultSpec, root: &str) -> Option<Self> {
-        if let Some(s3) = &spec.s3 {
-            return Some(Self::S3(S3Location {
-                bucket: s3.bucket.clone(),
-                prefix: s3.prefix.clone().unwrap_or_default(),
-                region: s3.region.clone(),
-                endpoint: s3.endpoint.clone(),
-                path_style: s3.path_style.unwrap_or(s3.endpoint.is_some()),
-                ca_bundle: s3.ca_bundle.clone(),
-                credentials: None,
-            }));
-        }
-        let path = |claim: &str| format!("{root}/{claim}");
-        spec.directory.as_ref().map(|it| Self::Directory(DirectoryLocation { path: path(&it.claim_name) }))
-    }
-}
-
-impl fmt::Display for Location {
-    /// For people: `s3://bucket/prefix at https://host`, `/path`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::S3(at) => {
-                write!(f, "s3://{}", at.bucket)?;
-                if !at.prefix.is_empty() {
-                    write!(f, "/{}", at.prefix)?;
-                }
-                at.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {endpoint}"))
-            }
-            Self::Directory(at) => f.write_str(&at.path),
-        }
-    }
+    pub limits: Option<crate::api::vault::Limits>,
 }
 
 /// A text that is not to be printed: `Debug` shows `***`.
@@ -281,8 +204,8 @@ pub type Part = Result<Bytes, String>;
 /// One storage. Every request has a deadline; reads and unconditional writes are tried again within it.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// A bucket.
-    S3(s3::S3),
+    /// A bucket of an S3-compatible server, or a container of Azure.
+    Bucket(bucket::Bucket),
     /// A directory.
     Directory(directory::Directory),
     /// Memory, with the faults that a test asks for.
@@ -309,7 +232,7 @@ impl Store {
 
     async fn get_within(&self, key: &str, limit: u64, wait: Duration) -> Result<Option<Object>, StoreError> {
         match self {
-            Self::S3(store) => store.get(key, limit, wait).await,
+            Self::Bucket(store) => store.get(key, limit, wait).await,
             Self::Directory(store) => store.get(key, limit, wait).await,
             #[cfg(test)]
             Self::Fake(store) => store.get(key),
@@ -322,7 +245,7 @@ impl Store {
     /// Any `StoreError` but `Lost` and `Unknown`.
     pub async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, StoreError> {
         match self {
-            Self::S3(store) => store.get_range(key, offset, length).await,
+            Self::Bucket(store) => store.get_range(key, offset, length).await,
             Self::Directory(store) => store.get_range(key, offset, length).await,
             #[cfg(test)]
             Self::Fake(store) => store.get_range(key, offset, length),
@@ -335,10 +258,33 @@ impl Store {
     /// Any `StoreError` but `Lost` and `Unknown`.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         match self {
-            Self::S3(store) => store.size(key).await,
+            Self::Bucket(store) => store.size(key).await,
             Self::Directory(store) => store.size(key).await,
             #[cfg(test)]
             Self::Fake(store) => Ok(store.get(key)?.map(|object| object.bytes.len() as u64)),
+        }
+    }
+
+    /// Waits as long as the store asked to be left alone, half a minute at most.
+    pub(crate) async fn calm(&self) {
+        match self {
+            Self::Bucket(store) => store.calm().await,
+            Self::Directory(_) => {}
+            #[cfg(test)]
+            Self::Fake(_) => {}
+        }
+    }
+
+    /// Whether the server encrypts as it is asked to, as far as it says how it encrypted this object.
+    ///
+    /// # Errors
+    /// `OtherEncryption` when it does not; any `StoreError` but `Lost` and `Unknown`.
+    pub async fn check_encryption(&self, key: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Bucket(store) => store.check_encryption(key).await,
+            Self::Directory(_) => Ok(()),
+            #[cfg(test)]
+            Self::Fake(_) => Ok(()),
         }
     }
 
@@ -349,7 +295,7 @@ impl Store {
     /// want the caller to read back. Any other error says that nothing was written.
     pub async fn put_if(&self, key: &str, bytes: Bytes, condition: Condition<'_>) -> Result<String, StoreError> {
         match self {
-            Self::S3(store) => store.put_if(key, bytes, condition).await,
+            Self::Bucket(store) => store.put_if(key, bytes, condition).await,
             Self::Directory(store) => store.put_if(key, bytes, condition).await,
             #[cfg(test)]
             Self::Fake(store) => store.put_if(key, bytes, condition).await,
@@ -362,7 +308,7 @@ impl Store {
     /// Any `StoreError` but `Lost`. The write may have happened nevertheless.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         match self {
-            Self::S3(store) => store.put(key, bytes).await,
+            Self::Bucket(store) => store.put(key, bytes).await,
             Self::Directory(store) => store.put(key, bytes).await,
             #[cfg(test)]
             Self::Fake(store) => store.put(key, bytes),
@@ -376,7 +322,7 @@ impl Store {
     /// Any `StoreError` but `Lost`. The write may have happened nevertheless.
     pub async fn put_parts(&self, key: &str, bytes: u64, parts: &mut Receiver<Part>) -> Result<(), StoreError> {
         match self {
-            Self::S3(store) => store.put_parts(key, parts).await,
+            Self::Bucket(store) => store.put_parts(key, parts).await,
             Self::Directory(store) => store.put_parts(key, bytes, parts).await,
             #[cfg(test)]
             Self::Fake(store) => store.put_parts(key, parts).await,
@@ -389,7 +335,7 @@ impl Store {
     /// Any `StoreError` but `Lost`. The deletion may have happened nevertheless.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self {
-            Self::S3(store) => store.delete(key).await,
+            Self::Bucket(store) => store.delete(key).await,
             Self::Directory(store) => store.delete(key).await,
             #[cfg(test)]
             Self::Fake(store) => store.delete(key),
@@ -404,7 +350,7 @@ impl Store {
     pub async fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let limit = limit.clamp(1, PAGE_LIMIT);
         match self {
-            Self::S3(store) => store.page(prefix, after, limit).await,
+            Self::Bucket(store) => store.page(prefix, after, limit).await,
             Self::Directory(store) => store.page(prefix, after, limit).await,
             #[cfg(test)]
             Self::Fake(store) => store.page(prefix, after, limit),
@@ -438,7 +384,7 @@ impl Store {
     /// `TooMany` beyond `LIST_LIMIT`; any other `StoreError` but `Lost` and `Unknown`.
     pub async fn names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         match self {
-            Self::S3(store) => store.names(prefix).await,
+            Self::Bucket(store) => store.names(prefix).await,
             Self::Directory(store) => store.names(prefix).await,
             #[cfg(test)]
             Self::Fake(store) => store.names(prefix),

@@ -5,11 +5,12 @@
 use std::sync::{Arc, OnceLock};
 
 use super::keys::{Keys, Root};
+use super::limits::Limits;
 use super::vault_key::VaultKey;
 use super::wraps::KeyInfo;
 #[cfg(test)]
 use super::{DirectoryLocation, SecretText};
-use super::{Location, Settings, Store, VaultError, directory, escrow, identity, regions, s3, wraps};
+use super::{Location, Settings, Store, VaultError, azure, directory, escrow, identity, regions, s3, wraps};
 
 /// A vault and a key that may open it. Cheap to clone; clones share what was opened.
 #[derive(Clone, Debug)]
@@ -17,6 +18,7 @@ pub struct Locked {
     settings: Settings,
     store: Store,
     key: VaultKey,
+    limits: Arc<Limits>,
     opened: Arc<OnceLock<Vault>>,
 }
 
@@ -28,10 +30,12 @@ impl Locked {
     pub fn new(settings: Settings) -> Result<Self, VaultError> {
         let key = VaultKey::new(&settings.key)?;
         let store = match &settings.location {
-            Location::S3(location) => Store::S3(s3::S3::new(location)?),
+            Location::S3(location) => Store::Bucket(s3::open(location)?),
+            Location::Azure(location) => Store::Bucket(azure::open(location)?),
             Location::Directory(location) => Store::Directory(directory::Directory::new(location)?),
         };
-        Ok(Self { settings, store, key, opened: Arc::default() })
+        let limits = settings.limits.as_ref().map(Limits::new).transpose()?.unwrap_or_default();
+        Ok(Self { settings, store, key, limits: Arc::new(limits), opened: Arc::default() })
     }
 
     /// What it was made of.
@@ -62,16 +66,23 @@ impl Locked {
         }
         // Whoever comes meanwhile asks as well: one request that hangs holds up nobody else.
         let (id, root) = identity::unlock(&self.store, &self.key).await?;
-        let vault = Vault { store: self.store.clone(), key: self.key.clone(), keys: Keys::new(&root), root, id };
+        let vault = Vault {
+            store: self.store.clone(),
+            key: self.key.clone(),
+            keys: Keys::new(&root),
+            root,
+            id,
+            limits: Arc::clone(&self.limits),
+        };
         Ok(self.opened.get_or_init(|| vault).clone())
     }
 
     #[cfg(test)]
     pub(crate) fn with(store: Store, key: &str) -> Self {
         let location = Location::Directory(DirectoryLocation { path: String::new() });
-        let settings = Settings { location, key: SecretText::new(key) };
+        let settings = Settings { location, key: SecretText::new(key), limits: None };
         let key = VaultKey::new(&settings.key).expect("a test's key is long enough");
-        Self { settings, store, key, opened: Arc::default() }
+        Self { settings, store, key, limits: Arc::default(), opened: Arc::default() }
     }
 
     /// Makes the key one of the vault's, by its root.
@@ -92,6 +103,7 @@ pub struct Vault {
     keys: Keys,
     root: Root,
     id: String,
+    limits: Arc<Limits>,
 }
 
 impl Vault {
@@ -107,6 +119,12 @@ impl Vault {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How fast file data may be moved; shared by this value's clones.
+    #[must_use]
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
     }
 
     /// What is derived from the root.
@@ -190,6 +208,6 @@ impl Vault {
         let key = VaultKey::new(&SecretText::new(key)).expect("a test's key is long enough");
         // As many roots as keys, and the same root for the same key.
         let root = key.root_for_tests();
-        Self { store, keys: Keys::new(&root), key, root, id: "a-vault-of-a-test".to_owned() }
+        Self { store, keys: Keys::new(&root), key, root, id: "a-vault-of-a-test".to_owned(), limits: Arc::default() }
     }
 }

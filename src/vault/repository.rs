@@ -13,13 +13,13 @@
 //! other's locks.
 //!
 //! The engine gives up, or panics, at the first error of a backend, so all patience is here: a request is tried
-//! again for about a minute. What was found missing or damaged, and what failed last, is kept in `Health`, since the
+//! again for about a minute, and for ten while the store says that it is too busy. What was found missing or damaged, and what failed last, is kept in `Health`, since the
 //! engine loses or hides it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rand::RngExt;
@@ -28,13 +28,17 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use super::directory::hex;
+use super::limits::Limits;
 use super::uploads::Uploads;
-use super::{Condition, PAGE_LIMIT, Store, StoreError};
+use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
 
-/// How often a request is tried; the store itself tries some more within the deadline of each.
-const ATTEMPTS: u32 = 6;
-/// The pause before the second attempt; it doubles with each.
+/// How long a request is tried again; the store itself tries some more within the deadline of each attempt.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The same where the store said that it is too busy: it will take the request, later.
+const PATIENCE_WHEN_BUSY: Duration = Duration::from_mins(10);
+/// The pause before the second attempt; it doubles with each, up to the longest.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// The most bytes of index files and packs of trees that are kept in memory.
 const CACHE_LIMIT: usize = 48 * 1024 * 1024;
 /// The largest file that is read as a whole.
@@ -104,6 +108,7 @@ impl Health {
 #[derive(Clone)]
 pub struct RepositoryBackend {
     store: Store,
+    limits: Arc<Limits>,
     prefix: String,
     runtime: Handle,
     health: Arc<Health>,
@@ -114,9 +119,10 @@ pub struct RepositoryBackend {
 impl RepositoryBackend {
     /// The backend of an application's repository; requests run on `runtime`.
     #[must_use]
-    pub fn new(store: Store, namespace: &str, application: &str, runtime: Handle) -> Self {
+    pub fn new(vault: &Vault, namespace: &str, application: &str, runtime: Handle) -> Self {
         Self {
-            store,
+            store: vault.store().clone(),
+            limits: vault.limits().clone(),
             prefix: prefix(namespace, application),
             runtime,
             health: Arc::default(),
@@ -157,8 +163,8 @@ impl RepositoryBackend {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
+        let begin = Instant::now();
         let mut pause = PAUSE;
-        let mut attempt = 1;
         loop {
             if self.health.stopped.load(Ordering::Relaxed) {
                 return Err(RusticError::new(ErrorKind::Backend, "the run was stopped"));
@@ -168,28 +174,39 @@ impl RepositoryBackend {
                     self.health.requests.fetch_add(1, Ordering::Relaxed);
                     return Ok(value);
                 }
-                Err(error) if attempt < ATTEMPTS && error.is_transient() => {
-                    tracing::warn!(%error, attempt, "a request to the vault failed and is tried again");
+                Err(error) if error.is_transient() && begin.elapsed() + pause < patience(&error) => {
+                    let seconds = begin.elapsed().as_secs();
+                    tracing::warn!(%error, seconds, "a request to the vault failed and is tried again");
                     std::thread::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.5)));
-                    pause *= 2;
-                    attempt += 1;
+                    self.runtime.block_on(self.store.calm());
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(error) => return Err(self.health.failed(error)),
             }
         }
     }
 
-    /// Reads a file and compares it with its name, which is its SHA-256; only `config` has another name.
+    /// Reads a file and compares it with its name, which is its SHA-256; only `config` has another name. What does not
+    /// fit is read once more: it may have been changed on the way.
     fn read(&self, kind: FileType, id: &Id, limit: u64) -> RusticResult<Bytes> {
         let key = self.key(kind, id);
-        let object = self.patiently(|| self.store.get_up_to(&key, limit))?;
-        let Some(object) = object else {
-            return Err(self.health.found_corrupt(&format!("`{key}` is missing in the vault")));
-        };
-        if kind != FileType::Config && hex(&Sha256::digest(&object.bytes)) != id.to_hex().as_str() {
-            return Err(self.health.found_corrupt(&format!("`{key}` in the vault is damaged")));
+        for _ in 0..2 {
+            let bytes = self.read_once(kind, &key, limit)?;
+            if kind == FileType::Config || hex(&Sha256::digest(&bytes)) == id.to_hex().as_str() {
+                return Ok(bytes);
+            }
         }
-        Ok(object.bytes)
+        Err(self.health.found_corrupt(&format!("`{key}` in the vault is damaged")))
+    }
+
+    fn read_once(&self, kind: FileType, key: &str, limit: u64) -> RusticResult<Bytes> {
+        let object = self.patiently(|| self.store.get_up_to(key, limit))?;
+        if let (FileType::Pack, Some(object)) = (kind, &object) {
+            self.runtime.block_on(self.limits.download(object.bytes.len() as u64));
+        }
+        object
+            .map(|object| object.bytes)
+            .ok_or_else(|| self.health.found_corrupt(&format!("`{key}` is missing in the vault")))
     }
 
     fn read_cached(&self, kind: FileType, id: &Id, limit: u64) -> RusticResult<Bytes> {
@@ -212,6 +229,14 @@ impl RepositoryBackend {
     fn put(&self, key: &str, content: BytesList) -> RusticResult<()> {
         let content = whole(content);
         self.patiently(|| self.store.put(key, content.clone()))
+    }
+
+    fn put_pack(&self, key: &str, content: BytesList) -> RusticResult<()> {
+        let content = whole(content);
+        self.patiently(|| async {
+            self.limits.upload(content.len() as u64).await;
+            self.store.put(key, content.clone()).await
+        })
     }
 
     /// Two movers may make one repository at the same time: the first config counts, and the other is told so.
@@ -285,8 +310,11 @@ impl ReadBackend for RepositoryBackend {
             let pack = self.read_cached(kind, id, TREE_PACK_LIMIT)?;
             pack.slice(start.min(pack.len())..end.min(pack.len()))
         } else {
-            self.patiently(|| self.store.get_range(&key, u64::from(offset), u64::from(length)))?
-                .ok_or_else(|| self.health.found_corrupt(&format!("`{key}` is missing in the vault")))?
+            self.patiently(|| async {
+                self.limits.download(u64::from(length)).await;
+                self.store.get_range(&key, u64::from(offset), u64::from(length)).await
+            })?
+            .ok_or_else(|| self.health.found_corrupt(&format!("`{key}` is missing in the vault")))?
         };
         if part.len() < length as usize {
             return Err(self.health.found_corrupt(&format!("`{key}` in the vault is cut off")));
@@ -306,7 +334,7 @@ impl WriteBackend for RepositoryBackend {
         match kind {
             FileType::Pack => {
                 let backend = self.clone();
-                self.uploads.begin(&self.runtime, move || backend.put(&key, content))
+                self.uploads.begin(&self.runtime, move || backend.put_pack(&key, content))
             }
             FileType::Config => self.create_config(&whole(content)),
             FileType::Key => self.put(&key, content),
@@ -322,6 +350,10 @@ impl WriteBackend for RepositoryBackend {
         let key = self.key(kind, id);
         self.patiently(|| self.store.delete(&key))
     }
+}
+
+fn patience(error: &StoreError) -> Duration {
+    if matches!(error, StoreError::Busy { .. }) { PATIENCE_WHEN_BUSY } else { PATIENCE }
 }
 
 /// The content in one piece. Each part is let go as soon as it is copied.

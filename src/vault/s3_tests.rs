@@ -3,17 +3,21 @@
 use std::net::TcpListener;
 use std::path::Path as FilePath;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
 use super::*;
 use crate::vault::manifest::PART_BYTES;
 use crate::vault::minio::{Minio, location};
-use crate::vault::{Part, Store, conformance};
+use crate::vault::{Condition, Part, ProxyCredentials, ProxyLocation, SecretText, Store, StoreError, conformance};
 
 fn store(location: &S3Location) -> Store {
-    Store::S3(S3::new(location).unwrap())
+    Store::Bucket(open(location).unwrap())
 }
 
 /// A server that answers every request alike; without an answer it listens and says nothing. Returns its URL.
@@ -121,7 +125,7 @@ async fn a_silent_server_is_given_up_within_the_deadline() {
 async fn no_one_listening_and_no_way_there_are_told_apart() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
-    let refused = StoreError::Refused { server: url.clone() };
+    let refused = StoreError::Refused { server: url.clone(), provider: Provider::S3 };
     let closed = store(&location(&url, "id", "secret"));
     assert_eq!(closed.get("key").await, Err(refused.clone()));
     assert_eq!(closed.put_if("key", "x".into(), Condition::Absent).await, Err(refused), "nothing was sent");
@@ -150,7 +154,7 @@ async fn no_one_listening_and_no_way_there_are_told_apart() {
 async fn a_name_that_does_not_resolve_is_named() {
     let url = "http://vault.invalid:9000";
     let error = store(&location(url, "id", "secret")).get("key").await.unwrap_err();
-    assert_eq!(error, StoreError::Unresolved { server: url.to_owned() });
+    assert_eq!(error, StoreError::Unresolved { server: url.to_owned(), provider: Provider::S3 });
 }
 
 #[tokio::test]
@@ -165,9 +169,9 @@ async fn a_server_without_tls_is_a_matter_of_tls() {
 fn settings_that_can_not_be_right_are_refused() {
     let mut wrong = location("https://s3.test", "id", "secret");
     wrong.ca_bundle = Some("not a certificate".to_owned());
-    assert!(S3::new(&wrong).unwrap_err().to_string().contains("`spec.s3.caBundle`"));
+    assert!(open(&wrong).unwrap_err().to_string().contains("`spec.s3.caBundle`"));
     let wrong = location("s3.test", "id", "secret");
-    assert!(S3::new(&wrong).unwrap_err().to_string().contains("`spec.s3.endpoint`"));
+    assert!(open(&wrong).unwrap_err().to_string().contains("`spec.s3.endpoint`"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -253,9 +257,90 @@ async fn minio_says_what_is_wrong_and_a_stopped_one_is_noticed() {
     minio.child.kill().unwrap();
     minio.child.wait().unwrap();
     let begin = Instant::now();
-    assert_eq!(store.get("k").await, Err(StoreError::Refused { server: minio.url.clone() }));
+    assert_eq!(store.get("k").await, Err(StoreError::Refused { server: minio.url.clone(), provider: Provider::S3 }));
     assert!(begin.elapsed() < Duration::from_secs(4));
     assert!(minio.folder.path().exists());
+}
+
+#[tokio::test]
+#[ignore = "needs a MinIO binary: REPRISE_TEST_MINIO=path cargo test --lib minio -- --ignored"]
+async fn minio_encrypts_as_it_is_asked_to_and_the_self_test_reads_that_back() {
+    let minio = Minio::start("http", |_| ()).await;
+    let asking = |algorithm, kms_key_id: Option<&str>| S3Location {
+        server_side_encryption: Some(ServerSideEncryption { algorithm, kms_key_id: kms_key_id.map(str::to_owned) }),
+        ..minio.location()
+    };
+    for (algorithm, key, other) in [
+        (SseAlgorithm::Aes256, None, SseAlgorithm::AwsKms),
+        (SseAlgorithm::AwsKms, Some("lab-key"), SseAlgorithm::Aes256),
+    ] {
+        let sound = store(&asking(algorithm, key));
+        sound.put("k", "x".into()).await.unwrap();
+        sound.put_if("k2", "x".into(), Condition::Absent).await.unwrap();
+        for key in ["k", "k2"] {
+            sound.check_encryption(key).await.unwrap();
+            let error = store(&asking(other, None)).check_encryption(key).await.unwrap_err();
+            assert!(error.to_string().contains("`spec.s3.serverSideEncryption`"), "{error}");
+            sound.delete(key).await.unwrap();
+        }
+        let outcome = conformance::test(&sound, "east").await.unwrap();
+        assert_eq!((outcome.passed, outcome.failures), (true, vec![]));
+    }
+    let error = store(&asking(SseAlgorithm::AwsKms, Some("no-such-key"))).put("k", "x".into()).await.unwrap_err();
+    assert!(error.to_string().contains("`spec.s3.serverSideEncryption`"), "{error}");
+}
+
+/// A proxy that answers itself, and keeps the requests' heads.
+async fn proxy() -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let heads = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = heads.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 64 * 1024];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            kept.lock().unwrap().push(String::from_utf8_lossy(&request[..length]).into_owned());
+            let _ = stream.write_all(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        }
+    });
+    (url, heads)
+}
+
+#[tokio::test]
+async fn a_proxy_gets_what_is_not_excepted_with_its_own_credentials() {
+    let (url, heads) = proxy().await;
+    let through = |no_proxy: &[&str]| {
+        let credentials = ProxyCredentials { username: "me".to_owned(), password: SecretText::new("p@ss:word") };
+        let no_proxy = no_proxy.iter().map(|it| (*it).to_owned()).collect();
+        let proxy = Some(ProxyLocation { url: url.clone(), no_proxy, credentials: Some(credentials) });
+        store(&S3Location { proxy, ..location("http://vault.test:9000", "id", "secret") })
+    };
+    assert_eq!(through(&[]).get("key").await, Ok(None));
+    let head = heads.lock().unwrap().pop().unwrap();
+    assert!(head.starts_with("GET http://vault.test:9000/bucket/some/prefix/key HTTP/1.1"), "{head}");
+    assert!(head.to_lowercase().contains("proxy-authorization: basic bwu6cebzczp3b3jk"), "{head}");
+    let past = through(&["vault.test"]).get("key").await;
+    assert!(matches!(past, Err(StoreError::Unresolved { .. })), "{past:?}");
+    assert!(heads.lock().unwrap().is_empty(), "it was not asked");
+}
+
+#[tokio::test]
+async fn a_store_that_asks_to_be_left_alone_is() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for answer in ["503 X\r\nRetry-After: 2", "404 X"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut vec![0; 64 * 1024]).await;
+            let head = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes()).await;
+        }
+    });
+    let begin = Instant::now();
+    assert_eq!(store(&location(&url, "id", "secret")).get("key").await, Ok(None));
+    let took = begin.elapsed().as_secs_f64();
+    assert!((2.0..4.0).contains(&took), "{took} s");
 }
 
 fn certify(folder: &FilePath, authority: &str, name: &str) {

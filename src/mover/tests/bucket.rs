@@ -4,8 +4,11 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::lab::{Lab, noise, portrait};
-use crate::core::mover_task::{FAILED, MISCONFIGURED, Report};
+use crate::core::mover_task::{AZURE_CREDENTIALS, FAILED, MISCONFIGURED, Report};
+use crate::vault::azurite::{ACCOUNT_KEY, Azurite};
 use crate::vault::minio::Minio;
 use crate::vault::{Location, S3Location};
 
@@ -39,6 +42,52 @@ fn a_volume_comes_back_from_a_bucket() {
     });
     assert_eq!(wrong.code, Some(MISCONFIGURED.into()));
     assert!(wrong.report.error.unwrap().contains("`secretAccessKey`"));
+}
+
+#[test]
+#[ignore = "needs azurite: REPRISE_TEST_AZURITE=path cargo test --lib azurite -- --ignored"]
+fn a_volume_comes_back_from_a_container_of_azurite() {
+    let mut lab = Lab::new();
+    let azurite = lab.runtime.block_on(Azurite::start());
+    lab.location = Location::Azure(azurite.location());
+    for number in 0..300 {
+        fs::write(lab.volume().join(format!("file {number}")), noise(number, 100_000)).unwrap();
+    }
+    let with_key = |key: &'static str| {
+        move |command: &mut Command| {
+            command.env(AZURE_CREDENTIALS[0].0, key);
+        }
+    };
+    let backup = lab.run(&lab.backup_task("1"), with_key(ACCOUNT_KEY)).done();
+    let again = lab.run(&lab.backup_task("2"), with_key(ACCOUNT_KEY)).done();
+    assert!(again.added_bytes < 100_000, "{} bytes", again.added_bytes);
+    let restore = lab.restore_task(backup.snapshot.as_ref().unwrap());
+    lab.run(&restore, with_key(ACCOUNT_KEY)).done();
+    assert_eq!(portrait(&lab.target()), portrait(&lab.volume()));
+    for (key, word) in [("d3Jvbmc=", "`accountKey`"), ("", "accountKey, or sasToken")] {
+        let wrong = lab.run(&restore, with_key(key));
+        assert_eq!(wrong.code, Some(MISCONFIGURED.into()));
+        assert!(wrong.report.error.as_ref().unwrap().contains(word), "{:?}", wrong.report);
+    }
+}
+
+#[test]
+#[ignore = "needs a MinIO binary: REPRISE_TEST_MINIO=path cargo test --lib bucket -- --ignored"]
+fn a_limited_backup_and_restore_take_as_long_as_the_limit_says() {
+    let (mut lab, _minio) = lab();
+    lab.limits = Some(json!({"upload": "4Mi", "download": "8Mi"}));
+    fs::write(lab.volume().join("file"), noise(1, 32 << 20)).unwrap();
+    let begin = Instant::now();
+    let backup = lab.run(&lab.backup_task("1"), with_credentials).done();
+    // All packs but the first are paid for: about 24 of 32 MiB at 4 MiB/s.
+    let stored = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    lab.run(&lab.restore_task(backup.snapshot.as_ref().unwrap()), with_credentials).done();
+    let restored = begin.elapsed().as_secs_f64();
+    println!("32 MiB: stored in {stored:.1} s at 4 MiB/s, restored in {restored:.1} s at 8 MiB/s");
+    assert_eq!(portrait(&lab.target()), portrait(&lab.volume()));
+    assert!((5.0..14.0).contains(&stored), "{stored}");
+    assert!((2.0..10.0).contains(&restored), "{restored}");
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct Lab {
     pub(super) folder: TempDir,
     pub(super) runtime: Runtime,
     pub(super) location: Location,
+    /// `spec.limits` of the vault.
+    pub(super) limits: Option<Value>,
 }
 
 /// How a mover ended.
@@ -55,7 +57,7 @@ impl Lab {
         fs::set_permissions(folder.path().join("vault"), open).unwrap();
         let path = folder.path().join("vault").to_str().unwrap().to_owned();
         let location = Location::Directory(DirectoryLocation { path });
-        Self { folder, runtime: Runtime::new().unwrap(), location }
+        Self { folder, runtime: Runtime::new().unwrap(), location, limits: None }
     }
 
     pub(super) fn volume(&self) -> PathBuf {
@@ -67,7 +69,7 @@ impl Lab {
     }
 
     pub(super) fn vault(&self) -> Vault {
-        let settings = Settings { location: self.location.clone(), key: SecretText::new(KEY) };
+        let settings = Settings { location: self.location.clone(), key: SecretText::new(KEY), limits: None };
         self.runtime.block_on(Vault::open(&settings)).unwrap()
     }
 
@@ -97,9 +99,14 @@ impl Lab {
             Location::S3(at) => json!({"s3": {
                 "bucket": at.bucket, "prefix": at.prefix, "region": at.region,
                 "endpoint": at.endpoint, "pathStyle": at.path_style, "caBundle": at.ca_bundle,
+                "serverSideEncryption": at.server_side_encryption,
+            }}),
+            Location::Azure(at) => json!({"azure": {
+                "account": at.account, "container": at.container, "prefix": at.prefix, "endpoint": at.endpoint,
+                "credentials": {"name": "azure"},
             }}),
         };
-        let mut spec = json!({"encryption": {"secret": {"name": "vault"}}});
+        let mut spec = json!({"encryption": {"secret": {"name": "vault"}}, "limits": self.limits});
         spec.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
         spec
     }

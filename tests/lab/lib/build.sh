@@ -4,9 +4,9 @@
 
 KUBE_VERSION=v1.34.4
 GO_PARTS=(kube sidecars minio)
-PARTS=("${GO_PARTS[@]}" csi)
+PARTS=("${GO_PARTS[@]}" csi azurite)
 
-recipe_of() { case $1 in kube|sidecars|minio) echo "$HERE/parts/$1" ;; csi) echo "$HERE/csi" ;; esac; }
+recipe_of() { case $1 in kube|sidecars|minio|azurite) echo "$HERE/parts/$1" ;; csi) echo "$HERE/csi" ;; esac; }
 # The hash is of the recipe's files, not of the compiler's version: any that builds it will do.
 part_key() {
   local dir; dir=$(recipe_of "$1")
@@ -31,6 +31,12 @@ build_sidecars() {
   mkdir -p "$1/crds"; cp "$crds"/config/crd/snapshot.storage.k8s.io_*.yaml "$1/crds/"; chmod u+w "$1"/crds/*
 }
 build_minio() { go_build minio "$1/bin" tool; }
+# Programs in JavaScript: what is fetched is what runs. Install scripts are left out, none is needed.
+build_azurite() {
+  cp "$HERE"/parts/azurite/package*.json "$1/"
+  npm ci --prefix "$1" --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+  ln -s ../node_modules/.bin/azurite-blob "$1/bin/azurite-blob"
+}
 build_csi() {
   (cd "$HERE/csi" && CARGO_TARGET_DIR=${LAB_CARGO_TARGET:-$CACHE/cargo} cargo build --quiet --release --locked)
   cp "${LAB_CARGO_TARGET:-$CACHE/cargo}/release/labcsi" "$1/bin/"
@@ -39,7 +45,7 @@ build_csi() {
 build_part() {
   local part=$1 dir tmp t0 u0; dir=$(part_dir "$part")
   [[ -d $dir ]] && return
-  if [[ $part = csi ]]; then need_cargo; else need_go; fi
+  case $part in csi) need_cargo ;; azurite) need_node ;; *) need_go ;; esac
   mkdir -p "$CACHE/parts" "$CACHE/locks"
   ( flock 9                                   # two clones building the same part: the second waits, then finds it
     [[ -d $dir ]] && exit

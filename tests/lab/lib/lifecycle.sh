@@ -104,7 +104,7 @@ cmd_env() {
     out "LAB_KUBELET_ROOT_$u" "$VAR/$r/kubelet"
     out "LAB_CSI_ROOT_$u" "$VAR/$r/disk"
   done
-  out LAB_HUB_IP $HUB_IP; out LAB_MINIO "$MINIO_BIN/minio"
+  out LAB_HUB_IP $HUB_IP; out LAB_MINIO "$MINIO_BIN/minio"; out LAB_AZURITE "$(part_dir azurite)/bin/azurite-blob"
   out LAB_S3_ENDPOINT http://$HUB_IP:$S3_PORT; out LAB_S3_REGION us-east-1
   out LAB_S3_ACCESS_KEY "$S3_ACCESS_KEY"; out LAB_S3_SECRET_KEY "$S3_SECRET_KEY"
   out LAB_S3_BUCKET $BUCKET; out LAB_S3_LOCKED_BUCKET $LOCKED_BUCKET

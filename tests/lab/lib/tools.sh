@@ -25,6 +25,13 @@ need_cargo() {
   command -v cc >/dev/null || need_packages gcc libc6-dev
 }
 
+# need_node: Node.js, with npm, as new as azurite asks for.
+need_node() {
+  command -v npm >/dev/null && command -v node >/dev/null || need_packages nodejs npm
+  local major; major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+  ((major >= 18)) || die "needs Node.js 18 or newer, and $(type -P node) is $(node --version)"
+}
+
 # need_go: a Go as new as the parts' go.mod files ask for comes first in PATH. Debian 12 has 1.19, which cannot read them
 # nor switch to a newer one by itself; but it can fetch one as a module, which is how newer ones do it.
 need_go() {

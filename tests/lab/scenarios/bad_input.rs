@@ -117,7 +117,7 @@ fn what_breaks_a_rule_is_refused_by_the_api_server_with_the_rule() -> Result<()>
         "spec": {"s3": {"bucket": "abc"}, "encryption": {"secret": {"name": "key"}}},
     });
     let rules = [
-        ("/spec/directory", json!({"claimName": "nfs"}), "a vault has exactly one of s3 and directory"),
+        ("/spec/directory", json!({"claimName": "nfs"}), "a vault has exactly one of s3, azure and directory"),
         ("/spec/s3/bucket", json!("ab"), "spec.s3.bucket"),
         ("/spec/s3/prefix", json!("/a/"), "spec.s3.prefix"),
         ("/spec/s3/endpoint", json!("10.0.0.1:9000"), "spec.s3.endpoint"),

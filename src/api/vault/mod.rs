@@ -1,8 +1,20 @@
 //! `Vault`: object storage in which recovery points and claims lie.
 
+mod azure;
+mod limits;
+mod proxy;
+mod s3;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+
+pub use self::{
+    azure::Azure,
+    limits::{Limits, Rate, RateError, Window},
+    proxy::Proxy,
+    s3::{S3, ServerSideEncryption, SseAlgorithm},
+};
 
 /// Object storage in which recovery points and claims lie.
 #[expect(clippy::duplicated_attributes, reason = "columns of one type, each with its own")]
@@ -33,49 +45,27 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.s3), has(self.directory)].filter(it, it).size() == 1").message("a vault has exactly one of s3 and directory"))]
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.azure), has(self.directory)].filter(it, it).size() == 1").message("a vault has exactly one of s3, azure and directory"))]
+#[x_kube(validation = Rule::new("!has(self.proxy) || !has(self.directory)").message("a directory is reached without a proxy: remove spec.proxy"))]
 pub struct VaultSpec {
     /// A bucket of an S3-compatible server that honours `If-None-Match` and `If-Match` on writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3>,
+    /// A container of Azure Blob Storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<Azure>,
     /// A directory that every region mounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<Directory>,
+    /// The proxy through which the store is reached, credentials of the environment's identity included. Default: none;
+    /// `HTTPS_PROXY` and its like in the environment do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// How fast each mover may move data. Default: as fast as it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// The key that everything in it is encrypted with.
     pub encryption: Encryption,
-}
-
-/// A bucket.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct S3 {
-    /// The bucket. It must exist.
-    #[schemars(length(min = 3, max = 63))]
-    pub bucket: String,
-    /// The prefix of every key, without slashes at its ends. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 200), regex(pattern = "^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"))]
-    pub prefix: Option<String>,
-    /// The provider's name of the bucket's region. Default `us-east-1`.
-    #[serde(default = "us_east_1")]
-    #[schemars(length(min = 1, max = 63))]
-    pub region: String,
-    /// The server, when it is not AWS: `https://s3.example.com`. `http://` is taken as it is: the contents are
-    /// encrypted, the credentials are signed and not sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = "^https?://[^/ ]+/?$"))]
-    pub endpoint: Option<String>,
-    /// Whether the bucket stands in the path instead of the host name. Default: true with an `endpoint`, false without.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path_style: Option<bool>,
-    /// Certificates that the server's certificate may come from, as PEM, besides the usual ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 65536))]
-    pub ca_bundle: Option<String>,
-    /// The Secret with `accessKeyId`, `secretAccessKey` and, if there is one, `sessionToken`, in the operator's
-    /// namespace. Default: the environment's identity (IRSA, EKS pod identity, instance profile).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<SecretName>,
 }
 
 /// A directory.
@@ -151,8 +141,4 @@ pub struct VaultStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-}
-
-fn us_east_1() -> String {
-    "us-east-1".to_owned()
 }

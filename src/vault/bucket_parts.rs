@@ -5,18 +5,18 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::PutPayload;
-use object_store::multipart::{MultipartStore, PartId};
+use object_store::multipart::PartId;
 use object_store::path::Path;
 use tokio::sync::mpsc;
 
-use super::super::s3_error::classify;
+use super::super::bucket_error::classify;
 use super::super::{Part, StoreError, deadline};
-use super::S3;
+use super::Bucket;
 
 /// How many parts are under way at once.
 const AT_ONCE: usize = 3;
 
-impl S3 {
+impl Bucket {
     /// Writes parts as one object, whatever is there.
     pub(in crate::vault) async fn put_parts(
         &self,
@@ -30,7 +30,7 @@ impl S3 {
         };
         let path = self.path(key)?;
         let begin = || async { self.client.create_multipart(&path).await.map_err(|it| classify(&it, &self.place)) };
-        let upload = self.repeat(deadline(0), begin).await?.ok_or_else(|| self.no_bucket())?;
+        let upload = self.repeat(deadline(0), begin).await?.ok_or_else(|| self.place.no_bucket())?;
         let known = stream::iter([Ok(first), Ok(second)]);
         let rest = stream::poll_fn(|context| parts.poll_recv(context));
         let sent: Result<Vec<PartId>, StoreError> = known
@@ -62,7 +62,7 @@ impl S3 {
             let sent = self.client.put_part(path, upload, number, payload).await;
             sent.map_err(|error| classify(&error, &self.place))
         };
-        self.repeat(deadline(part.len() as u64), send).await?.ok_or_else(|| self.no_bucket())
+        self.repeat(deadline(part.len() as u64), send).await?.ok_or_else(|| self.place.no_bucket())
     }
 
     async fn join(&self, key: &str, path: &Path, upload: &String, sent: Vec<PartId>) -> Result<(), StoreError> {
@@ -74,11 +74,7 @@ impl S3 {
             Some(()) => Ok(()),
             // The upload is gone: an earlier order was carried out, if the object is there.
             None if self.size(key).await?.is_some() => Ok(()),
-            None => Err(self.no_bucket()),
+            None => Err(self.place.no_bucket()),
         }
-    }
-
-    fn no_bucket(&self) -> StoreError {
-        StoreError::NoBucket { place: self.place.bucket.clone() }
     }
 }

@@ -1,0 +1,116 @@
+//! The HTTP client under a bucket: whom it trusts, which way it takes, and what it hears beside the answers.
+//!
+//! `object_store` would build one itself, but takes proxies from the environment without a word, follows redirects to
+//! other regions, and loses `Retry-After`. It retries nothing and knows no provider's protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
+use object_store::ClientOptions;
+use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, NoProxy, Proxy};
+
+use super::location::ProxyLocation;
+use super::pace::Pace;
+use super::{Provider, VaultError};
+
+/// How long to wait for a connection.
+const CONNECT: Duration = Duration::from_secs(3);
+/// What is never reached through a proxy: the metadata services of clouds, which give pods their identity.
+const METADATA: &str = "169.254.0.0/16,fd00:ec2::/32";
+
+/// What the server says it encrypted an object with: `AES256`, `aws:kms`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Encrypted(pub(super) String);
+
+/// A client. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Transport {
+    client: reqwest::Client,
+    pace: Arc<Pace>,
+}
+
+impl Transport {
+    /// Makes the client; what it hears about the store's load goes to `pace`.
+    pub(super) fn new(
+        provider: Provider,
+        ca_bundle: Option<&str>,
+        proxy: Option<&ProxyLocation>,
+        pace: Arc<Pace>,
+    ) -> Result<Self, VaultError> {
+        let settings = |text: &str| VaultError::Settings(text.to_owned());
+        // Compressed answers would have another length than the object.
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .redirect(Policy::none())
+            .no_proxy()
+            .user_agent(concat!("reprise/", env!("CARGO_PKG_VERSION")));
+        if let Some(bundle) = ca_bundle {
+            let certificates = Certificate::from_pem_bundle(bundle.as_bytes())
+                .ok()
+                .filter(|certificates| !certificates.is_empty())
+                .ok_or_else(|| settings(&format!("`spec.{provider}.caBundle` has no certificate in PEM form")))?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(way(proxy).map_err(|_| settings("`spec.proxy.url` is not a usable address"))?);
+        }
+        let client = builder.build().map_err(|_| settings("the certificates of this system can't be read"))?;
+        Ok(Self { client, pace })
+    }
+}
+
+fn way(proxy: &ProxyLocation) -> reqwest::Result<Proxy> {
+    let past = [METADATA.to_owned()].into_iter().chain(proxy.no_proxy.iter().cloned()).collect::<Vec<_>>().join(",");
+    let way = Proxy::all(&proxy.url)?.no_proxy(NoProxy::from_string(&past));
+    Ok(match &proxy.credentials {
+        Some(who) => way.basic_auth(&who.username, who.password.expose()),
+        None => way,
+    })
+}
+
+impl HttpConnector for Transport {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl HttpService for Transport {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let mut reply = self.client.call(request).await?;
+        if matches!(reply.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            self.pace.throttled(retry_after(reply.headers()));
+        } else if reply.status().is_success() {
+            self.pace.served();
+        }
+        let encrypted = reply.headers().get("x-amz-server-side-encryption").and_then(|it| it.to_str().ok());
+        if let Some(encrypted) = encrypted.map(|it| Encrypted(it.to_owned())) {
+            reply.extensions_mut().insert(encrypted);
+        }
+        Ok(reply)
+    }
+}
+
+/// How long the server asks to be left alone. Dates, the other form of it, are left out: they rest on two clocks.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_taken_and_dates_are_not() {
+        let read = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+}
