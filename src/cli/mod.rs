@@ -8,6 +8,7 @@ pub mod connection;
 pub mod crds;
 pub mod failover;
 pub mod output;
+pub mod restore;
 pub mod status;
 
 use std::{io, time::Duration};
@@ -30,7 +31,7 @@ Exit codes:
   1  the API server could not be asked, or refused
   2  wrong usage
   3  refused by this program, with the reason: nothing was changed
-  4  the failover or the backup ended without success
+  4  the failover, the backup or the restore ended without success
   5  it had not ended when --timeout ran out; it goes on in the cluster";
 
 /// Recovery points and failovers of protected applications, from the command line.
@@ -57,6 +58,8 @@ pub enum Verb {
     Failover(failover::FailoverArguments),
     /// Make a recovery point now.
     Backup(backup::BackupArguments),
+    /// Bring an application back, in place, to what it was in a recovery point.
+    Restore(restore::RestoreArguments),
 }
 
 /// Whether and how long to wait for the end of what was started.
@@ -147,6 +150,7 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Status(wanted) => status::run(&cluster, &wanted, &mut printer).await,
         Verb::Failover(wanted) => failover::run(&cluster, &wanted, &mut printer).await,
         Verb::Backup(wanted) => backup::run(&cluster, &wanted, &mut printer).await,
+        Verb::Restore(wanted) => restore::run(&cluster, &wanted, &mut printer).await,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     app_key::AppKey,
     point::{Head, Objects, Point},
 };
-use crate::api::application::Probe;
+use crate::api::{application::Probe, mappings::ObjectSelector, restore::PointChoice, restoring::OnConflict};
 
 /// So many points that were passed over are named.
 pub const REASONS: usize = 20;
@@ -82,6 +82,15 @@ pub enum Work {
         /// Only points that are older: this one was passed over, and so was every newer one that is not good.
         older_than: Option<String>,
     },
+    /// Read the point that is wanted.
+    FindPoint {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// Which.
+        choice: PointChoice,
+    },
     /// Bring the objects of a point back, workloads last, and start them.
     RestoreObjects {
         /// The `Vault`.
@@ -90,6 +99,10 @@ pub enum Work {
         application: AppKey,
         /// The bundle.
         manifest: String,
+        /// Only these objects. None: all of them.
+        only: Vec<ObjectSelector>,
+        /// What becomes of objects that are there and say something else.
+        on_conflict: OnConflict,
         /// Only while this region holds the claim with this epoch.
         epoch: u64,
     },
@@ -132,6 +145,7 @@ impl Work {
             Self::ReadLatest { .. } => "ReadLatest",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
+            Self::FindPoint { .. } => "FindPoint",
             Self::RestoreObjects { .. } => "RestoreObjects",
             Self::StartWorkloads { .. } => "StartWorkloads",
             Self::Ask { .. } => "Ask",
@@ -157,6 +171,7 @@ impl Work {
             | Self::ReadHead { .. }
             | Self::ReadLatest { .. }
             | Self::SurveyPoints { .. }
+            | Self::FindPoint { .. }
             | Self::Ask { .. } => None,
         }
     }
@@ -208,7 +223,7 @@ pub enum Outcome {
     Latest(Option<(String, Timestamp)>),
     /// Of `SealCatalogue`.
     Sealed(Head),
-    /// Of `SurveyPoints`.
+    /// Of `SurveyPoints` and `FindPoint`.
     Surveyed {
         /// The newest good point.
         chosen: Option<Box<Point>>,

@@ -43,6 +43,7 @@ use crate::{
         dns_zone::DnsZone,
         failover::Failover,
         recovery_point::RecoveryPoint,
+        restore::Restore,
         vault::Vault,
     },
     core::{app_key::AppKey, mover_job::MoverSettings},
@@ -128,6 +129,7 @@ async fn lead(
     let applications = shell::prepare::<ProtectedApplication>(&client);
     let points = shell::prepare::<RecoveryPoint>(&client);
     let failovers = shell::prepare::<Failover>(&client);
+    let restores = shell::prepare::<Restore>(&client);
     let vaults = shell::prepare::<Vault>(&client);
     let zones = shell::prepare::<DnsZone>(&client);
     let stores = Stores {
@@ -137,6 +139,7 @@ async fn lead(
         applications: applications.store.clone(),
         points: points.store.clone(),
         failovers: failovers.store.clone(),
+        restores: restores.store.clone(),
         vaults: vaults.store.clone(),
         zones: zones.store.clone(),
     };
@@ -176,13 +179,16 @@ async fn lead(
     ];
     let to_applications = to_applications(wakes, &context.watch, &told);
     let stop = || stopped.clone().cancelled_owned();
-    let loops = futures::future::join5(
-        shell::run(applications, Arc::clone(&context), to_applications, stop()),
-        shell::run(points, Arc::clone(&context), of_kind("RecoveryPoint", &told), stop()),
-        shell::run(failovers, Arc::clone(&context), of_kind("Failover", &told), stop()),
-        shell::run(vaults, Arc::clone(&context), of_kind("Vault", &told), stop()),
-        shell::run(zones, Arc::clone(&context), of_kind("DnsZone", &told), stop()),
-    );
+    let loops = async {
+        futures::join!(
+            shell::run(applications, Arc::clone(&context), to_applications, stop()),
+            shell::run(points, Arc::clone(&context), of_kind("RecoveryPoint", &told), stop()),
+            shell::run(failovers, Arc::clone(&context), of_kind("Failover", &told), stop()),
+            shell::run(restores, Arc::clone(&context), of_kind("Restore", &told), stop()),
+            shell::run(vaults, Arc::clone(&context), of_kind("Vault", &told), stop()),
+            shell::run(zones, Arc::clone(&context), of_kind("DnsZone", &told), stop()),
+        )
+    };
     tokio::select! {
         _ = loops => {}
         () = async { stopped.cancelled().await; sleep(DRAIN).await } => tracing::warn!("passes that went on were cut short"),

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 
 use super::{Next, Pass};
 use crate::{
-    api::failover::StepName,
+    api::{failover::StepName, restoring::OnConflict},
     core::{
         claim::state::Wish,
         effect::Effect,
@@ -137,6 +137,8 @@ impl Pass<'_> {
             vault: self.vault_name(),
             application: self.key.clone(),
             manifest: point.objects.manifest.clone(),
+            only: Vec::new(),
+            on_conflict: OnConflict::default(),
             epoch: self.epoch(),
         };
         match self.working(work, "the objects are being restored") {
