@@ -170,13 +170,7 @@ async fn lead(
     readiness.leads(&context);
 
     let (told, _) = broadcast::channel::<Wake>(WAKES);
-    let beside = [
-        tokio::spawn(tell(endings, told.clone())),
-        tokio::spawn(keep_minutes(Arc::clone(&context), home.clone())),
-        tokio::spawn(forget_the_gone(Arc::clone(&context))),
-        tokio::spawn(sweep::run(Arc::clone(&context))),
-        tokio::spawn(tell_unfilled(Arc::clone(&context))),
-    ];
+    let beside = beside(endings, &told, &context, &home);
     let to_applications = to_applications(wakes, &context.watch, &told);
     let stop = || stopped.clone().cancelled_owned();
     let loops = async {
@@ -196,6 +190,22 @@ async fn lead(
     write_last_minutes(&context, &home).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
+}
+
+/// What goes on beside the loops.
+fn beside(
+    endings: mpsc::Receiver<Wake>,
+    told: &broadcast::Sender<Wake>,
+    context: &Arc<Context>,
+    home: &str,
+) -> [tokio::task::JoinHandle<()>; 5] {
+    [
+        tokio::spawn(tell(endings, told.clone())),
+        tokio::spawn(keep_minutes(Arc::clone(context), home.to_owned())),
+        tokio::spawn(forget_the_gone(Arc::clone(context))),
+        tokio::spawn(sweep::run(Arc::clone(context))),
+        tokio::spawn(tell_unfilled(Arc::clone(context))),
+    ]
 }
 
 /// What wakes the decisions about applications: a claim or a workload, a verdict of the probes, work that ended.

@@ -26,7 +26,7 @@ fn application() -> ProtectedApplication {
     .unwrap()
 }
 
-fn restore(spec: Value) -> Restore {
+fn restore(spec: &Value) -> Restore {
     let mut all = json!({"application": "shop"});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let spec: RestoreSpec = serde_json::from_value(all).unwrap();
@@ -79,7 +79,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(spec: Value) -> Self {
+    fn new(spec: &Value) -> Self {
         Self {
             object: restore(spec),
             works: Works::new(),
@@ -193,7 +193,7 @@ impl Play {
     }
 
     /// Until it ends; the operator's memory is lost before the passes that fit.
-    fn to_its_end(&mut self, restarts: impl Fn(i64) -> bool) -> (String, String) {
+    fn played_out(&mut self, restarts: impl Fn(i64) -> bool) -> (String, String) {
         for _ in 0..200 {
             if restarts(self.second) {
                 self.works.clear();
@@ -208,7 +208,7 @@ impl Play {
         panic!("it never ended: {:?}", self.object.status)
     }
 
-    fn to(&mut self, step: RestoreStepName) {
+    fn until(&mut self, step: RestoreStepName) {
         while self.object.status.as_ref().and_then(|it| it.step) != Some(step) {
             self.pass();
         }
@@ -219,8 +219,8 @@ impl Play {
 fn everything_comes_back_in_order_whenever_the_operator_restarts() {
     let order = ["save", "stop", "fill data", "fill log", "objects 0", "start"];
     for every in 4..12 {
-        let mut play = Play::new(json!({}));
-        assert_eq!(play.to_its_end(|second| second % every == every - 1).0, "Restored", "every {every}");
+        let mut play = Play::new(&json!({}));
+        assert_eq!(play.played_out(|second| second % every == every - 1).0, "Restored", "every {every}");
         play.done.dedup();
         assert_eq!(play.done, order, "every {every}");
         let status = play.object.status.unwrap();
@@ -231,42 +231,42 @@ fn everything_comes_back_in_order_whenever_the_operator_restarts() {
 
 #[test]
 fn only_what_is_named_is_touched() {
-    let mut play = Play::new(json!({"only": {"volumes": ["log"]}}));
-    play.to_its_end(|_| false);
+    let mut play = Play::new(&json!({"only": {"volumes": ["log"]}}));
+    play.played_out(|_| false);
     assert_eq!(play.done, ["save", "stop", "fill log", "start"]);
-    let mut play = Play::new(json!({"only": {"objects": [{"kind": "ConfigMap", "name": "web"}]}}));
-    play.to_its_end(|_| false);
+    let mut play = Play::new(&json!({"only": {"objects": [{"kind": "ConfigMap", "name": "web"}]}}));
+    play.played_out(|_| false);
     assert_eq!(play.done, ["save", "objects 1", "start"], "nothing is stopped for an object");
-    let mut play = Play::new(json!({"only": {"volumes": ["lgo"]}}));
-    let (reason, message) = play.to_its_end(|_| false);
+    let mut play = Play::new(&json!({"only": {"volumes": ["lgo"]}}));
+    let (reason, message) = play.played_out(|_| false);
     assert_eq!((reason.as_str(), play.done.len()), ("NoSuchVolume", 0));
     assert!(message.contains("spec.only.volumes: lgo") && message.contains("data, log"), "{message}");
 }
 
 #[test]
 fn nothing_is_changed_when_what_is_there_could_not_be_saved() {
-    let mut play = Play::new(json!({}));
+    let mut play = Play::new(&json!({}));
     play.safe = false;
-    let (reason, message) = play.to_its_end(|_| false);
+    let (reason, message) = play.played_out(|_| false);
     assert_eq!((reason.as_str(), play.done.as_slice()), ("SafetyPointFailed", &["save".to_owned()][..]));
     assert!(message.contains("safetyPoint: Skip"), "{message}");
-    let mut play = Play::new(json!({"safetyPoint": "Skip"}));
-    assert_eq!(play.to_its_end(|_| false).0, "Restored");
+    let mut play = Play::new(&json!({"safetyPoint": "Skip"}));
+    assert_eq!(play.played_out(|_| false).0, "Restored");
     assert!(!play.done.contains(&"save".to_owned()));
 }
 
 #[test]
 fn objects_that_are_not_as_in_the_point_are_no_success() {
-    let mut play = Play::new(json!({}));
+    let mut play = Play::new(&json!({}));
     play.not_restored = vec!["Secret a: exists".into()];
-    let (reason, message) = play.to_its_end(|_| false);
+    let (reason, message) = play.played_out(|_| false);
     assert_eq!(reason, "NotAllRestored");
     assert!(message.contains("1 objects"), "{message}");
 }
 
 #[test]
 fn it_begins_only_where_the_application_is_served_and_nothing_else_goes_on() {
-    let mut play = Play::new(json!({}));
+    let mut play = Play::new(&json!({}));
     play.pass();
     let mut seen = play.observed();
     seen.others = vec!["Failover move".into()];
@@ -285,18 +285,18 @@ fn it_begins_only_where_the_application_is_served_and_nothing_else_goes_on() {
 
 #[test]
 fn another_epoch_ends_it_before_anything_more_is_written() {
-    let mut play = Play::new(json!({}));
-    play.to(RestoreStepName::RestoreVolumes);
+    let mut play = Play::new(&json!({}));
+    play.until(RestoreStepName::RestoreVolumes);
     play.epoch = 2;
     let done = play.done.clone();
-    let (reason, message) = play.to_its_end(|_| false);
+    let (reason, message) = play.played_out(|_| false);
     assert_eq!((reason.as_str(), &play.done), ("LostClaim", &done));
     assert!(message.contains("stays stopped") && message.contains("recovery point safe"), "{message}");
 }
 
 #[test]
 fn a_point_that_is_being_made_is_waited_for_before_anything_stops() {
-    let mut play = Play::new(json!({"safetyPoint": "Skip"}));
+    let mut play = Play::new(&json!({"safetyPoint": "Skip"}));
     let mut going = RecoveryPoint::new("shop-000007", serde_json::from_value(json!({"application": "shop"})).unwrap());
     going.status.get_or_insert_default().id = Some("p".into());
     play.points.push(Arc::new(going));
@@ -306,15 +306,15 @@ fn a_point_that_is_being_made_is_waited_for_before_anything_stops() {
     assert_eq!(play.object.status.as_ref().unwrap().step, Some(RestoreStepName::Stop));
     assert_eq!(play.running, 2);
     play.points.clear();
-    assert_eq!(play.to_its_end(|_| false).0, "Restored");
+    assert_eq!(play.played_out(|_| false).0, "Restored");
 }
 
 #[test]
 fn what_fails_for_good_ends_it_and_says_what_is_left() {
-    let mut play = Play::new(json!({}));
-    play.to(RestoreStepName::ChoosePoint);
+    let mut play = Play::new(&json!({}));
+    play.until(RestoreStepName::ChoosePoint);
     let failure = Failure { reason: "Absent", message: "no such point".into(), lasting: true };
     play.works.insert("FindPoint", Progress::Failed { at: START, times: 1, failure });
-    let (reason, message) = play.to_its_end(|_| false);
+    let (reason, message) = play.played_out(|_| false);
     assert_eq!((reason.as_str(), message.as_str()), ("Absent", "no such point: nothing was changed"));
 }

@@ -127,7 +127,7 @@ pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Co
     let tasks = Arc::clone(&registry);
     let task = tokio::spawn(async move {
         let permit = tasks.permits.acquire().await;
-        let result = ended(work.name(), deadline(&work), carry_out(&work, &context)).await;
+        let result = ended(work.name(), deadline(&work), Box::pin(carry_out(&work, &context))).await;
         drop(permit);
         if let Err(failure) = &result {
             tracing::warn!(
