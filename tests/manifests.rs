@@ -118,6 +118,7 @@ fn every_setting_that_the_chart_hands_over_is_read_by_the_program() {
 fn the_operator_has_the_rights_that_it_uses_and_no_others() {
     let in_cluster = [
         "reprise.dev/protectedapplications: list watch",
+        "reprise.dev/restores: list watch",
         "reprise.dev/vaults: list watch",
         "reprise.dev/dnszones: list watch",
         "reprise.dev/recoverypoints: list watch create patch delete",
@@ -125,6 +126,7 @@ fn the_operator_has_the_rights_that_it_uses_and_no_others() {
         "reprise.dev/protectedapplications/status: patch",
         "reprise.dev/recoverypoints/status: patch",
         "reprise.dev/failovers/status: patch",
+        "reprise.dev/restores/status: patch",
         "reprise.dev/vaults/status: patch",
         "reprise.dev/dnszones/status: patch",
         "snapshot.storage.k8s.io/volumesnapshots: list create patch delete",

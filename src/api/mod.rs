@@ -8,6 +8,7 @@ pub mod dns_zone;
 pub mod failover;
 pub mod mappings;
 pub mod recovery_point;
+pub mod restore;
 pub mod restoring;
 pub mod span;
 pub mod vault;

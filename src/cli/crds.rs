@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::api::{
     application::ProtectedApplication, dns_zone::DnsZone, failover::Failover, recovery_point::RecoveryPoint,
-    vault::Vault,
+    restore::Restore, vault::Vault,
 };
 
 /// Where to write them.
@@ -86,7 +86,14 @@ fn write_file(path: &Path, text: &str) -> Result<(), CrdsError> {
 /// # Errors
 /// When one cannot be written as YAML.
 pub fn definitions() -> Result<Vec<Definition>, CrdsError> {
-    let all = [DnsZone::crd(), Failover::crd(), ProtectedApplication::crd(), RecoveryPoint::crd(), Vault::crd()];
+    let all = [
+        DnsZone::crd(),
+        Failover::crd(),
+        ProtectedApplication::crd(),
+        RecoveryPoint::crd(),
+        Restore::crd(),
+        Vault::crd(),
+    ];
     let written = all.iter().map(|crd| {
         let name = crd.name_any();
         let plural = &crd.spec.names.plural;

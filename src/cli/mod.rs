@@ -11,6 +11,7 @@ pub mod failover;
 pub mod inside;
 pub mod key;
 pub mod output;
+pub mod restore;
 pub mod status;
 
 use std::{io, time::Duration};
@@ -33,7 +34,7 @@ Exit codes:
   1  the API server or the operator could not be asked, or failed
   2  wrong usage
   3  refused, with the reason: nothing was changed
-  4  the failover or the backup ended without success
+  4  the failover, the backup or the restore ended without success
   5  it had not ended when --timeout ran out; it goes on in the cluster";
 
 /// Recovery points and failovers of protected applications, from the command line.
@@ -62,6 +63,8 @@ pub enum Verb {
     Backup(backup::BackupArguments),
     /// The keys of a vault: list, export, rotate, retire, confirm, recover.
     Key(key::KeyArguments),
+    /// Bring an application back, in place, to what it was in a recovery point.
+    Restore(restore::RestoreArguments),
 }
 
 /// Whether and how long to wait for the end of what was started.
@@ -162,6 +165,7 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Failover(wanted) => failover::run(&cluster, &wanted, &mut printer).await,
         Verb::Backup(wanted) => backup::run(&cluster, &wanted, &mut printer).await,
         Verb::Key(wanted) => key::run(&cluster, &wanted, &mut printer).await,
+        Verb::Restore(wanted) => restore::run(&cluster, &wanted, &mut printer).await,
     }
 }
 

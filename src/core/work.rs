@@ -13,7 +13,9 @@ use super::{
 };
 use crate::api::{
     application::{ObjectSettings, Probe},
-    mappings::Mappings,
+    mappings::{Mappings, ObjectSelector},
+    restore::PointChoice,
+    restoring::OnConflict,
 };
 
 /// So many points that were passed over are named.
@@ -87,6 +89,15 @@ pub enum Work {
         /// Only points that are older: this one was passed over, and so was every newer one that is not good.
         older_than: Option<String>,
     },
+    /// Read the point that is wanted.
+    FindPoint {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// Which.
+        choice: PointChoice,
+    },
     /// Bring the objects of a point back, workloads last, and start them.
     RestoreObjects {
         /// The `Vault`.
@@ -97,6 +108,10 @@ pub enum Work {
         manifest: String,
         /// What is changed in them.
         mappings: Box<Mappings>,
+        /// Only these objects. None: all of them.
+        only: Vec<ObjectSelector>,
+        /// What becomes of objects that are there and say something else.
+        on_conflict: OnConflict,
         /// Only while this region holds the claim with this epoch.
         epoch: u64,
     },
@@ -139,6 +154,7 @@ impl Work {
             Self::ReadLatest { .. } => "ReadLatest",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
+            Self::FindPoint { .. } => "FindPoint",
             Self::RestoreObjects { .. } => "RestoreObjects",
             Self::StartWorkloads { .. } => "StartWorkloads",
             Self::Ask { .. } => "Ask",
@@ -164,6 +180,7 @@ impl Work {
             | Self::ReadHead { .. }
             | Self::ReadLatest { .. }
             | Self::SurveyPoints { .. }
+            | Self::FindPoint { .. }
             | Self::Ask { .. } => None,
         }
     }
@@ -219,7 +236,7 @@ pub enum Outcome {
     Latest(Option<(String, Timestamp)>),
     /// Of `SealCatalogue`.
     Sealed(Head),
-    /// Of `SurveyPoints`.
+    /// Of `SurveyPoints` and `FindPoint`.
     Surveyed {
         /// The newest good point.
         chosen: Option<Box<Point>>,

@@ -43,6 +43,7 @@ use crate::{
         dns_zone::DnsZone,
         failover::Failover,
         recovery_point::RecoveryPoint,
+        restore::Restore,
         vault::Vault,
     },
     capture::policy::Policy,
@@ -131,6 +132,7 @@ async fn lead(
     let applications = shell::prepare::<ProtectedApplication>(&client);
     let points = shell::prepare::<RecoveryPoint>(&client);
     let failovers = shell::prepare::<Failover>(&client);
+    let restores = shell::prepare::<Restore>(&client);
     let vaults = shell::prepare::<Vault>(&client);
     let zones = shell::prepare::<DnsZone>(&client);
     let stores = Stores {
@@ -140,6 +142,7 @@ async fn lead(
         applications: applications.store.clone(),
         points: points.store.clone(),
         failovers: failovers.store.clone(),
+        restores: restores.store.clone(),
         vaults: vaults.store.clone(),
         zones: zones.store.clone(),
     };
@@ -171,22 +174,19 @@ async fn lead(
     readiness.leads(&context);
 
     let (told, _) = broadcast::channel::<Wake>(WAKES);
-    let beside = [
-        tokio::spawn(tell(endings, told.clone())),
-        tokio::spawn(keep_minutes(Arc::clone(&context), home.clone())),
-        tokio::spawn(forget_the_gone(Arc::clone(&context))),
-        tokio::spawn(sweep::run(Arc::clone(&context))),
-        tokio::spawn(tell_unfilled(Arc::clone(&context))),
-    ];
+    let beside = beside(endings, &told, &context, &home);
     let to_applications = to_applications(wakes, &context.watch, &told);
     let stop = || stopped.clone().cancelled_owned();
-    let loops = futures::future::join5(
-        shell::run(applications, Arc::clone(&context), to_applications, stop()),
-        shell::run(points, Arc::clone(&context), of_kind("RecoveryPoint", &told), stop()),
-        shell::run(failovers, Arc::clone(&context), of_kind("Failover", &told), stop()),
-        shell::run(vaults, Arc::clone(&context), of_kind("Vault", &told), stop()),
-        shell::run(zones, Arc::clone(&context), of_kind("DnsZone", &told), stop()),
-    );
+    let loops = async {
+        futures::join!(
+            shell::run(applications, Arc::clone(&context), to_applications, stop()),
+            shell::run(points, Arc::clone(&context), of_kind("RecoveryPoint", &told), stop()),
+            shell::run(failovers, Arc::clone(&context), of_kind("Failover", &told), stop()),
+            shell::run(restores, Arc::clone(&context), of_kind("Restore", &told), stop()),
+            shell::run(vaults, Arc::clone(&context), of_kind("Vault", &told), stop()),
+            shell::run(zones, Arc::clone(&context), of_kind("DnsZone", &told), stop()),
+        )
+    };
     tokio::select! {
         _ = loops => {}
         () = async { stopped.cancelled().await; sleep(DRAIN).await } => tracing::warn!("passes that went on were cut short"),
@@ -194,6 +194,22 @@ async fn lead(
     write_last_minutes(&context, &home).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
+}
+
+/// What goes on beside the loops.
+fn beside(
+    endings: mpsc::Receiver<Wake>,
+    told: &broadcast::Sender<Wake>,
+    context: &Arc<Context>,
+    home: &str,
+) -> [tokio::task::JoinHandle<()>; 5] {
+    [
+        tokio::spawn(tell(endings, told.clone())),
+        tokio::spawn(keep_minutes(Arc::clone(context), home.to_owned())),
+        tokio::spawn(forget_the_gone(Arc::clone(context))),
+        tokio::spawn(sweep::run(Arc::clone(context))),
+        tokio::spawn(tell_unfilled(Arc::clone(context))),
+    ]
 }
 
 /// What wakes the decisions about applications: a claim or a workload, a verdict of the probes, work that ended.

@@ -22,7 +22,7 @@ use super::shell::Kind;
 use crate::{
     api::{
         application::ProtectedApplication, dns_zone::DnsZone, failover::Failover, recovery_point::RecoveryPoint,
-        vault::Vault,
+        restore::Restore, vault::Vault,
     },
     core::app_key::AppKey,
 };
@@ -38,6 +38,8 @@ pub struct Stores {
     pub points: Guarded<RecoveryPoint>,
     /// `Failover`s.
     pub failovers: Guarded<Failover>,
+    /// `Restore`s.
+    pub restores: Guarded<Restore>,
     /// `Vault`s.
     pub vaults: Guarded<Vault>,
     /// `DnsZone`s.
@@ -58,6 +60,7 @@ impl Stores {
             standing(&self.applications),
             standing(&self.points),
             standing(&self.failovers),
+            standing(&self.restores),
             standing(&self.vaults),
             standing(&self.zones),
         ];
@@ -71,6 +74,7 @@ impl Stores {
             ("ProtectedApplication", self.applications.wait_until_ready().now_or_never().is_some()),
             ("RecoveryPoint", self.points.wait_until_ready().now_or_never().is_some()),
             ("Failover", self.failovers.wait_until_ready().now_or_never().is_some()),
+            ("Restore", self.restores.wait_until_ready().now_or_never().is_some()),
             ("Vault", self.vaults.wait_until_ready().now_or_never().is_some()),
             ("DnsZone", self.zones.wait_until_ready().now_or_never().is_some()),
             ("Deployment", self.deployments.wait_until_ready().now_or_never().is_some()),
@@ -87,6 +91,7 @@ impl Stores {
             self.applications.wait_until_ready(),
             self.points.wait_until_ready(),
             self.failovers.wait_until_ready(),
+            self.restores.wait_until_ready(),
             self.vaults.wait_until_ready(),
             self.zones.wait_until_ready(),
             self.deployments.wait_until_ready(),

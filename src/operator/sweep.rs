@@ -21,7 +21,7 @@ use super::{
     stores,
 };
 use crate::{
-    api::failover::Failover,
+    api::{failover::Failover, restore::Restore},
     core::{
         child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
         condition,
@@ -61,6 +61,10 @@ async fn volumes(before: &HashSet<Version>, context: &Context) -> Result<HashSet
     let mut going = context.stores.uids().await;
     let ended = |it: &Failover| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
     for run in stores::all(&context.stores.failovers, ended) {
+        going.remove(&run.uid().unwrap_or_default());
+    }
+    let ended = |it: &Restore| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+    for run in stores::all(&context.stores.restores, ended) {
         going.remove(&run.uid().unwrap_or_default());
     }
     marked.retain(|it| it.run.as_ref().is_some_and(|run| !going.contains(run)));

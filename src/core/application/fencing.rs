@@ -229,7 +229,7 @@ impl Pass<'_> {
 }
 
 /// A `RecoveryPoint` of the application.
-pub(super) fn point_object(
+pub(in crate::core) fn point_object(
     key: &crate::core::app_key::AppKey,
     name: &str,
     purpose: Purpose,

@@ -14,6 +14,8 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+pub(super) use fencing::point_object;
+
 use super::{
     app_key::AppKey,
     claim::{state::Wish, view::View},
@@ -30,6 +32,7 @@ use crate::api::{
     dns_zone::DnsZone,
     failover::{Failover, FailoverStatus},
     recovery_point::RecoveryPoint,
+    restore::{Restore, RestoreStatus},
     vault::Vault,
 };
 
@@ -57,6 +60,8 @@ pub struct Observed {
     pub points: Vec<Arc<RecoveryPoint>>,
     /// Its failovers in this cluster.
     pub failovers: Vec<Arc<Failover>>,
+    /// Its restores in this cluster.
+    pub restores: Vec<Arc<Restore>>,
     /// What runs of it in this cluster. Counted only where that matters.
     pub copy: LocalCopy,
     /// The workload whose pods may take longest to stop, and how many seconds that is.
@@ -239,7 +244,8 @@ impl Pass<'_> {
         if !view.mine {
             return Standing::Foreign;
         }
-        let asked = view.requested_handover.is_some();
+        // Half of a restore is not handed over as the last point: whoever asks waits for its end.
+        let asked = view.requested_handover.is_some() && !self.restoring();
         match &self.status.fence {
             None if asked => Standing::Yielding,
             // A failover took it before this region was ever seen to stand by.
@@ -264,6 +270,11 @@ impl Pass<'_> {
     /// Whether a failover to here was to take the claim with this epoch.
     fn failover_began(&self, epoch: u64) -> bool {
         self.seen.failovers.iter().filter_map(|it| it.status.as_ref()).any(|it| it.epoch == Some(epoch))
+    }
+
+    /// Whether a restore is changing what a point would read.
+    pub(super) fn restoring(&self) -> bool {
+        self.seen.restores.iter().any(|it| it.status.as_ref().is_some_and(RestoreStatus::changing))
     }
 
     /// The failover that goes on here.

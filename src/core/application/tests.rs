@@ -90,6 +90,7 @@ fn observed(view: Option<View>) -> Observed {
         slo: None,
         points: Vec::new(),
         failovers: Vec::new(),
+        restores: Vec::new(),
         copy: LocalCopy::default(),
         slowest: None,
         unaskable: Vec::new(),

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 
 use super::{Next, Pass};
 use crate::{
-    api::failover::StepName,
+    api::{failover::StepName, restoring::OnConflict},
     core::{
         claim::state::Wish,
         effect::Effect,
@@ -139,6 +139,8 @@ impl Pass<'_> {
             application: self.key.clone(),
             manifest: point.objects.manifest.clone(),
             mappings: Box::new(self.application.mappings(&self.seen.region)),
+            only: Vec::new(),
+            on_conflict: OnConflict::default(),
             epoch: self.epoch(),
         };
         match self.working(work, "the objects are being restored") {

@@ -61,6 +61,8 @@ pub struct Observed {
     pub jobs: BTreeMap<String, JobSeen>,
     /// Everything that stands in the cluster for this run.
     pub made: Vec<ObjectKey>,
+    /// A restore of the application that has begun to change it.
+    pub restoring: Option<String>,
     /// Work in progress.
     pub works: Works,
 }
@@ -198,6 +200,9 @@ impl Pass<'_> {
         let Some(view) = self.seen.claim.as_ref().filter(|it| it.claim.is_some()) else {
             return self.wait(status, "ClaimUnknown", "the claim was not read yet");
         };
+        if let Some(restore) = &self.seen.restoring {
+            return self.wait(status, "Restoring", format!("Restore {restore} is changing the application"));
+        }
         if let Some(reason) = self.vault_hindrance() {
             return self.wait(status, "VaultNotReady", reason);
         }

@@ -106,14 +106,14 @@ impl Reconciled for Failover {
 }
 
 /// The volumes of the chosen point, as far as they are here.
-async fn volumes(
+pub(super) async fn volumes(
     run: &Run,
     works: &Works,
     mappings: &Mappings,
     context: &Context,
 ) -> Result<BTreeMap<String, Seen>, Error> {
-    let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = works.get("SurveyPoints")
-    else {
+    let work = works.get("SurveyPoints").or_else(|| works.get("FindPoint"));
+    let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = work else {
         return Ok(BTreeMap::new());
     };
     let marked = marked_volumes(&format!("{RUN}={}", run.uid), &context.client).await?;

@@ -8,7 +8,10 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{BOUND, alive, movers, phase, requested, snapshots_of};
 use crate::{
-    api::recovery_point::{Purpose, RecoveryPoint, RecoveryPointStatus},
+    api::{
+        recovery_point::{Purpose, RecoveryPoint, RecoveryPointStatus},
+        restore::RestoreStatus,
+    },
     core::{
         self,
         app_key::AppKey,
@@ -38,6 +41,13 @@ impl Reconciled for RecoveryPoint {
             movers: Some(context.movers.clone()),
             vault: vault.and_then(|it| stores::get(&context.stores.vaults, None, it)),
             claim: context.keeper.view(&app),
+            restoring: stores::all(&context.stores.restores, |it| {
+                it.namespace().as_ref() == Some(&namespace)
+                    && it.spec.application == app.name
+                    && it.status.as_ref().is_some_and(RestoreStatus::changing)
+            })
+            .first()
+            .map(|it| it.name_any()),
             works: context.works.of(self),
             application,
             ..Observed::default()

@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::context::Context;
-use crate::core::work::{Failure, Outcome, Progress, Work, Works};
+use crate::{
+    capture::apply::Options,
+    core::work::{Failure, Outcome, Progress, Work, Works},
+};
 
 /// How much of it may go on at once.
 const CONCURRENT: usize = 64;
@@ -166,6 +169,7 @@ fn kind_of<K: Resource<DynamicType = ()>>(_: &K) -> &'static str {
         "DnsZone" => "DnsZone",
         "RecoveryPoint" => "RecoveryPoint",
         "Failover" => "Failover",
+        "Restore" => "Restore",
         _ => "ProtectedApplication",
     }
 }
@@ -181,7 +185,7 @@ fn deadline(work: &Work) -> Duration {
         | Work::CommitPoint { .. }
         | Work::Ask { .. } => Duration::from_mins(1),
         Work::TestVault { .. } => Duration::from_mins(2),
-        Work::SurveyPoints { .. } => Duration::from_mins(5),
+        Work::SurveyPoints { .. } | Work::FindPoint { .. } => Duration::from_mins(5),
         Work::StartWorkloads { .. } => Duration::from_mins(6),
         Work::Capture { .. } | Work::RestoreObjects { .. } => Duration::from_hours(2),
     }
@@ -202,8 +206,16 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::SurveyPoints { vault, application, older_than } => {
             restore::survey(vault, application, older_than.as_deref(), context).await
         }
-        Work::RestoreObjects { vault, application, manifest, mappings, epoch } => {
-            Box::pin(restore::objects(vault, application, manifest, mappings, *epoch, context)).await
+        Work::FindPoint { vault, application, choice } => restore::find(vault, application, choice, context).await,
+        Work::RestoreObjects { vault, application, manifest, mappings, only, on_conflict, epoch } => {
+            let options = Options {
+                mappings: mappings.as_ref().clone(),
+                policy: context.policy,
+                only: only.clone(),
+                on_conflict: *on_conflict,
+                ..Options::default()
+            };
+            Box::pin(restore::objects(vault, application, manifest, options, *epoch, context)).await
         }
         Work::StartWorkloads { application, epoch } => {
             restore::start(application, *epoch, context).await.map(|_| Outcome::Done)

@@ -7,12 +7,13 @@ use std::{
 };
 
 use futures::{TryFutureExt, future::join_all};
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 use ulid::Ulid;
 
 use super::{failure, open, point::catalogue_failure};
 use crate::{
-    api::mappings::Mappings,
+    api::restore::PointChoice,
     capture::{
         apply::{Options, Phase, Restored, restore},
         bundle::Incoming,
@@ -31,6 +32,8 @@ use crate::{
 const AT_ONCE: usize = 16;
 /// How much of the reason why a point is not good is told.
 const REASON: usize = 300;
+/// How far the clocks of those who make points may differ.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
 /// How often the claim is asked, and what was started is looked at.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long starting may take.
@@ -43,11 +46,39 @@ pub(super) async fn survey(
     older_than: Option<&str>,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    newest_good(&open(name, context).await?, application, older_than).await
+    newest_good(&open(name, context).await?, application, older_than, None).await
+}
+
+/// The point that is wanted. One that is named may be partial, or a branch; its objects must be readable all the same.
+pub(super) async fn find(
+    name: &str,
+    application: &AppKey,
+    choice: &PointChoice,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    let Some(id) = &choice.name else {
+        return newest_good(&vault, application, None, choice.before.as_ref().map(|it| it.0)).await;
+    };
+    let (namespace, app) = (&application.namespace, &application.name);
+    let point = vault.read_point(namespace, app, id).await.map_err(|error| {
+        // A point is never written under a name that was told before.
+        let lasting = matches!(error, CatalogueError::Absent { .. });
+        let failure = catalogue_failure(&error);
+        Failure { lasting: lasting || failure.lasting, ..failure }
+    })?;
+    let objects = vault.read_manifest(namespace, app, &point.objects.manifest, io::sink()).await;
+    objects.map_err(|error| catalogue_failure(&error))?;
+    Ok(Outcome::Surveyed { chosen: Some(Box::new(point)), passed_over: Vec::new() })
 }
 
 /// The points of the newest day are listed first, and searched through: a vault may hold a year of them.
-async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&str>) -> Result<Outcome, Failure> {
+async fn newest_good(
+    vault: &Vault,
+    application: &AppKey,
+    older_than: Option<&str>,
+    before: Option<Timestamp>,
+) -> Result<Outcome, Failure> {
     let (namespace, app) = (&application.namespace, &application.name);
     let latest = match older_than {
         Some(id) => Some(id.to_owned()),
@@ -58,7 +89,7 @@ async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&st
             Err(_) => None,
         },
     };
-    let mut search = Search::default();
+    let mut search = Search { before, ..Search::default() };
     if let Some(begin) = latest.as_deref().and_then(a_day_before) {
         let listed = vault.list_points(namespace, app, Some(&begin), older_than).await;
         let ids = listed.map_err(|error| catalogue_failure(&error))?;
@@ -76,7 +107,10 @@ async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&st
         chosen = search.through(&[latest], vault, application).await?;
     }
     if search.last.is_none() && older_than.is_none() {
-        search.reasons.push_back("the vault holds no point of it".to_owned());
+        search.reasons.push_back(match search.before {
+            Some(at) => format!("the vault holds no point of it from before {at}"),
+            None => "the vault holds no point of it".to_owned(),
+        });
     }
     Ok(search.outcome(chosen))
 }
@@ -88,9 +122,17 @@ fn a_day_before(id: &str) -> Option<String> {
     Some(format!("{epoch}-{}", Ulid::from_parts(at.saturating_sub(24 * 3_600_000), 0)))
 }
 
+/// When a point was begun, by its name.
+fn begun(id: &str) -> Option<Timestamp> {
+    let (_, ulid) = id.split_once('-')?;
+    Timestamp::from_millisecond(i64::try_from(Ulid::from_string(ulid).ok()?.timestamp_ms()).ok()?).ok()
+}
+
 /// What was looked at so far.
 #[derive(Default)]
 struct Search {
+    /// No younger data is wanted.
+    before: Option<Timestamp>,
     /// The oldest point.
     last: Option<String>,
     /// How many were passed over.
@@ -103,10 +145,16 @@ impl Search {
     /// The first of these that is good.
     async fn through(&mut self, ids: &[String], vault: &Vault, application: &AppKey) -> Result<Option<Point>, Failure> {
         let (namespace, app) = (&application.namespace, &application.name);
+        // What was begun after the wanted instant is no older than it: it need not be read. A driver's clock may differ.
+        let may = |id: &&String| self.before.is_none_or(|it| begun(id).is_none_or(|begun| begun <= it + CLOCKS));
+        let ids: Vec<&String> = ids.iter().filter(may).collect();
         for some in ids.chunks(AT_ONCE) {
             let points = join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await;
             for (id, read) in some.iter().zip(points) {
-                self.last = Some(id.clone());
+                self.last = Some((*id).clone());
+                if self.before.is_some_and(|it| read.as_ref().is_ok_and(|point| point.consistent_at > it)) {
+                    continue;
+                }
                 match judge(read, vault, application).await? {
                     Ok(point) => return Ok(Some(point)),
                     Err(Some(why)) => self.pass_over(id, &why),
@@ -164,7 +212,7 @@ pub(super) async fn objects(
     name: &str,
     application: &AppKey,
     manifest: &str,
-    mappings: &Mappings,
+    options: Options,
     epoch: u64,
     context: &Context,
 ) -> Result<Outcome, Failure> {
@@ -177,8 +225,7 @@ pub(super) async fn objects(
     let namespace = &application.namespace;
     let valid = || context.keeper.valid_now(application, epoch);
     let put = async |phase| {
-        let (mappings, policy) = (mappings.clone(), context.policy);
-        let options = Options { phase, mappings, policy, ..Options::default() };
+        let options = Options { phase, ..options.clone() };
         let put = restore(&context.client, namespace, &bundle, &options);
         while_valid(valid, put.map_err(|error| failure("RestoreFailed", error))).await
     };
@@ -265,11 +312,18 @@ mod tests {
     }
 
     async fn write(vault: &Vault, id: String, good: bool) -> Point {
+        let missing = if good { vec![] } else { vec!["volume data".to_owned()] };
+        let point = Point { id, missing, ..like(vault).await };
+        vault.write_point(&point).await.unwrap();
+        point
+    }
+
+    async fn like(vault: &Vault) -> Point {
         let content = Content { digest: hex(&Sha256::digest(b"objects")), bytes: 7, count: 1 };
         let objects = vault.write_manifest("shop", "db", content, &b"objects"[..]).await.unwrap();
-        let point = Point {
+        Point {
             format: FORMAT,
-            id,
+            id: String::new(),
             namespace: "shop".to_owned(),
             application: "db".to_owned(),
             epoch: 1,
@@ -279,14 +333,12 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             objects: Objects { count: 1, ..objects },
             volumes: vec![],
-            missing: if good { vec![] } else { vec!["volume data".to_owned()] },
-        };
-        vault.write_point(&point).await.unwrap();
-        point
+            missing: vec![],
+        }
     }
 
     async fn surveyed(vault: &Vault, older_than: Option<&str>) -> (Option<String>, Vec<String>) {
-        match newest_good(vault, &shop(), older_than).await.unwrap() {
+        match newest_good(vault, &shop(), older_than, None).await.unwrap() {
             Outcome::Surveyed { chosen, passed_over } => (chosen.map(|it| it.id), passed_over),
             other => panic!("{other:?}"),
         }
@@ -330,6 +382,29 @@ mod tests {
         assert_eq!(surveyed(&vault, None).await.0, Some(head.id));
         let spent = fake.requests() - before;
         assert!(spent <= 1 + 2 + 16 + 1, "head, two pages of a day, points at once, one manifest: {spent}");
+    }
+
+    #[tokio::test]
+    async fn the_newest_good_point_before_a_time_is_found_and_younger_ones_are_not_read() {
+        let fake = Fake::new(Manner::Sound);
+        let vault = Vault::with(Store::Fake(fake.clone()), "a key that is long enough for a vault");
+        let instant = |minute: i64| Timestamp::from_second(1_800_000_000 + minute * 60).unwrap();
+        for number in 0..200_u32 {
+            let made = Point { id: id(1, number.into()), consistent_at: instant(number.into()), ..like(&vault).await };
+            vault.write_point(&made).await.unwrap();
+        }
+        let found = async |before| match newest_good(&vault, &shop(), None, Some(before)).await.unwrap() {
+            Outcome::Surveyed { chosen, passed_over } => (chosen.map(|it| it.id), passed_over),
+            other => panic!("{other:?}"),
+        };
+        let before = fake.requests();
+        assert_eq!(found(instant(50)).await.0, Some(id(1, 50)), "of that very moment");
+        let spent = fake.requests() - before;
+        assert!(spent <= 1 + 2 + 16 + 1, "{spent} requests");
+        assert_eq!(
+            found(instant(-5)).await,
+            (None, vec![format!("the vault holds no point of it from before {}", instant(-5))])
+        );
     }
 
     #[tokio::test]

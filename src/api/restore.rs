@@ -1,0 +1,182 @@
+//! `Restore`: brings an application back, in place, to what it was in a recovery point; and the record of it.
+//!
+//! It is made in the cluster of the region that serves. What a failover restores is `Failover`'s.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{mappings::ObjectSelector, restoring::OnConflict};
+
+/// A request to bring an application back.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "reprise.dev",
+    version = "v1alpha1",
+    kind = "Restore",
+    namespaced,
+    category = "reprise",
+    status = "RestoreStatus",
+    derive = "PartialEq",
+    doc = "Brings an application back, in place, to what it was in a recovery point. Make it in the cluster of the region that serves. Deleting it ends it where it is: before the step Stop nothing is changed; from then on the workloads stay stopped, and the volumes as they are, until another Restore succeeds.",
+    selectable = ".spec.application",
+    printcolumn(name = "Application", type_ = "string", json_path = ".spec.application"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
+    printcolumn(name = "Succeeded", type_ = "string", json_path = r#".status.conditions[?(@.type=="Succeeded")].status"#),
+    printcolumn(name = "Point", type_ = "string", json_path = ".status.point"),
+    printcolumn(name = "Data of", type_ = "date", json_path = ".status.consistentAt"),
+    printcolumn(name = "Reason", type_ = "string", priority = 1, json_path = r#".status.conditions[?(@.type=="Succeeded")].message"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 55").message("metadata.name may have at most 55 characters: the name of the safety point is derived from it"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("spec is immutable: make another Restore instead"))]
+pub struct RestoreSpec {
+    /// Name of the `ProtectedApplication` in this namespace.
+    #[schemars(length(min = 1, max = 40))]
+    pub application: String,
+    /// Which point. Default: the newest good one.
+    #[serde(default)]
+    pub point: PointChoice,
+    /// Only a part of the point. Default: everything that is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Part>,
+    /// What becomes of objects that are there and say something else. Default `Update`.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+    /// Whether what is there is saved before anything is changed. Default `Required`.
+    #[serde(default)]
+    pub safety_point: SafetyPoint,
+}
+
+/// Which point.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("!(has(self.name) && has(self.before))").message("point: give name or before, and not both"))]
+pub struct PointChoice {
+    /// Its name in the vault. Only in this way are points taken that are partial, or the branch of a region that had lost
+    /// the claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[0-9]{10}-[0-9A-Z]{26}$"))]
+    pub name: Option<String>,
+    /// The newest good one whose data is not younger than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Time>,
+}
+
+/// A part of a point.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("(has(self.volumes) && self.volumes.size() > 0) || (has(self.objects) && self.objects.size() > 0)").message("only: name volumes, objects or both; leave only away to restore everything"))]
+pub struct Part {
+    /// Volumes, by their `PersistentVolumeClaim`s. Absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub volumes: Vec<String>,
+    /// Objects: those that fit one of these. Absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub objects: Vec<ObjectSelector>,
+}
+
+/// Whether what is there is saved first.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SafetyPoint {
+    /// A complete `RecoveryPoint` is made first; when that fails, nothing is changed.
+    #[default]
+    Required,
+    /// None is made: for what is there and worth nothing, or cannot be read.
+    Skip,
+}
+
+/// How far it is.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreStatus {
+    /// The generation that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The step it is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<RestoreStepName>,
+    /// Every step that was begun, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub steps: Vec<RestoreStep>,
+    /// The epoch of the claim that it is done under: with another one it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The point that is restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<String>,
+    /// The instant that the restored data is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent_at: Option<Time>,
+    /// Newer points that were not taken, each with the reason, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
+    /// The `RecoveryPoint` that holds what was there before. Written before it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety_point: Option<String>,
+    /// Its name in the vault: restore it to undo this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety_point_id: Option<String>,
+    /// Objects that are as in the point now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_objects: Option<u64>,
+    /// Objects that were not restored as they were, each with the reason. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_restored: Vec<String>,
+    /// When it ended, well or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The steps of a restore, in order.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RestoreStepName {
+    /// Whether this region serves, and nothing else is being done to the application.
+    Check,
+    /// Choose the point.
+    ChoosePoint,
+    /// Save what is there.
+    SafetyPoint,
+    /// Stop the workloads, when volumes are to be restored.
+    Stop,
+    /// Make the volumes equal to the point.
+    RestoreVolumes,
+    /// Bring the objects back.
+    RestoreObjects,
+    /// Start what was stopped.
+    Start,
+    /// Wait until the workloads are ready.
+    AwaitReady,
+}
+
+/// One step.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreStep {
+    /// Its name.
+    pub name: RestoreStepName,
+    /// When it began.
+    pub started_at: Time,
+    /// When it ended. Absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// What it did, or waits for.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl RestoreStatus {
+    /// Whether it has begun to change what a recovery point would read, and has not ended.
+    #[must_use]
+    pub fn changing(&self) -> bool {
+        let ended = self.conditions.iter().any(|it| it.type_ == "Succeeded" && it.status != "Unknown");
+        self.step >= Some(RestoreStepName::Stop) && !ended
+    }
+}

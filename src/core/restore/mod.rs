@@ -1,0 +1,257 @@
+//! What to do about a `Restore`: its steps in order, each with its intent written down before it acts.
+//!
+//! One pass either stays in a step or goes to the next: the next one acts only in a later pass, when the status that
+//! names it was written. What is done to one volume is `core::volume_restore`.
+
+mod steps;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::{
+    app_key::AppKey,
+    application::LocalCopy,
+    child::Run,
+    claim::view::View,
+    condition::{self, Finding, SUCCEEDED, Truth},
+    effect::{Decision, Effect, ObjectKey},
+    mover_job::MoverSettings,
+    volume_restore,
+    work::Works,
+};
+use crate::api::{
+    application::ProtectedApplication,
+    recovery_point::RecoveryPoint,
+    restore::{Restore, RestoreStatus, RestoreStep, RestoreStepName},
+    vault::Vault,
+};
+
+/// How often a run in progress is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Everything that is looked at.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// This region.
+    pub region: String,
+    /// What movers have in common.
+    pub movers: MoverSettings,
+    /// The application.
+    pub application: Option<Arc<ProtectedApplication>>,
+    /// Its vault.
+    pub vault: Option<Arc<Vault>>,
+    /// Its claim.
+    pub claim: Option<View>,
+    /// Its recovery points in this cluster.
+    pub points: Vec<Arc<RecoveryPoint>>,
+    /// What goes on and comes first, by kind and name: failovers, and restores that were begun or made before.
+    pub others: Vec<String>,
+    /// What runs of it here. Looked up while volumes are restored.
+    pub copy: LocalCopy,
+    /// Its volumes here, by claim. Looked up while they are restored.
+    pub volumes: BTreeMap<String, volume_restore::Seen>,
+    /// What of its workloads is not ready. Looked up while that is waited for.
+    pub not_ready: Vec<String>,
+    /// Everything that stands in the operator's namespace for this run.
+    pub made: Vec<ObjectKey>,
+    /// Work in progress.
+    pub works: Works,
+}
+
+/// What one step says.
+enum Next {
+    /// It goes on; what it waits for.
+    Stay(String),
+    /// It is done; what came of it.
+    Go(String),
+    /// The run ends without success.
+    Fail(&'static str, String),
+}
+
+/// What one pass has at hand.
+struct Pass<'a> {
+    object: &'a Restore,
+    seen: &'a Observed,
+    application: &'a ProtectedApplication,
+    run: Run,
+    key: AppKey,
+    now: Timestamp,
+    status: RestoreStatus,
+    effects: Vec<Effect>,
+}
+
+/// The steps, in order.
+const STEPS: [RestoreStepName; 8] = [
+    RestoreStepName::Check,
+    RestoreStepName::ChoosePoint,
+    RestoreStepName::SafetyPoint,
+    RestoreStepName::Stop,
+    RestoreStepName::RestoreVolumes,
+    RestoreStepName::RestoreObjects,
+    RestoreStepName::Start,
+    RestoreStepName::AwaitReady,
+];
+
+/// Decides what to do about `object`.
+#[must_use]
+pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<RestoreStatus> {
+    let mut status = object.status.clone().unwrap_or_default();
+    status.observed_generation = object.metadata.generation;
+    if condition::ended(&status.conditions) {
+        let effects: Vec<_> = seen.made.iter().cloned().map(Effect::Delete).collect();
+        let recheck = (!effects.is_empty()).then_some(LOOK * 2);
+        return Decision { status, effects, recheck };
+    }
+    let Some(application) = seen.application.as_deref() else {
+        return without_application(object, status, now);
+    };
+    let namespace = object.namespace().unwrap_or_default();
+    let run = Run { namespace: namespace.clone(), name: object.name_any(), uid: object.uid().unwrap_or_default() };
+    let key = AppKey { namespace, name: application.name_any() };
+    let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new() };
+    match pass.status.step {
+        None => {
+            pass.enter(RestoreStepName::Check);
+            pass.report(Truth::Unknown, "InProgress", "begun".to_owned());
+        }
+        Some(step) => pass.advance(step),
+    }
+    Decision { status: pass.status, effects: pass.effects, recheck: Some(LOOK) }
+}
+
+/// Once begun it does not end by that: the application may be back, or readable again, in a moment.
+fn without_application(object: &Restore, mut status: RestoreStatus, now: Timestamp) -> Decision<RestoreStatus> {
+    let message =
+        format!("spec.application: there is no ProtectedApplication '{}' in this namespace", object.spec.application);
+    let begun = status.step.is_some();
+    let (truth, recheck) = if begun { (Truth::Unknown, Some(LOOK * 5)) } else { (Truth::False, None) };
+    if !begun {
+        status.finished_at = Some(Time(now));
+    }
+    let effects = if begun { Vec::new() } else { vec![Effect::warn("RestoreFailed", message.clone())] };
+    let finding = Finding::new(SUCCEEDED, truth, "NoApplication", message);
+    status.conditions = condition::conditions(&status.conditions, vec![finding], object.metadata.generation, now);
+    Decision { status, effects, recheck }
+}
+
+impl Pass<'_> {
+    fn advance(&mut self, step: RestoreStepName) {
+        let lost = (step > RestoreStepName::Check).then(|| self.claim_lost()).flatten();
+        let next = match (lost, step) {
+            (Some(lost), _) => Next::Fail("LostClaim", format!("{lost}{}", self.left_behind())),
+            (None, RestoreStepName::Check) => self.check(),
+            (None, RestoreStepName::ChoosePoint) => self.choose_point(),
+            (None, RestoreStepName::SafetyPoint) => self.safety_point(),
+            (None, RestoreStepName::Stop) => self.stop(),
+            (None, RestoreStepName::RestoreVolumes) => self.restore_volumes(),
+            (None, RestoreStepName::RestoreObjects) => self.restore_objects(),
+            (None, RestoreStepName::Start) => self.start(),
+            (None, RestoreStepName::AwaitReady) => self.await_ready(),
+        };
+        match next {
+            Next::Stay(message) => {
+                self.note(step, &message);
+                self.report(Truth::Unknown, "InProgress", format!("{step:?}: {message}"));
+            }
+            Next::Go(message) => {
+                self.note(step, &message);
+                self.leave(step);
+                match STEPS.iter().position(|it| *it == step).and_then(|it| STEPS.get(it + 1)) {
+                    Some(following) => {
+                        self.enter(*following);
+                        self.report(Truth::Unknown, "InProgress", format!("{following:?}: begun"));
+                    }
+                    None => self.succeed(),
+                }
+            }
+            Next::Fail(reason, message) => {
+                self.note(step, &message);
+                self.leave(step);
+                self.status.finished_at = Some(Time(self.now));
+                self.effects.push(Effect::warn("RestoreFailed", message.clone()));
+                self.report(Truth::False, reason, message);
+            }
+        }
+    }
+
+    /// That something is not as in the point is never plain success.
+    fn succeed(&mut self) {
+        self.status.finished_at = Some(Time(self.now));
+        let point = self.status.point.clone().unwrap_or_default();
+        let not = self.status.not_restored.len();
+        if not > 0 {
+            let message = format!("restored from {point}, but {not} objects are not as in it: see status.notRestored");
+            self.effects.push(Effect::warn("RestoreIncomplete", message.clone()));
+            return self.report(Truth::False, "NotAllRestored", message);
+        }
+        let message = format!("restored from {point}");
+        self.effects.push(Effect::note("RestoreSucceeded", message.clone()));
+        self.report(Truth::True, "Restored", message);
+    }
+
+    fn enter(&mut self, name: RestoreStepName) {
+        self.status.step = Some(name);
+        let step = RestoreStep { name, started_at: Time(self.now), finished_at: None, message: String::new() };
+        self.status.steps.push(step);
+        self.effects.push(Effect::note("RestoreStep", format!("{name:?}")));
+    }
+
+    fn leave(&mut self, name: RestoreStepName) {
+        let at = Time(self.now);
+        if let Some(step) = self.status.steps.iter_mut().find(|it| it.name == name) {
+            step.finished_at = Some(at);
+        }
+    }
+
+    fn note(&mut self, name: RestoreStepName, message: &str) {
+        if let Some(step) = self.status.steps.iter_mut().find(|it| it.name == name) {
+            message.clone_into(&mut step.message);
+        }
+    }
+
+    fn report(&mut self, truth: Truth, reason: &'static str, message: String) {
+        let finding = Finding::new(SUCCEEDED, truth, reason, message);
+        let generation = self.object.metadata.generation;
+        self.status.conditions = condition::conditions(&self.status.conditions, vec![finding], generation, self.now);
+    }
+
+    /// Whether this region is no longer the one that the run began in: what another epoch wrote is not written over.
+    fn claim_lost(&self) -> Option<String> {
+        let view = self.seen.claim.as_ref()?;
+        let epoch = self.status.epoch.unwrap_or(0);
+        if view.epoch == epoch && (view.mine || view.conflict.is_some() || view.claim.is_none()) {
+            return None;
+        }
+        let holder = view.holder.as_deref().unwrap_or("another region");
+        (view.epoch >= epoch)
+            .then(|| format!("{holder} holds the claim with epoch {}, and this run is of epoch {epoch}", view.epoch))
+    }
+
+    /// What a run that ends now leaves, and how to go on.
+    fn left_behind(&self) -> String {
+        if self.status.step < Some(RestoreStepName::Stop) {
+            return ": nothing was changed".to_owned();
+        }
+        let undo = self
+            .status
+            .safety_point_id
+            .as_ref()
+            .map_or_else(String::new, |id| format!(" (what was there before is the recovery point {id})"));
+        format!(": what was stopped stays stopped until another Restore succeeds{undo}")
+    }
+
+    /// Whether the volumes of this claim are to be restored.
+    fn wants_volume(&self, claim: &str) -> bool {
+        self.object.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it == claim))
+    }
+
+    fn vault_name(&self) -> String {
+        self.application.spec.backup.vaults.first().cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! A restore, driven through a small world, with the operator ended after any pass; and what keeps it from beginning.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::{restore::RestoreSpec, vault::VaultSpec},
+    core::{
+        claim::fixtures,
+        point::{Objects, Point, Volume},
+        volume_restore::{ClaimSeen, RESTORED_FROM, Seen as VolumeSeen, VolumeSeen as Pv},
+        work::{Failure, Outcome, Progress, Work},
+    },
+};
+
+const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
+const CHOSEN: &str = "0000000001-01JXXXXXXXXXXXXXXXXXXXXXXX";
+
+fn application() -> ProtectedApplication {
+    serde_json::from_value(json!({
+        "apiVersion": "reprise.dev/v1alpha1", "kind": "ProtectedApplication",
+        "metadata": {"name": "shop", "namespace": "shop", "uid": "app"},
+        "spec": {"objectives": {"rto": "5m", "rpo": "60s"}, "regions": [{"name": "west"}], "backup": {"vaults": ["main"]}},
+        "status": {"role": "Active", "conditions": []},
+    }))
+    .unwrap()
+}
+
+fn restore(spec: &Value) -> Restore {
+    let mut all = json!({"application": "shop"});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let spec: RestoreSpec = serde_json::from_value(all).unwrap();
+    let mut object = Restore::new("back", spec);
+    object.metadata.namespace = Some("shop".into());
+    object.metadata.uid = Some("run-1".into());
+    object
+}
+
+fn point() -> Point {
+    let volume = |claim: &str| Volume {
+        claim: claim.into(),
+        snapshot: format!("s-{claim}"),
+        size: "1Gi".into(),
+        storage_class: None,
+        access_modes: vec!["ReadWriteOnce".into()],
+        files: 1,
+        bytes: 1,
+    };
+    Point {
+        format: 1,
+        id: CHOSEN.into(),
+        namespace: "shop".into(),
+        application: "shop".into(),
+        epoch: 1,
+        region: "west".into(),
+        branch: false,
+        consistent_at: START,
+        created_at: START,
+        objects: Objects { manifest: "m".into(), count: 5, bytes: 50 },
+        volumes: vec![volume("data"), volume("log")],
+        missing: Vec::new(),
+    }
+}
+
+/// The cluster and the operator's memory.
+struct Play {
+    object: Restore,
+    works: Works,
+    epoch: u64,
+    points: Vec<Arc<RecoveryPoint>>,
+    safe: bool,
+    running: u32,
+    /// Which volumes a mover was started for: they are as in the point from then on.
+    filled: Vec<String>,
+    not_restored: Vec<String>,
+    second: i64,
+    /// What was done, in order.
+    done: Vec<String>,
+}
+
+impl Play {
+    fn new(spec: &Value) -> Self {
+        Self {
+            object: restore(spec),
+            works: Works::new(),
+            epoch: 1,
+            points: Vec::new(),
+            safe: true,
+            running: 2,
+            filled: Vec::new(),
+            not_restored: Vec::new(),
+            second: 0,
+            done: Vec::new(),
+        }
+    }
+
+    fn observed(&self) -> Observed {
+        let spec: VaultSpec = serde_json::from_value(
+            json!({"directory": {"claimName": "nfs"}, "encryption": {"secret": {"name": "key"}}}),
+        )
+        .unwrap();
+        let tenant = |claim: &String| {
+            let volume = Pv {
+                name: "pv".into(),
+                reclaim: "Delete".into(),
+                claim: Some(("shop".into(), claim.clone(), Some("t".into()))),
+                run: Some("run-1".into()),
+                annotations: [(RESTORED_FROM.to_owned(), format!("s-{claim}"))].into(),
+                ..Pv::default()
+            };
+            let bound = ClaimSeen { uid: "t".into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };
+            (claim.clone(), VolumeSeen { tenant: Some(bound), volume: Some(volume), ..VolumeSeen::default() })
+        };
+        Observed {
+            region: "west".into(),
+            movers: MoverSettings {
+                namespace: "reprise".into(),
+                image: "i".into(),
+                pull_policy: "Never".into(),
+                service_account: "m".into(),
+                direct: true,
+                kubelet_root: "/k".into(),
+                resources: json!({}),
+            },
+            application: Some(Arc::new(application())),
+            vault: Some(Arc::new(Vault::new("main", spec))),
+            claim: Some(fixtures::view("west", Some("west"), self.epoch)),
+            points: self.points.clone(),
+            others: Vec::new(),
+            copy: LocalCopy { wanted: self.running, ..LocalCopy::default() },
+            volumes: self.filled.iter().map(tenant).collect(),
+            not_ready: Vec::new(),
+            made: Vec::new(),
+            works: self.works.clone(),
+        }
+    }
+
+    /// One pass: decided, performed, written down.
+    fn pass(&mut self) {
+        self.second += 1;
+        let decision = decide(&self.object, &self.observed(), START + jiff::SignedDuration::from_secs(self.second));
+        for effect in decision.effects {
+            self.perform(effect);
+        }
+        self.object.status = Some(decision.status);
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::StopWorkloads { .. } => {
+                self.running = 0;
+                self.done.push("stop".into());
+            }
+            Effect::Apply(it) if it.types.as_ref().unwrap().kind == "RecoveryPoint" => {
+                let mut made: RecoveryPoint = serde_json::from_value(serde_json::to_value(&*it).unwrap()).unwrap();
+                let conditions = condition::conditions(
+                    &[],
+                    vec![Finding::new(SUCCEEDED, self.safe, if self.safe { "Stored" } else { "Partial" }, "")],
+                    None,
+                    START,
+                );
+                made.status.get_or_insert_default().conditions = conditions;
+                made.status.get_or_insert_default().id = Some("safe".into());
+                self.points.push(Arc::new(made));
+                self.done.push("save".into());
+            }
+            Effect::Apply(it) if it.types.as_ref().unwrap().kind == "Job" => {
+                assert_eq!(self.running, 0, "nothing writes into a volume that is in use");
+                let claim = it.metadata.annotations.as_ref().unwrap()[crate::core::child::CLAIM].clone();
+                self.done.push(format!("fill {claim}"));
+                self.filled.push(claim);
+            }
+            Effect::Begin(work) => {
+                let outcome = match work.as_ref() {
+                    Work::FindPoint { .. } => {
+                        Outcome::Surveyed { chosen: Some(Box::new(point())), passed_over: vec![] }
+                    }
+                    Work::RestoreObjects { only, .. } => {
+                        self.done.push(format!("objects {}", only.len()));
+                        Outcome::ObjectsRestored {
+                            restored: 5,
+                            not_restored_count: self.not_restored.len() as u64,
+                            not_restored: self.not_restored.clone(),
+                            notes: Vec::new(),
+                        }
+                    }
+                    Work::StartWorkloads { .. } => {
+                        self.done.push("start".into());
+                        self.running = 2;
+                        Outcome::Done
+                    }
+                    other => panic!("{other:?}"),
+                };
+                self.works.insert(work.name(), Progress::Done { at: START, work, outcome });
+            }
+            Effect::Apply(_) | Effect::Delete(_) | Effect::PatchVolume { .. } | Effect::Announce(_) => {}
+            Effect::Wish { .. } => panic!("a restore wants nothing of the claim"),
+        }
+    }
+
+    /// Until it ends; the operator's memory is lost before the passes that fit.
+    fn played_out(&mut self, restarts: impl Fn(i64) -> bool) -> (String, String) {
+        for _ in 0..200 {
+            if restarts(self.second) {
+                self.works.clear();
+            }
+            self.pass();
+            let conditions = &self.object.status.as_ref().unwrap().conditions;
+            if condition::ended(conditions) {
+                let it = condition::find(conditions, SUCCEEDED).unwrap();
+                return (it.reason.clone(), it.message.clone());
+            }
+        }
+        panic!("it never ended: {:?}", self.object.status)
+    }
+
+    fn until(&mut self, step: RestoreStepName) {
+        while self.object.status.as_ref().and_then(|it| it.step) != Some(step) {
+            self.pass();
+        }
+    }
+}
+
+#[test]
+fn everything_comes_back_in_order_whenever_the_operator_restarts() {
+    let order = ["save", "stop", "fill data", "fill log", "objects 0", "start"];
+    for every in 4..12 {
+        let mut play = Play::new(&json!({}));
+        assert_eq!(play.played_out(|second| second % every == every - 1).0, "Restored", "every {every}");
+        play.done.dedup();
+        assert_eq!(play.done, order, "every {every}");
+        let status = play.object.status.unwrap();
+        assert_eq!((status.point.as_deref(), status.safety_point_id.as_deref()), (Some(CHOSEN), Some("safe")));
+        assert!(status.steps.len() == STEPS.len() && status.steps.iter().all(|it| it.finished_at.is_some()));
+    }
+}
+
+#[test]
+fn only_what_is_named_is_touched() {
+    let mut play = Play::new(&json!({"only": {"volumes": ["log"]}}));
+    play.played_out(|_| false);
+    assert_eq!(play.done, ["save", "stop", "fill log", "start"]);
+    let mut play = Play::new(&json!({"only": {"objects": [{"kind": "ConfigMap", "name": "web"}]}}));
+    play.played_out(|_| false);
+    assert_eq!(play.done, ["save", "objects 1", "start"], "nothing is stopped for an object");
+    let mut play = Play::new(&json!({"only": {"volumes": ["lgo"]}}));
+    let (reason, message) = play.played_out(|_| false);
+    assert_eq!((reason.as_str(), play.done.len()), ("NoSuchVolume", 0));
+    assert!(message.contains("spec.only.volumes: lgo") && message.contains("data, log"), "{message}");
+}
+
+#[test]
+fn nothing_is_changed_when_what_is_there_could_not_be_saved() {
+    let mut play = Play::new(&json!({}));
+    play.safe = false;
+    let (reason, message) = play.played_out(|_| false);
+    assert_eq!((reason.as_str(), play.done.as_slice()), ("SafetyPointFailed", &["save".to_owned()][..]));
+    assert!(message.contains("safetyPoint: Skip"), "{message}");
+    let mut play = Play::new(&json!({"safetyPoint": "Skip"}));
+    assert_eq!(play.played_out(|_| false).0, "Restored");
+    assert!(!play.done.contains(&"save".to_owned()));
+}
+
+#[test]
+fn objects_that_are_not_as_in_the_point_are_no_success() {
+    let mut play = Play::new(&json!({}));
+    play.not_restored = vec!["Secret a: exists".into()];
+    let (reason, message) = play.played_out(|_| false);
+    assert_eq!(reason, "NotAllRestored");
+    assert!(message.contains("1 objects"), "{message}");
+}
+
+#[test]
+fn it_begins_only_where_the_application_is_served_and_nothing_else_goes_on() {
+    let mut play = Play::new(&json!({}));
+    play.pass();
+    let mut seen = play.observed();
+    seen.others = vec!["Failover move".into()];
+    let waits = decide(&play.object, &seen, START);
+    assert_eq!(waits.status.step, Some(RestoreStepName::Check));
+    assert!(waits.status.conditions[0].message.contains("Failover move goes on"));
+    let mut standby = application();
+    standby.status.as_mut().unwrap().role = Some(crate::api::application::Role::Standby);
+    let mut seen = play.observed();
+    seen.application = Some(Arc::new(standby));
+    seen.claim = Some(fixtures::view("west", Some("east"), 1));
+    let refused = decide(&play.object, &seen, START);
+    assert_eq!(refused.status.conditions[0].reason, "NotActive");
+    assert!(refused.status.conditions[0].message.contains("east holds the claim"));
+}
+
+#[test]
+fn another_epoch_ends_it_before_anything_more_is_written() {
+    let mut play = Play::new(&json!({}));
+    play.until(RestoreStepName::RestoreVolumes);
+    play.epoch = 2;
+    let done = play.done.clone();
+    let (reason, message) = play.played_out(|_| false);
+    assert_eq!((reason.as_str(), &play.done), ("LostClaim", &done));
+    assert!(message.contains("stays stopped") && message.contains("recovery point safe"), "{message}");
+}
+
+#[test]
+fn a_point_that_is_being_made_is_waited_for_before_anything_stops() {
+    let mut play = Play::new(&json!({"safetyPoint": "Skip"}));
+    let mut going = RecoveryPoint::new("shop-000007", serde_json::from_value(json!({"application": "shop"})).unwrap());
+    going.status.get_or_insert_default().id = Some("p".into());
+    play.points.push(Arc::new(going));
+    for _ in 0..20 {
+        play.pass();
+    }
+    assert_eq!(play.object.status.as_ref().unwrap().step, Some(RestoreStepName::Stop));
+    assert_eq!(play.running, 2);
+    play.points.clear();
+    assert_eq!(play.played_out(|_| false).0, "Restored");
+}
+
+#[test]
+fn what_fails_for_good_ends_it_and_says_what_is_left() {
+    let mut play = Play::new(&json!({}));
+    play.until(RestoreStepName::ChoosePoint);
+    let failure = Failure { reason: "Absent", message: "no such point".into(), lasting: true };
+    play.works.insert("FindPoint", Progress::Failed { at: START, times: 1, failure });
+    let (reason, message) = play.played_out(|_| false);
+    assert_eq!((reason.as_str(), message.as_str()), ("Absent", "no such point: nothing was changed"));
+}

@@ -1,0 +1,92 @@
+//! What is looked at for a `Restore`. Volumes are read directly: what is decided on them cannot be undone.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{copy, failover::volumes, not_ready, recovery_point::made};
+use crate::{
+    api::{
+        failover::Failover,
+        restore::{Restore, RestoreStatus, RestoreStepName},
+    },
+    core::{self, app_key::AppKey, application::LocalCopy, child::Run, condition, effect::Decision, restore::Observed},
+    operator::{
+        context::Context,
+        shell::{Error, Reconciled},
+        stores,
+    },
+};
+
+impl Reconciled for Restore {
+    type Observed = Observed;
+
+    async fn observe(&self, context: &Context) -> Result<Observed, Error> {
+        let namespace = self.namespace().unwrap_or_default();
+        let run = Run { namespace: namespace.clone(), name: self.name_any(), uid: self.uid().unwrap_or_default() };
+        let app = AppKey { namespace: namespace.clone(), name: self.spec.application.clone() };
+        let application = stores::get(&context.stores.applications, Some(&namespace), &app.name);
+        let ended = self.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+        let step = self.status.as_ref().and_then(|it| it.step).filter(|_| !ended);
+        let stopping = matches!(step, Some(RestoreStepName::Stop | RestoreStepName::RestoreVolumes));
+        let restoring = step == Some(RestoreStepName::RestoreVolumes);
+        let works = context.works.of(self);
+        let recent = self.status.as_ref().and_then(|it| it.finished_at.as_ref());
+        let recent = recent.is_none_or(|it| it.0 + jiff::SignedDuration::from_mins(10) > Timestamp::now());
+        let mappings = application.as_ref().map(|it| it.mappings(&context.region)).unwrap_or_default();
+        Ok(Observed {
+            region: context.region.clone(),
+            movers: context.movers.clone(),
+            vault: application
+                .as_ref()
+                .and_then(|it| stores::get(&context.stores.vaults, None, it.spec.backup.vaults.first()?)),
+            claim: context.keeper.view(&app),
+            points: stores::all(&context.stores.points, |it| {
+                it.namespace().as_ref() == Some(&namespace) && it.spec.application == app.name
+            }),
+            others: self.others(&app, context),
+            copy: if stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
+            volumes: if restoring { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
+            not_ready: if step == Some(RestoreStepName::AwaitReady) {
+                not_ready(&namespace, context).await?
+            } else {
+                Vec::new()
+            },
+            made: if ended && recent { made(&namespace, &run.uid, context).await? } else { Vec::new() },
+            works,
+            application,
+        })
+    }
+
+    fn decide(&self, observed: &Observed, now: Timestamp) -> Decision<RestoreStatus> {
+        core::restore::decide(self, observed, now)
+    }
+
+    fn written(&self, context: &Context) {
+        let namespace = self.namespace().unwrap_or_default();
+        context.wake_application(&AppKey { namespace, name: self.spec.application.clone() });
+    }
+}
+
+impl Restore {
+    /// What goes on with the application and comes first: failovers, and restores that were begun, or made before.
+    fn others(&self, app: &AppKey, context: &Context) -> Vec<String> {
+        let failovers = stores::all(&context.stores.failovers, |it: &Failover| {
+            let ended = it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+            it.namespace().as_ref() == Some(&app.namespace) && it.spec.application == app.name && !ended
+        });
+        let age = |it: &Self| (it.metadata.creation_timestamp.as_ref().map(|it| it.0), it.name_any());
+        let restores = stores::all(&context.stores.restores, |it: &Self| {
+            let ended = it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
+            let begun = it.status.as_ref().is_some_and(|it| it.step > Some(RestoreStepName::Check));
+            it.namespace().as_ref() == Some(&app.namespace)
+                && it.spec.application == app.name
+                && it.name_any() != self.name_any()
+                && !ended
+                && (begun || age(it) < age(self))
+        });
+        let failovers = failovers.iter().map(|it| format!("Failover {}", it.name_any()));
+        failovers.chain(restores.iter().map(|it| format!("Restore {}", it.name_any()))).collect()
+    }
+}
