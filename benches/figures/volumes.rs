@@ -8,17 +8,22 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io::Write,
+    io::{Read, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
-use reprise::core::mover_task::{REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
+use anyhow::{Context, Result, bail, ensure};
+use reprise::{
+    core::mover_task::{REPORT, Report, TASK, Task, VAULT, VAULT_KEY},
+    vault::{Location, S3Credentials, SecretText, Settings, Vault},
+};
 
 use super::{
     process::{Run, Variables, measure},
     report::{Figure, Runs},
-    storage::{BUCKET, KEY, Storage, credentials},
+    storage::{BUCKET, KEY, PASSWORD, Storage, USER, credentials},
 };
 
 /// How often each is run.
@@ -31,26 +36,66 @@ const SMALL: u64 = 20_000;
 const TOGETHER: u64 = 100;
 /// Bytes of a large file; the last one is what is left.
 const LARGE: u64 = 64 << 20;
-/// Free bytes that are needed: the tree, two repositories, and what is restored.
-const ROOM: u64 = 6 << 30;
+/// Files of the other tree, bytes of each, and how many lie in one directory.
+const MANY: u64 = 2_000_000;
+const TINY: u64 = 100;
+const MANY_TOGETHER: u64 = 1000;
+/// Bytes of one object of the bare loop: what a pack has.
+const OBJECT: usize = 8 << 20;
 
 /// What is measured of each program.
-const VERBS: [&str; 3] = ["backup", "unchanged backup", "restore"];
+const VERBS: [&str; 4] = ["backup", "unchanged backup", "backup of 1 % changed", "restore"];
 
-/// Measures everything about volumes.
+/// A tree that is moved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// 1 GiB of small and large files.
+    Mixed,
+    /// Two million tiny files.
+    Many,
+}
+
+impl Kind {
+    /// Free bytes that are needed: the tree, two repositories, and what is restored.
+    fn room(self) -> u64 {
+        match self {
+            Self::Mixed => 6 << 30,
+            Self::Many => 24 << 30,
+        }
+    }
+}
+
+/// Measures 1 GiB of small and large files.
 ///
 /// # Errors
 /// When something cannot be run, or what is restored is not what was backed up.
 pub async fn measure_all(folder: &Path) -> Result<Vec<Figure>> {
+    measure_kind(folder, Kind::Mixed).await
+}
+
+/// Measures two million files of 100 bytes: an hour or more.
+///
+/// # Errors
+/// When something cannot be run, or what is restored is not what was backed up.
+pub async fn measure_many(folder: &Path) -> Result<Vec<Figure>> {
+    measure_kind(folder, Kind::Many).await
+}
+
+async fn measure_kind(folder: &Path, kind: Kind) -> Result<Vec<Figure>> {
     let free = rustix::fs::statvfs(folder).context("how much room there is")?;
-    ensure!(free.f_bavail * free.f_frsize > ROOM, "needs {} GiB of room in {}", ROOM >> 30, folder.display());
-    eprintln!("volumes: making a tree of 1 GiB");
+    let room = kind.room();
+    ensure!(free.f_bavail * free.f_frsize > room, "needs {} GiB of room in {}", room >> 30, folder.display());
+    eprintln!("volumes: making a tree");
     let tree = folder.join("tree");
-    plant(&tree)?;
+    match kind {
+        Kind::Mixed => plant(&tree)?,
+        Kind::Many => plant_many(&tree)?,
+    }
     let wanted = size_of(&tree)?;
     let version = measure(folder, &["restic", "version"], vec![]).await?.output;
     let restic_name = version.split(" compiled").next().unwrap_or("restic").to_owned();
-    let (mut ours, mut peer) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
+    let (mut ours, mut peer) = ([const { Vec::new() }; 4], [const { Vec::new() }; 4]);
+    let (mut whole, mut bare) = (Runs::default(), Runs::default());
     for round in 0..ROUNDS {
         // A repository per round, on a server with an empty disk.
         let folder = folder.join("round");
@@ -65,19 +110,32 @@ pub async fn measure_all(folder: &Path) -> Result<Vec<Figure>> {
             add(&mut peer, "restic", pair.restic().await?);
             add(&mut ours, "mover", pair.mover().await?);
         }
+        if kind == Kind::Mixed {
+            whole.add(ours[0][round].seconds, None);
+            bare.add(pair.bare().await?, None);
+        }
         storage.stop().await;
         fs::remove_dir_all(&folder).context("remove what a round made")?;
     }
     fs::remove_dir_all(&tree).context("remove the tree")?;
-    let figures = VERBS.iter().zip(ours.iter().zip(&peer)).map(|(verb, (ours, peer))| {
-        let name = format!("volume: {verb}, 1 GiB in {} files, incompressible", wanted.0);
-        Figure::new(name, "s", &runs(ours), &restic_name, &runs(peer))
+    let of = match kind {
+        Kind::Mixed => format!("1 GiB in {} files, incompressible", wanted.0),
+        Kind::Many => format!("{} files of {TINY} bytes", wanted.0),
+    };
+    let figures = VERBS.iter().zip(ours.iter().zip(&peer));
+    let figures = figures.map(|(verb, (ours, peer))| {
+        Figure::new(format!("volume: {verb}, {of}"), "s", &runs(ours), &restic_name, &runs(peer))
     });
-    Ok(figures.collect())
+    let mut figures: Vec<Figure> = figures.collect();
+    if kind == Kind::Mixed {
+        let name = format!("volume: first backup, {of}: chunked, sealed and stored by one mover");
+        figures.push(Figure::new(name, "s", &whole, "reading the files, then a bare loop of PUTs of 8 MiB", &bare));
+    }
+    Ok(figures)
 }
 
-fn add(to: &mut [Vec<Run>; 3], who: &str, three: [Run; 3]) {
-    for (at, run) in three.into_iter().enumerate() {
+fn add(to: &mut [Vec<Run>; 4], who: &str, four: [Run; 4]) {
+    for (at, run) in four.into_iter().enumerate() {
         eprintln!("volumes: {who}: {}: {:.2} s, peak {:.0} MiB", VERBS[at], run.seconds, run.peak_mib);
         to[at].push(run);
     }
@@ -101,8 +159,35 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Backs up twice, and restores, by the mover.
-    async fn mover(&self) -> Result<[Run; 3]> {
+    /// Reads all files, then stores as many bytes as objects, one after the other; returns the seconds.
+    async fn bare(&self) -> Result<f64> {
+        self.quiet()?;
+        let begin = Instant::now();
+        read_all(self.tree)?;
+        let reading = begin.elapsed();
+        let location = Location::from_spec(&self.storage.vault("bare"), "").context("a bucket")?;
+        let Location::S3(mut s3) = location else { bail!("the vault is a bucket") };
+        s3.credentials = Some(S3Credentials {
+            access_key_id: USER.to_owned(),
+            secret_access_key: SecretText::new(PASSWORD),
+            session_token: None,
+        });
+        let vault = Vault::open(&Settings { location: Location::S3(s3), key: SecretText::new(KEY) })?;
+        let mut noise = Noise(77);
+        let object: Vec<u8> =
+            std::iter::repeat_with(|| noise.next().to_le_bytes()).take(OBJECT / 8).flatten().collect();
+        let object = bytes::Bytes::from(object);
+        let begin = Instant::now();
+        for number in 0..TREE / OBJECT as u64 {
+            vault.store().put(&format!("bare/{number}"), object.clone()).await.context("store an object")?;
+        }
+        let storing = begin.elapsed();
+        eprintln!("volumes: bare: reading {:.2} s, storing {:.2} s", reading.as_secs_f64(), storing.as_secs_f64());
+        Ok((reading + storing).as_secs_f64())
+    }
+
+    /// Backs up three times, and restores, by the mover.
+    async fn mover(&self) -> Result<[Run; 4]> {
         let backup = |point: &str| Task::Backup {
             namespace: "bench".to_owned(),
             application: "tree".to_owned(),
@@ -112,7 +197,9 @@ impl Pair<'_> {
             point: point.to_owned(),
         };
         let (first, _) = self.move_data(&backup("1")).await?;
-        let (again, report) = self.move_data(&backup("2")).await?;
+        let (again, _) = self.move_data(&backup("2")).await?;
+        change(self.tree)?;
+        let (changed, report) = self.move_data(&backup("3")).await?;
         let target = self.target()?;
         let restore = Task::Restore {
             namespace: "bench".to_owned(),
@@ -122,7 +209,7 @@ impl Pair<'_> {
         };
         let (restored, _) = self.move_data(&restore).await?;
         self.check(&target, &target)?;
-        Ok([first, again, restored])
+        Ok([first, again, changed, restored])
     }
 
     /// Runs the mover as its Job does.
@@ -143,12 +230,14 @@ impl Pair<'_> {
         Ok((run, Report::from_message(&report).context("a report")?))
     }
 
-    /// Backs up twice, and restores, by restic.
-    async fn restic(&self) -> Result<[Run; 3]> {
+    /// Backs up three times, and restores, by restic.
+    async fn restic(&self) -> Result<[Run; 4]> {
         self.run_restic(["init", "--repository-version=2"].map(OsString::from).to_vec()).await?;
         let backup = || vec!["backup".into(), "--quiet".into(), self.tree.into()];
         let first = self.run_restic(backup()).await?;
         let again = self.run_restic(backup()).await?;
+        change(self.tree)?;
+        let changed = self.run_restic(backup()).await?;
         let target = self.target()?;
         let restore = vec!["restore".into(), "latest".into(), "--target".into(), target.clone().into()];
         let mut restored = self.run_restic(restore).await?;
@@ -157,7 +246,7 @@ impl Pair<'_> {
         // It restores under the whole path.
         let inside = target.join(self.tree.strip_prefix("/").context("an absolute path")?);
         self.check(&inside, &target)?;
-        Ok([first, again, restored])
+        Ok([first, again, changed, restored])
     }
 
     async fn run_restic(&self, arguments: Vec<OsString>) -> Result<Run> {
@@ -212,6 +301,49 @@ fn plant(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes the other tree.
+fn plant_many(root: &Path) -> Result<()> {
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    for at in 0..MANY {
+        let folder = root.join(format!("{:02}/{:04}", at / MANY_TOGETHER / 100, at / MANY_TOGETHER));
+        if at % MANY_TOGETHER == 0 {
+            fs::create_dir_all(&folder).context("make a directory of the tree")?;
+        }
+        noise.write(&folder.join(format!("file-{at:07}")), TINY)?;
+    }
+    Ok(())
+}
+
+/// Writes one small file of a hundred anew, and a hundredth within each large one. The next call changes the same ones.
+fn change(root: &Path) -> Result<()> {
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the time")?.as_nanos();
+    let mut noise = Noise(u64::try_from(seed).unwrap_or(0) | 1);
+    let mut number = 0_u64;
+    each_file(root, |path, bytes| {
+        number += 1;
+        if bytes > LARGE / 8 {
+            let file = File::options().write(true).open(path).context("open a large file")?;
+            let block: Vec<u8> =
+                std::iter::repeat_with(|| noise.next().to_le_bytes()).take(1 << 13).flatten().collect();
+            for at in (bytes / 2..bytes / 2 + bytes / 100).step_by(block.len()) {
+                file.write_all_at(&block, at).context("change a large file")?;
+            }
+        } else if number.is_multiple_of(100) {
+            noise.write(path, bytes)?;
+        }
+        Ok(())
+    })
+}
+
+fn read_all(root: &Path) -> Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    each_file(root, |path, _| {
+        let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        while file.read(&mut buffer).with_context(|| format!("read {}", path.display()))? > 0 {}
+        Ok(())
+    })
+}
+
 /// Bytes that neither compress nor repeat (xorshift).
 pub struct Noise(pub u64);
 
@@ -239,7 +371,18 @@ impl Noise {
 
 /// Files below a directory, and their bytes.
 fn size_of(root: &Path) -> Result<(u64, u64)> {
-    let (mut files, mut bytes, mut waiting) = (0, 0, vec![root.to_owned()]);
+    let (mut files, mut bytes) = (0, 0);
+    each_file(root, |_, size| {
+        files += 1;
+        bytes += size;
+        Ok(())
+    })?;
+    Ok((files, bytes))
+}
+
+/// Shows each file below a directory, with its bytes.
+fn each_file(root: &Path, mut show: impl FnMut(&Path, u64) -> Result<()>) -> Result<()> {
+    let mut waiting = vec![root.to_owned()];
     while let Some(folder) = waiting.pop() {
         for entry in fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
             let entry = entry.context("read a directory")?;
@@ -247,10 +390,9 @@ fn size_of(root: &Path) -> Result<(u64, u64)> {
             if meta.is_dir() {
                 waiting.push(entry.path());
             } else {
-                files += 1;
-                bytes += meta.len();
+                show(&entry.path(), meta.len())?;
             }
         }
     }
-    Ok((files, bytes))
+    Ok(())
 }

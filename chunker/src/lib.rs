@@ -26,7 +26,7 @@ impl Chunker {
     /// `WINDOW`.
     #[must_use]
     pub fn new(polynomial: u64, average: usize, least: usize, most: usize) -> Self {
-        let degree = 63 - polynomial.leading_zeros();
+        let degree = polynomial.ilog2();
         let mut chunker = Self {
             append: [0; 256],
             remove: [0; 256],

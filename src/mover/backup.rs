@@ -149,8 +149,8 @@ fn report(snapshot: &SnapshotFile, losses: &Losses, witness: &Witness) -> Report
         added_bytes: summary.data_added_packed,
         unreadable,
         unreadable_files,
-        warnings: seen.others,
-        first_warnings: seen.first_others,
+        warnings: seen.count,
+        first_warnings: seen.first,
         ..Report::default()
     }
 }

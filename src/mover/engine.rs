@@ -21,8 +21,7 @@ use super::seal::Seal;
 use crate::vault::repository::{Health, RepositoryBackend};
 use crate::vault::{SecretText, Vault};
 
-/// The size of a pack of data. A restore holds twenty of them at a time in memory: it would take less with fewer, but
-/// twice as long over a network that limits each connection.
+/// The size of a pack of data. A backup holds one that grows in memory, and four that are on their way.
 pub(super) const PACK: ByteSize = ByteSize::mib(8);
 /// The size of a pack of trees.
 pub(super) const TREE_PACK: ByteSize = ByteSize::mib(4);

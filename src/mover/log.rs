@@ -1,7 +1,7 @@
-//! The mover's log: JSON lines on stdout, and a memory of what the engine only warns about.
+//! The mover's log: JSON lines on stdout, and a memory of warnings.
 //!
-//! `rustic_core` logs a warning where it skips a file or fails to restore an owner, and goes on. The `Witness` keeps
-//! these warnings, so that they can be reported.
+//! What could not be set when a file was restored, or `rustic_core` only warns about, is kept by the `Witness`, so that
+//! it can be reported.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,21 +14,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// How many warnings are kept as texts.
 const KEPT: usize = 20;
 
-/// What the engine warned about since the last look. Clones share it.
+/// What was warned about. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Witness(Arc<Mutex<Seen>>);
 
 /// Warnings, counted, and the first of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Warnings about entries of the source that were left out.
-    pub(super) skipped: u64,
-    /// The first of them.
-    pub(super) first_skipped: Vec<String>,
-    /// Other warnings.
-    pub(super) others: u64,
-    /// The first of them.
-    pub(super) first_others: Vec<String>,
+    pub(super) count: u64,
+    pub(super) first: Vec<String>,
 }
 
 impl Witness {
@@ -37,22 +31,13 @@ impl Witness {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes note of one of the engine's warnings.
+    /// Takes note of a warning.
     pub(super) fn note(&self, message: &str) {
-        // A file system without extended attributes has none to lose; and what is surplus in a directory that is
-        // restored is known better in `restore`.
-        let unsupported = message.contains("os error 95") || message.contains("Unsupported");
-        if (message.contains("xargs") && unsupported) || message.starts_with("Note: additional entries") {
-            return;
-        }
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Seen { skipped, first_skipped, others, first_others } = &mut *seen;
-        let (count, first) =
-            if message.starts_with("ignoring error") { (skipped, first_skipped) } else { (others, first_others) };
-        *count += 1;
-        if first.len() < KEPT {
+        seen.count += 1;
+        if seen.first.len() < KEPT {
             let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-            first.push(line.chars().take(300).collect());
+            seen.first.push(line.chars().take(300).collect());
         }
     }
 }
@@ -114,20 +99,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_left_out_is_told_from_other_warnings() {
-        let witness = Witness::default();
-        witness.note("ignoring error: Failed to open file");
-        witness.note("restore a/b: setting UID/GID failed.");
-        witness.note("ignoring error obtaining xargs: Error: Os { code: 95, kind: Unsupported }");
-        let seen = witness.seen();
-        assert_eq!((seen.skipped, seen.others), (1, 1));
-        assert_eq!(seen.first_others, ["restore a/b: setting UID/GID failed."]);
-    }
-
-    #[test]
     fn many_warnings_are_counted_and_few_are_kept() {
         let witness = Witness::default();
         (0..1000).for_each(|number| witness.note(&format!("warning {number}")));
-        assert_eq!((witness.seen().others, witness.seen().first_others.len()), (1000, KEPT));
+        assert_eq!((witness.seen().count, witness.seen().first.len()), (1000, KEPT));
     }
 }

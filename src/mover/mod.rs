@@ -3,8 +3,9 @@
 //! One process does one task, says how it ended in its report and its exit code, and keeps nothing. It needs no API
 //! server. It may be killed at any time: what was stored already is found again by the next attempt.
 //!
-//! The engine is `rustic_core`, which skips what it can't read, panics where it can't write, and tells its caller
-//! neither: `source`, `log` and `error` make up for that, `engine` and `restore` for its other habits.
+//! `rustic_core` makes and opens repositories, reads their index and snapshots, and checks their data. Writing and
+//! restoring are our own (`archive`, `restore`), in the same format: faster, in less memory, and with an error for each
+//! thing that goes wrong. What else the engine does by a panic or a warning, `error` and `log` take care of.
 
 mod archive;
 mod backup;

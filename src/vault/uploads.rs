@@ -1,6 +1,6 @@
 //! Packs on their way to the vault: a few at a time, and none forgotten.
 //!
-//! The engine hands over one pack after the other and would wait for each. Here they overlap; what may name packs, an
+//! Whoever hands over a pack would wait until it is stored. Here they overlap; what may name packs, an
 //! index or a snapshot, is written only when all of them are stored. Once a pack is lost, every later write fails, so
 //! that nothing ever names it.
 

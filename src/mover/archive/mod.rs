@@ -326,7 +326,7 @@ mod tests {
 
     /// The fingerprint by its definition: the window's remainder, as a polynomial over GF(2).
     fn fingerprint(window: &[u8], polynomial: u64) -> u64 {
-        let degree = 63 - polynomial.leading_zeros();
+        let degree = polynomial.ilog2();
         let bits = window.iter().flat_map(|byte| (0..8).rev().map(move |bit| u64::from(byte >> bit & 1)));
         bits.fold(0, |hash, bit| {
             let hash = hash << 1 | bit;

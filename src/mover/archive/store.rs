@@ -79,8 +79,11 @@ struct IndexText {
 /// What one thread keeps between blobs.
 pub(in crate::mover) struct Tools {
     compressor: zstd::bulk::Compressor<'static>,
+    decompressor: zstd::bulk::Decompressor<'static>,
     sealed: Vec<u8>,
-    check: Vec<u8>,
+    /// What was sealed, opened again; and that, decompressed.
+    opened: Vec<u8>,
+    again: Vec<u8>,
     /// What is read of a file.
     pub(super) buffer: Vec<u8>,
 }
@@ -110,8 +113,10 @@ impl<'a> Store<'a> {
     pub(in crate::mover) fn tools(&self) -> Tools {
         Tools {
             compressor: zstd::bulk::Compressor::new(self.level).expect("zstd takes every level"),
+            decompressor: zstd::bulk::Decompressor::new().expect("without a dictionary nothing can be wrong with it"),
             sealed: Vec::new(),
-            check: Vec::new(),
+            opened: Vec::new(),
+            again: Vec::new(),
             buffer: Vec::new(),
         }
     }
@@ -149,7 +154,7 @@ impl<'a> Store<'a> {
 
     /// Compresses and seals into the tools' buffer; returns how many bytes that are.
     fn seal(&self, plain: &[u8], tools: &mut Tools) -> Result<usize, MoverError> {
-        let Tools { compressor, sealed, check, buffer: _ } = tools;
+        let Tools { compressor, decompressor, sealed, opened, again, buffer: _ } = tools;
         let room = zstd::zstd_safe::compress_bound(plain.len()) + OVERHEAD;
         if sealed.len() < room {
             sealed.resize(room, 0);
@@ -159,9 +164,14 @@ impl<'a> Store<'a> {
             .map_err(|error| MoverError::Engine(format!("compressing: {error}")))?;
         let length = packed + OVERHEAD;
         self.engine.seal.seal(&mut sealed[..length]);
-        let sound = !self.verify
-            || (self.engine.seal.open(&sealed[..length], check)
-                && zstd::bulk::decompress(check, plain.len()).is_ok_and(|again| again == plain));
+        let mut opens = |sealed: &[u8]| {
+            again.clear();
+            again.reserve(plain.len());
+            self.engine.seal.open(sealed, opened)
+                && decompressor.decompress_to_buffer(&opened[..], again).is_ok()
+                && again == plain
+        };
+        let sound = !self.verify || opens(&sealed[..length]);
         if sound {
             Ok(length)
         } else {

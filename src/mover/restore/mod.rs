@@ -72,9 +72,9 @@ fn transfer<S: IndexedFull + Sync>(
     std::thread::scope(|scope| {
         let (sender, windows) = sync_channel(0);
         let walk = Walk::new(engine, repository, witness, sender);
-        let walker = scope.spawn(move || walk.run(tree, target));
+        let thread = scope.spawn(move || walk.run(tree, target));
         let transferred = windows.into_iter().map(|window| workshop.carry_out(&window)).sum::<Result<u64, _>>();
-        let walked = walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let walked = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         walked.and(transferred)
     })
 }
@@ -87,8 +87,8 @@ fn report(snapshot: &SnapshotFile, id: &str, transferred: u64, witness: &Witness
         files: summary.total_files_processed,
         bytes: summary.total_bytes_processed,
         added_bytes: transferred,
-        warnings: seen.skipped + seen.others,
-        first_warnings: seen.first_others.into_iter().chain(seen.first_skipped).take(20).collect(),
+        warnings: seen.count,
+        first_warnings: seen.first,
         ..Report::default()
     }
 }

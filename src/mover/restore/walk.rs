@@ -73,7 +73,7 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
                 }
                 stack.push(self.enter(path, Some(node), subtree, !made)?);
             } else {
-                self.add(path, node, existing.is_some())?;
+                self.add(path, node, existing.is_some());
             }
             if !self.hand_over_when_full() {
                 return Ok(());
@@ -106,22 +106,21 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
         Ok(Folder { path, node, nodes: nodes.into_iter(), existing })
     }
 
-    fn add(&mut self, path: PathBuf, node: Node, existing: bool) -> Result<(), MoverError> {
+    fn add(&mut self, path: PathBuf, node: Node, existing: bool) {
         if !node.is_file() {
             make_special(&path, &node, self.witness);
-            return Ok(());
+            return;
         }
         let meta = &node.meta;
         if meta.links > 1 && meta.inode != 0 && meta.device_id != 0 {
             if let Some(first) = self.linked.get(&(meta.device_id, meta.inode)) {
                 self.window.links.push((path, first.clone()));
-                return Ok(());
+                return;
             }
             self.linked.insert((meta.device_id, meta.inode), path.clone());
         }
         self.window.bytes += node.meta.size;
         self.window.files.push(Target::new(path, node, existing));
-        Ok(())
     }
 }
 
@@ -160,13 +159,13 @@ fn remove(path: &Path, meta: &fs::Metadata) -> std::io::Result<()> {
 }
 
 fn make_special(path: &Path, node: &Node, witness: &Witness) {
-    let make = |kind, device| mknodat(CWD, path, kind, Mode::empty(), device).map_err(Into::into);
+    let special = |kind, device| mknodat(CWD, path, kind, Mode::empty(), device).map_err(Into::into);
     let made = match &node.node_type {
         NodeType::Symlink { .. } => symlink(node.node_type.to_link(), path),
-        NodeType::Dev { device } => make(FileType::BlockDevice, *device),
-        NodeType::Chardev { device } => make(FileType::CharacterDevice, *device),
-        NodeType::Fifo => make(FileType::Fifo, 0),
-        NodeType::Socket => make(FileType::Socket, 0),
+        NodeType::Dev { device } => special(FileType::BlockDevice, *device),
+        NodeType::Chardev { device } => special(FileType::CharacterDevice, *device),
+        NodeType::Fifo => special(FileType::Fifo, 0),
+        NodeType::Socket => special(FileType::Socket, 0),
         NodeType::File | NodeType::Dir => return,
     };
     match made {

@@ -54,6 +54,13 @@ struct Lack {
     at: u64,
 }
 
+impl Lack {
+    /// How many bytes it has, compressed or not.
+    fn bytes(&self) -> u64 {
+        self.plain_length.map_or(u64::from(self.length).saturating_sub(OVERHEAD as u64), u64::from)
+    }
+}
+
 /// What carries windows out.
 pub(super) struct Workshop<'a, S> {
     pub(super) engine: &'a Engine,
@@ -74,7 +81,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
     /// Carries a window out; returns how many bytes were transferred.
     pub(super) fn carry_out(&self, window: &Window) -> Result<u64, MoverError> {
         let mut lacks = self.lacks(&window.files)?;
-        lacks.sort_unstable_by(|a, b| (a.pack, a.offset, a.file, a.at).cmp(&(b.pack, b.offset, b.file, b.at)));
+        lacks.sort_unstable_by_key(|lack| (lack.pack, lack.offset, lack.file, lack.at));
         let pieces = lacks.chunk_by(one_blob).map(<[Lack]>::len).collect::<Vec<_>>();
         parallel::each(FETCHES, pieces_of(&lacks, &pieces), Buffers::default, |buffers, piece| {
             self.fetch(&window.files, piece, buffers)
@@ -88,7 +95,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
                 Err(error) => return Err(volume(&error, path)),
             }
         }
-        Ok(lacks.iter().map(|lack| u64::from(lack.plain_length.unwrap_or(lack.length - OVERHEAD as u32))).sum())
+        Ok(lacks.iter().map(Lack::bytes).sum())
     }
 
     /// What the files lack. Those that lack nothing are finished.

@@ -70,6 +70,36 @@ fn a_volume_comes_back_as_it_was() {
 }
 
 #[test]
+#[ignore = "needs restic: cargo test --lib mover -- --ignored restic"]
+fn restic_reads_what_a_mover_wrote_and_cuts_files_at_the_same_places() {
+    let lab = Lab::new();
+    furnish(&lab.volume());
+    lab.back_up();
+    let repository = lab.folder.path().join("vault/repos/shop.db");
+    let restic = |arguments: &[&OsStr]| {
+        let mut command = std::process::Command::new("restic");
+        command.arg("-r").arg(&repository).arg("--no-cache").args(arguments);
+        command.env("RESTIC_PASSWORD", lab.vault().keys().repository_password("shop", "db").expose());
+        let output = command.output().unwrap();
+        let text = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+        assert!(output.status.success(), "{arguments:?}: {text}");
+        text
+    };
+    let words = |text: &'static str| text.split(' ').map(OsStr::new).collect::<Vec<_>>();
+    assert!(restic(&words("check --read-data")).contains("no errors were found"));
+    restic(&[words("restore latest --target"), vec![lab.target().as_os_str()]].concat());
+    let (mut restored, mut wanted) = (portrait(&lab.target().join("data")), portrait(&lab.volume()));
+    // It leaves sockets out, and older ones know link targets only as text.
+    for name in ["socket", "link to no text"] {
+        restored.remove(Path::new(name));
+        wanted.remove(Path::new(name)).unwrap();
+    }
+    assert_eq!(restored, wanted);
+    let again = restic(&[words("backup --json"), vec![lab.volume().as_os_str()]].concat());
+    assert!(again.contains("\"data_blobs\":0,"), "it has nothing to add to the content: {again}");
+}
+
+#[test]
 fn a_second_restore_finds_nothing_to_transfer() {
     let lab = Lab::new();
     furnish(&lab.volume());
