@@ -8,6 +8,7 @@ pub mod connection;
 pub mod crds;
 pub mod failover;
 pub mod output;
+pub mod points;
 pub mod status;
 
 use std::{io, time::Duration};
@@ -57,6 +58,8 @@ pub enum Verb {
     Failover(failover::FailoverArguments),
     /// Make a recovery point now.
     Backup(backup::BackupArguments),
+    /// List recovery points, and say why the vault keeps which.
+    Points(points::PointsArguments),
 }
 
 /// Whether and how long to wait for the end of what was started.
@@ -147,6 +150,7 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Status(wanted) => status::run(&cluster, &wanted, &mut printer).await,
         Verb::Failover(wanted) => failover::run(&cluster, &wanted, &mut printer).await,
         Verb::Backup(wanted) => backup::run(&cluster, &wanted, &mut printer).await,
+        Verb::Points(wanted) => points::run(&cluster, &wanted, &mut printer).await,
     }
 }
 

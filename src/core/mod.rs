@@ -16,6 +16,7 @@ pub mod mover_job;
 pub mod mover_task;
 pub mod point;
 pub mod recovery_point;
+pub mod retention;
 pub mod schedule;
 pub mod slo;
 pub mod vault;

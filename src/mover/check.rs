@@ -18,9 +18,14 @@ use crate::core::mover_task::Report;
 /// How many trees may wait to be walked.
 const WAITING: usize = 10_000_000;
 
+/// So many packs that are not in the list are asked for one by one.
+const ASKED: usize = 100;
+
 /// What the index promises, as far as packs are there to keep it.
 struct Inventory {
     blobs: HashSet<BlobId>,
+    /// What is only in packs that a prune has marked: readers do not look there.
+    marked: HashSet<BlobId>,
     missing_packs: Vec<String>,
 }
 
@@ -43,6 +48,10 @@ pub(super) fn new_snapshot(engine: &Engine, made: &SnapshotFile) -> Result<(), M
 
 /// Checks snapshots in full, and reads a part of their data.
 pub(super) fn verify(engine: &Engine, snapshots: &[String], read_percent: u8) -> Result<Report, MoverError> {
+    engine.steadily(|| attempt(engine, snapshots, read_percent))
+}
+
+fn attempt(engine: &Engine, snapshots: &[String], read_percent: u8) -> Result<Report, MoverError> {
     let repository = engine.open()?;
     let inventory = inventory(engine, &repository)?;
     let mut report = Report::default();
@@ -103,16 +112,22 @@ pub(super) fn snapshot(
 fn inventory(engine: &Engine, repository: &Repository<OpenStatus>) -> Result<Inventory, MoverError> {
     let listed: HashMap<Id, u32> =
         engine.backend.list_with_size(FileType::Pack).map_err(|error| engine.error(&error))?.into_iter().collect();
-    let mut inventory = Inventory { blobs: HashSet::new(), missing_packs: Vec::new() };
+    let mut inventory = Inventory { blobs: HashSet::new(), marked: HashSet::new(), missing_packs: Vec::new() };
     for index in repository.stream_files::<IndexFile>().map_err(|error| engine.error(&error))? {
         let (_, index) = index.map_err(|error| engine.error(&error))?;
         for pack in index.packs {
-            if listed.get(&*pack.id).is_some_and(|size| *size >= pack.pack_size()) {
+            let mut size = listed.get(&*pack.id).map(|size| u64::from(*size));
+            if size.is_none() && inventory.missing_packs.len() < ASKED {
+                // It may be younger than the list: a prune packs anew.
+                size = engine.backend.size(FileType::Pack, &pack.id).map_err(|error| engine.error(&error))?;
+            }
+            if size.is_some_and(|size| size >= u64::from(pack.pack_size())) {
                 inventory.blobs.extend(pack.blobs.iter().map(|blob| blob.id));
             } else {
                 inventory.missing_packs.push(pack.id.to_hex().as_str().to_owned());
             }
         }
+        inventory.marked.extend(index.packs_to_delete.iter().flat_map(|pack| pack.blobs.iter().map(|blob| blob.id)));
     }
     Ok(inventory)
 }
@@ -167,6 +182,9 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     fn has(&self, blob: BlobId, of: &str) -> Result<(), MoverError> {
         if self.inventory.blobs.contains(&blob) {
             return Ok(());
+        }
+        if self.inventory.marked.contains(&blob) {
+            return Err(MoverError::Marked);
         }
         let packs = match self.inventory.missing_packs.first() {
             Some(pack) => {

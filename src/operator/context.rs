@@ -20,6 +20,7 @@ use super::{
 use crate::{
     api::application::ProtectedApplication,
     core::{app_key::AppKey, mover_job::MoverSettings},
+    operator::work::PointCache,
     probe::Vantage,
     traffic::resolve::Resolve,
 };
@@ -54,6 +55,8 @@ pub struct Context {
     pub wake: mpsc::Sender<AppKey>,
     /// The claims of each vault: one for all applications of it.
     pub claims: Mutex<HashMap<String, Arc<Claims>>>,
+    /// Points that were read for retention: they never change.
+    pub points: PointCache,
     /// Itself, for what outlives a borrow of it.
     pub itself: OnceLock<Weak<Context>>,
 }

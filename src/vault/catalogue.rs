@@ -8,7 +8,7 @@
 //!
 //! The head is the fence: a point enters it only while the head's epoch is the point's. Which point is taken, and
 //! who may seal, is decided in `core`; here the rules of the swap are kept, and unclear outcomes are cleared up by
-//! reading back. Nothing is deleted here.
+//! reading back. Nothing is deleted here: `retention` does that.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub const BRANCHES: usize = 100;
 /// The most points that `list_points` returns.
 pub const POINTS: usize = 20_000;
 /// The most points that `list_points` looks through.
-const POINTS_SEEN: usize = 1_000_000;
+pub(super) const POINTS_SEEN: usize = 1_000_000;
 /// The largest manifest, in bytes.
 pub const MANIFEST_LIMIT: u64 = 512 * 1024 * 1024;
 
@@ -93,7 +93,7 @@ pub enum CatalogueError {
     },
 }
 
-fn folder(namespace: &str, application: &str) -> String {
+pub(super) fn folder(namespace: &str, application: &str) -> String {
     format!("apps/{namespace}/{application}")
 }
 
@@ -101,11 +101,11 @@ fn head_key(namespace: &str, application: &str) -> String {
     format!("{}/head.json", folder(namespace, application))
 }
 
-fn point_key(namespace: &str, application: &str, id: &str) -> String {
+pub(super) fn point_key(namespace: &str, application: &str, id: &str) -> String {
     format!("{}/points/{id}.json", folder(namespace, application))
 }
 
-fn manifest_key(namespace: &str, application: &str, manifest: &str) -> String {
+pub(super) fn manifest_key(namespace: &str, application: &str, manifest: &str) -> String {
     format!("{}/manifests/{manifest}", folder(namespace, application))
 }
 

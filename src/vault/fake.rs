@@ -38,6 +38,8 @@ struct Content {
     broken: Option<StoreError>,
     /// How many writes under a prefix are left until one fails.
     refused: Option<(String, u32, StoreError)>,
+    /// What must not be deleted.
+    locked: Vec<String>,
     /// What someone else writes as soon as something was read.
     next: Vec<(String, Bytes)>,
 }
@@ -55,6 +57,11 @@ impl Fake {
     /// The n-th write of a key that begins so fails; those after it do not.
     pub fn refuse(&self, prefix: &str, nth: u32, error: StoreError) {
         self.content.lock().unwrap().refused = Some((prefix.to_owned(), nth, error));
+    }
+
+    /// From now on this is not deleted, as under an object lock.
+    pub fn lock(&self, key: &str) {
+        self.content.lock().unwrap().locked.push(key.to_owned());
     }
 
     /// Someone else writes this right after the next `get`.
@@ -145,7 +152,11 @@ impl Fake {
     }
 
     pub fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.content()?.objects.remove(key);
+        let mut content = self.content()?;
+        if content.locked.iter().any(|it| it == key) {
+            return Err(StoreError::Forbidden { place: "bucket `fake`".to_owned() });
+        }
+        content.objects.remove(key);
         Ok(())
     }
 

@@ -14,9 +14,11 @@ mod error;
 pub(crate) mod fake;
 pub mod identity;
 pub mod keys;
+pub mod lease;
 #[cfg(test)]
 pub(crate) mod minio;
 pub mod repository;
+pub mod retention;
 pub mod s3;
 mod s3_error;
 mod uploads;

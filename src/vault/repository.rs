@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use rand::RngExt;
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 use sha2::{Digest, Sha256};
@@ -55,6 +56,7 @@ pub fn prefix(namespace: &str, application: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Health {
     corrupt: Mutex<Option<String>>,
+    vanished: Mutex<Option<String>>,
     failure: Mutex<Option<StoreError>>,
     stopped: AtomicBool,
     requests: AtomicU64,
@@ -66,10 +68,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Health {
-    /// The first file that was missing or damaged, and what is wrong with it.
+    /// The first file that was missing or damaged, and what is wrong with it. One that vanished counts until it was
+    /// taken for that.
     #[must_use]
     pub fn corrupt(&self) -> Option<String> {
-        locked(&self.corrupt).clone()
+        locked(&self.corrupt).clone().or_else(|| locked(&self.vanished).clone())
+    }
+
+    /// An index or a snapshot that was listed, and was gone when it was to be read: a prune replaces them. It is
+    /// forgotten by this: who asks reads again.
+    #[must_use]
+    pub fn take_vanished(&self) -> Option<String> {
+        locked(&self.vanished).take()
     }
 
     /// The first request that failed for good.
@@ -101,7 +111,7 @@ impl Health {
 }
 
 /// The backend. Its methods block; they must not be called from a thread that drives the runtime.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RepositoryBackend {
     store: Store,
     prefix: String,
@@ -131,13 +141,53 @@ impl RepositoryBackend {
         &self.health
     }
 
-    /// Whether the file is there.
+    /// The size of a file. `None` when it is not there.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub fn has(&self, kind: FileType, id: &Id) -> RusticResult<bool> {
+    pub fn size(&self, kind: FileType, id: &Id) -> RusticResult<Option<u64>> {
         let key = self.key(kind, id);
-        Ok(self.patiently(|| self.store.size(&key))?.is_some())
+        self.patiently(|| self.store.size(&key))
+    }
+
+    /// Deletes a file. False when the vault refuses to, as under an object lock.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn delete(&self, kind: FileType, id: &Id) -> RusticResult<bool> {
+        let key = self.key(kind, id);
+        self.patiently(|| async {
+            match self.store.delete(&key).await {
+                Ok(()) => Ok(true),
+                Err(StoreError::Forbidden { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// The files of a kind, each with its size and when it was written, by the store's clock.
+    ///
+    /// # Errors
+    /// When the store does not answer, or has too many.
+    pub fn files(&self, kind: FileType) -> RusticResult<Vec<(Id, u32, Timestamp)>> {
+        let prefix = format!("{}/{}/", self.prefix, kind.dirname());
+        let mut files = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.patiently(|| self.store.page(&prefix, after.as_deref(), PAGE_LIMIT))?;
+            // What is not named like a file of a repository is none of ours.
+            files.extend(page.iter().filter_map(|entry| {
+                let name = entry.key.rsplit('/').next()?;
+                Some((name.parse::<Id>().ok()?, u32::try_from(entry.bytes).ok()?, entry.modified))
+            }));
+            if page.len() < PAGE_LIMIT {
+                return Ok(files);
+            }
+            if files.len() >= FILES {
+                return Err(self.health.failed(StoreError::TooMany { prefix, limit: FILES }));
+            }
+            after = page.last().map(|entry| entry.key.clone());
+        }
     }
 
     fn key(&self, kind: FileType, id: &Id) -> String {
@@ -184,7 +234,12 @@ impl RepositoryBackend {
         let key = self.key(kind, id);
         let object = self.patiently(|| self.store.get_up_to(&key, limit))?;
         let Some(object) = object else {
-            return Err(self.health.found_corrupt(&format!("`{key}` is missing in the vault")));
+            let what = format!("`{key}` is missing in the vault");
+            if matches!(kind, FileType::Index | FileType::Snapshot) {
+                locked(&self.health.vanished).get_or_insert_with(|| what.clone());
+                return Err(RusticError::new(ErrorKind::Backend, what));
+            }
+            return Err(self.health.found_corrupt(&what));
         };
         if kind != FileType::Config && hex(&Sha256::digest(&object.bytes)) != id.to_hex().as_str() {
             return Err(self.health.found_corrupt(&format!("`{key}` in the vault is damaged")));
@@ -250,24 +305,7 @@ impl ReadBackend for RepositoryBackend {
                 .into_iter()
                 .collect());
         }
-        let prefix = format!("{}/{}/", self.prefix, kind.dirname());
-        let mut files = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.patiently(|| self.store.page(&prefix, after.as_deref(), PAGE_LIMIT))?;
-            // What is not named like a file of a repository is none of ours.
-            files.extend(page.iter().filter_map(|entry| {
-                let name = entry.key.rsplit('/').next()?;
-                Some((name.parse::<Id>().ok()?, u32::try_from(entry.bytes).ok()?))
-            }));
-            if page.len() < PAGE_LIMIT {
-                return Ok(files);
-            }
-            if files.len() >= FILES {
-                return Err(self.health.failed(StoreError::TooMany { prefix, limit: FILES }));
-            }
-            after = page.last().map(|entry| entry.key.clone());
-        }
+        Ok(self.files(kind)?.into_iter().map(|(id, size, _)| (id, size)).collect())
     }
 
     fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {

@@ -4,6 +4,7 @@ mod bucket;
 mod damage;
 mod fidelity;
 mod lab;
+mod prune;
 mod tasks;
 
 /// The body of the processes that the tests start.

@@ -32,8 +32,8 @@ pub(super) async fn capture(name: &str, application: &AppKey, context: &Context)
 pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
     vault.write_point(point).await.map_err(|error| catalogue_failure(&error))?;
-    // A partial point is kept for people; the head names only what counts.
-    if point.complete() || point.branch {
+    // A partial or suspicious point is kept for people; the head names only what counts.
+    if point.good() || point.branch {
         vault.enter_head(point, point.epoch, &point.region).await.map_err(|error| catalogue_failure(&error))?;
     }
     Ok(Outcome::Done)

@@ -146,6 +146,9 @@ async fn judge(
     if !point.complete() {
         return Ok(Err(Some(format!("it is partial: {}", point.missing.join("; ")))));
     }
+    if !point.suspicious.is_empty() {
+        return Ok(Err(Some(format!("it is suspicious: {}", point.suspicious.join("; ")))));
+    }
     match vault.read_manifest(&application.namespace, &application.name, &point.objects.manifest).await {
         Ok(_) => Ok(Ok(point)),
         Err(error @ CatalogueError::Store(_)) => Err(catalogue_failure(&error)),
@@ -255,6 +258,7 @@ mod tests {
             objects: Objects { count: 1, ..objects },
             volumes: vec![],
             missing: if good { vec![] } else { vec!["volume data".to_owned()] },
+            suspicious: vec![],
         };
         vault.write_point(&point).await.unwrap();
         point
