@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name may have at most 63 characters: names of mover jobs are derived from it"),
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.application == oldSelf.application && self.purpose == oldSelf.purpose").message("spec.application and spec.purpose are immutable: make another RecoveryPoint instead"))]
+#[x_kube(validation = Rule::new("self.application == oldSelf.application && self.purpose == oldSelf.purpose").message("spec is immutable but for hold and description: make another RecoveryPoint instead"))]
 pub struct RecoveryPointSpec {
     /// Name of the `ProtectedApplication` in this namespace.
     #[schemars(length(min = 1, max = 40))]

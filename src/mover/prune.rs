@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::{SignedDuration, Span, Timestamp};
-use rustic_core::{FileType, LimitOption, OpenStatus, PruneOptions, Repository, WriteBackend};
+use rustic_core::{FileType, LimitOption, OpenStatus, PruneOptions, PrunePlan, Repository, WriteBackend};
 use tokio::sync::Mutex;
 
 use self::backend::PruneBackend;
 use super::engine::Engine;
-use super::error::MoverError;
+use super::error::{MoverError, plain};
 use crate::core::mover_task::{Pruned, Report};
 use crate::vault::Vault;
 use crate::vault::catalogue::CatalogueError;
@@ -36,6 +36,10 @@ const SKEW: SignedDuration = SignedDuration::from_mins(10);
 const AT_ONCE: usize = 16;
 /// How often marks are taken back that a backup overtook.
 const ROUNDS: u32 = 5;
+/// How often a plan is made that a backup may have overtaken.
+const PLANS: u32 = 6;
+/// The pause before it is made once more.
+const PAUSE: Duration = Duration::from_secs(1);
 /// The most that is packed anew in one run: it is read and written once, and the run must end within its deadline.
 const REPACK: u64 = 4 * 1024 * 1024 * 1024;
 /// So many per cent of a repository may be unneeded parts of packs.
@@ -94,9 +98,9 @@ impl Prune<'_> {
 
     /// The present by the vault's clock, which all ages are counted by. This machine's must agree: marks bear its time.
     async fn vault_time(&self, lease: &str) -> Result<Timestamp, MoverError> {
-        let page = self.vault.store().page(lease, None, 1).await.map_err(LeaseError::Store)?;
+        let found = self.vault.store().find(lease).await.map_err(LeaseError::Store)?;
         let lost = || MoverError::Lease(LeaseError::Lost { key: lease.to_owned() });
-        let written = page.first().filter(|it| it.key == lease).ok_or_else(lost)?.modified;
+        let written = found.ok_or_else(lost)?.modified;
         let here = Timestamp::now();
         if here.duration_since(written).abs() > SKEW {
             let what = format!("this machine's clock says {here}, the vault's {written}");
@@ -139,7 +143,7 @@ impl Prune<'_> {
             if !backend.proven() {
                 return Err(MoverError::Lease(LeaseError::Lost { key: "prune.json".to_owned() }));
             }
-            let deleted = vault.delete_manifest(namespace, application, &it.key).await;
+            let deleted = vault.delete_manifest(namespace, application, it).await;
             if deleted.map_err(|error| unreadable(&error))? {
                 pruned.manifests += 1;
                 pruned.reclaimed_bytes += it.bytes;
@@ -155,8 +159,7 @@ impl Prune<'_> {
         let options = self.options();
         for round in 0..ROUNDS {
             engine.meter.phase("looking for data that nothing needs");
-            let repository: Repository<OpenStatus> = engine.open_on(backend.clone())?;
-            let plan = repository.prune_plan(&options).map_err(|error| engine.error(&error))?;
+            let (repository, plan) = plan(engine, backend, &options)?;
             let (marked, sizes) = (plan.stats.size_to_delete, plan.stats.size_sum());
             let found = (sizes.remove + sizes.repack, plan.stats.packs.unused + plan.stats.packs.repack);
             tracing::info!(round, ?marked, ?sizes, "planned");
@@ -184,6 +187,31 @@ impl Prune<'_> {
             .max_repack(LimitOption::Size(bytesize::ByteSize(REPACK)))
             .max_unused(LimitOption::Percentage(UNUSED_PERCENT))
             .fast_repack(true)
+    }
+}
+
+/// The engine reads the indexes, then the snapshots: one that was made in between is of an index that it has not seen.
+/// It is right to refuse then, and finds both the next time.
+fn plan(
+    engine: &Engine,
+    backend: &PruneBackend,
+    options: &PruneOptions,
+) -> Result<(Repository<OpenStatus>, PrunePlan), MoverError> {
+    let mut tries = PLANS;
+    loop {
+        tries -= 1;
+        let repository = engine.open_on(backend.clone())?;
+        match repository.prune_plan(options) {
+            Ok(plan) => return Ok((repository, plan)),
+            Err(error) => {
+                let health = engine.health();
+                if tries == 0 || health.corrupt().is_some() || health.failure().is_some() {
+                    return Err(engine.error(&error));
+                }
+                tracing::warn!(error = plain(&error), "a backup may have ended meanwhile: planned once more");
+                std::thread::sleep(PAUSE);
+            }
+        }
     }
 }
 

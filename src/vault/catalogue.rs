@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
@@ -34,6 +35,9 @@ pub const BRANCHES: usize = 100;
 pub const POINTS: usize = 20_000;
 /// The most points that `list_points` looks through.
 pub(super) const POINTS_SEEN: usize = 1_000_000;
+/// A manifest that is younger need not be written again for a new point. Shorter than `core::retention::keep_data` by
+/// more than what a point may take.
+const FRESH: SignedDuration = SignedDuration::from_hours(24);
 /// The largest manifest, in bytes.
 pub const MANIFEST_LIMIT: u64 = 512 * 1024 * 1024;
 
@@ -322,7 +326,8 @@ impl Vault {
     }
 
     /// Stores the objects of a point, encrypted, under the SHA-256 of what they were before. Costs one small
-    /// request when they are there already.
+    /// request when they are there already. Are they there for a day, they are written again: a prune takes what no
+    /// point names by its age, and the point that shall name them is yet to be written.
     ///
     /// # Errors
     /// `TooLarge`, `Store`.
@@ -339,8 +344,10 @@ impl Vault {
         }
         let manifest = hex(&Sha256::digest(plain));
         let key = manifest_key(namespace, application, &manifest);
-        if let Some(bytes) = self.store().size(&key).await? {
-            return Ok(Objects { manifest, count, bytes });
+        if let Some(found) = self.store().find(&key).await?
+            && Timestamp::now().duration_since(found.modified) < FRESH
+        {
+            return Ok(Objects { manifest, count, bytes: found.bytes });
         }
         let sealed = Bytes::from(self.keys().seal(namespace, application, plain));
         let bytes = sealed.len() as u64;

@@ -1,7 +1,7 @@
 //! Tests of the catalogue, over a store that is sound, forgetful, or tampered with.
 
 use futures::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::vault::fake::{Fake, Manner};
@@ -186,6 +186,9 @@ async fn an_unchanged_manifest_is_not_stored_again() {
     let before = fake.requests();
     assert_eq!(vault.write_manifest("shop", "db", 5, b"objects").await.unwrap(), first);
     assert_eq!(fake.requests() - before, 1);
+    fake.age(&manifest_key("shop", "db", &first.manifest), Timestamp::now() - SignedDuration::from_hours(25));
+    vault.write_manifest("shop", "db", 5, b"objects").await.unwrap();
+    assert_eq!(fake.requests() - before, 3, "a prune may be about to take it");
     assert_eq!(vault.read_manifest("shop", "db", &first.manifest).await.unwrap(), b"objects");
     assert!(!stored.windows(7).any(|seven| seven == b"objects"), "it is encrypted");
 }

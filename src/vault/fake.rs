@@ -38,6 +38,8 @@ struct Content {
     broken: Option<StoreError>,
     /// How many writes under a prefix are left until one fails.
     refused: Option<(String, u32, StoreError)>,
+    /// When objects were written, if not just now.
+    aged: BTreeMap<String, Timestamp>,
     /// What must not be deleted.
     locked: Vec<String>,
     /// What someone else writes as soon as something was read.
@@ -96,6 +98,17 @@ impl Fake {
         let next = std::mem::take(&mut content.next);
         content.objects.extend(next);
         Ok(found)
+    }
+
+    pub fn find(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let content = self.content()?;
+        let modified = content.aged.get(key).copied().unwrap_or_else(Timestamp::now);
+        Ok(content.objects.get(key).map(|it| Entry { key: key.to_owned(), bytes: it.len() as u64, modified }))
+    }
+
+    /// From now on this was written then.
+    pub fn age(&self, key: &str, modified: Timestamp) {
+        self.content.lock().unwrap().aged.insert(key.to_owned(), modified);
     }
 
     pub fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, StoreError> {

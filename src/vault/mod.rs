@@ -332,16 +332,16 @@ impl Store {
         }
     }
 
-    /// The size of an object in bytes. `None` when it is absent.
+    /// The size of an object, and when it was written. `None` when it is absent.
     ///
     /// # Errors
     /// Any `StoreError` but `Lost` and `Unknown`.
-    pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+    pub async fn find(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         match self {
-            Self::S3(store) => store.size(key).await,
-            Self::Directory(store) => store.size(key).await,
+            Self::S3(store) => store.find(key).await,
+            Self::Directory(store) => store.find(key).await,
             #[cfg(test)]
-            Self::Fake(store) => Ok(store.get(key)?.map(|object| object.bytes.len() as u64)),
+            Self::Fake(store) => store.find(key),
         }
     }
 

@@ -147,7 +147,7 @@ impl RepositoryBackend {
     /// When the store does not answer.
     pub fn size(&self, kind: FileType, id: &Id) -> RusticResult<Option<u64>> {
         let key = self.key(kind, id);
-        self.patiently(|| self.store.size(&key))
+        Ok(self.patiently(|| self.store.find(&key))?.map(|it| it.bytes))
     }
 
     /// Deletes a file. False when the vault refuses to, as under an object lock.
@@ -260,7 +260,7 @@ impl RepositoryBackend {
         if locked(&self.cache).get(id).is_some() {
             return Ok(true);
         }
-        let size = self.patiently(|| self.store.size(key))?;
+        let size = self.patiently(|| self.store.find(key))?.map(|it| it.bytes);
         Ok(size.is_none_or(|size| size <= TREE_PACK_LIMIT))
     }
 
@@ -298,7 +298,7 @@ impl ReadBackend for RepositoryBackend {
     fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
         if kind == FileType::Config {
             let key = self.key(kind, &Id::default());
-            let size = self.patiently(|| self.store.size(&key))?;
+            let size = self.patiently(|| self.store.find(&key))?.map(|it| it.bytes);
             return Ok(size
                 .and_then(|size| u32::try_from(size).ok())
                 .map(|size| (Id::default(), size))

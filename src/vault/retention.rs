@@ -69,7 +69,8 @@ impl Vault {
         self.delete_unless_refused(&point_key(namespace, application, id)).await
     }
 
-    /// Deletes the objects of points that are gone. False when the vault refuses to.
+    /// Deletes the objects of points that are gone, if they were not written again since. False when they were, or the
+    /// vault refuses to.
     ///
     /// # Errors
     /// `Store`.
@@ -77,9 +78,26 @@ impl Vault {
         &self,
         namespace: &str,
         application: &str,
+        manifest: &Entry,
+    ) -> Result<bool, CatalogueError> {
+        let key = manifest_key(namespace, application, &manifest.key);
+        match self.store().find(&key).await? {
+            Some(found) if found.modified > manifest.modified => Ok(false),
+            Some(_) | None => self.delete_unless_refused(&key).await,
+        }
+    }
+
+    /// Whether the objects that a point names are there.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn has_manifest(
+        &self,
+        namespace: &str,
+        application: &str,
         manifest: &str,
     ) -> Result<bool, CatalogueError> {
-        self.delete_unless_refused(&manifest_key(namespace, application, manifest)).await
+        Ok(self.store().find(&manifest_key(namespace, application, manifest)).await?.is_some())
     }
 
     async fn delete_unless_refused(&self, key: &str) -> Result<bool, CatalogueError> {

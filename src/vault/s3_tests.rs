@@ -69,7 +69,7 @@ async fn each_refusal_names_what_to_correct() {
 async fn an_object_that_is_absent_is_no_error() {
     let store = store(&location(&server(Some((404, "NoSuchKey"))).await, "id", "secret"));
     assert_eq!(store.get("key").await, Ok(None));
-    assert_eq!(store.size("key").await, Ok(None));
+    assert_eq!(store.find("key").await, Ok(None));
     assert_eq!(store.get_range("key", 0, 5).await, Ok(None));
     assert_eq!(store.put_if("key", "x".into(), Condition::Unchanged("\"tag\"")).await, Err(StoreError::Lost));
 }
@@ -189,7 +189,7 @@ async fn minio_passes_the_self_test_and_pages_its_lists() {
     store.put("k", "0123456789".into()).await.unwrap();
     assert_eq!(store.get_range("k", 8, 5).await.unwrap().unwrap(), "89");
     assert_eq!(store.get_range("k", 20, 5).await.unwrap().unwrap(), "");
-    assert_eq!(store.size("k").await.unwrap(), Some(10));
+    assert_eq!(store.find("k").await.unwrap().map(|it| it.bytes), Some(10));
     store.delete("k").await.unwrap();
     store.delete("k").await.unwrap();
     assert_eq!(store.get("k").await.unwrap(), None);

@@ -196,7 +196,7 @@ impl Pass<'_> {
     }
 
     /// Told from the first suspicious point on: it turns when a later point counts.
-    fn sources_sound(&self) -> Option<Finding> {
+    pub(super) fn sources_sound(&self) -> Option<Finding> {
         let newest = self.seen.points.iter().filter(|it| it.spec.purpose != Purpose::Branch);
         let newest = newest
             .filter_map(|it| it.status.as_ref())

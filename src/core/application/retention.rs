@@ -12,7 +12,7 @@ use crate::{
     core::{
         child::{self, Run, job_key},
         claim::view::View,
-        condition,
+        condition::{self, Truth},
         effect::Effect,
         mover_job::{Mover, MoverSettings},
         mover_task::{Pruned, Task},
@@ -36,10 +36,20 @@ pub const PRUNE_JOB: &str = "prune";
 impl Pass<'_> {
     /// Where the application serves: the points are gone through, and dropped.
     pub(super) fn retain(&mut self, view: &View) {
-        if self.object.spec.backup.retention.is_none() || !view.valid || self.vault_ready().is_err() {
+        if self.object.spec.backup.retention.is_none() {
+            let prune = self.status.retention.as_ref().and_then(|it| it.prune.as_ref());
+            if prune.is_none_or(|it| it.finished_at.is_some()) {
+                self.status.retention = None;
+            }
+            return;
+        }
+        if !view.valid || self.vault_ready().is_err() {
             return;
         }
         let mut status = self.status.retention.take().unwrap_or_default();
+        if self.intent_is_old() {
+            status.dropping.clear();
+        }
         if status.dropping.is_empty() {
             self.review(&mut status, view.epoch);
         } else {
@@ -47,6 +57,13 @@ impl Pass<'_> {
         }
         self.start_prune(&mut status);
         self.status.retention = Some(status);
+    }
+
+    /// Whether what was to go has to be found anew: the policy may be another, or something looks emptied since.
+    fn intent_is_old(&self) -> bool {
+        let seen = self.object.status.as_ref().and_then(|it| it.observed_generation);
+        let sound = self.sources_sound().is_none_or(|it| it.truth != Truth::False);
+        seen != self.object.metadata.generation || !sound
     }
 
     fn review(&mut self, status: &mut RetentionStatus, epoch: u64) {
@@ -59,7 +76,11 @@ impl Pass<'_> {
                 self.look_at(at + REVIEW);
                 at + REVIEW <= self.now
             }
-            Seen::Done(..) | Seen::Waiting(_) => false,
+            Seen::Done(..) | Seen::Waiting(None) => false,
+            Seen::Waiting(Some(failure)) => {
+                status.suspended = Some(failure.message.clone());
+                false
+            }
             Seen::Due(_) => true,
         };
         if due && status.dropping.is_empty() {
@@ -156,6 +177,10 @@ impl Pass<'_> {
     pub(super) fn follow_prune(&mut self, serving: bool) {
         let written = self.object.status.as_ref().and_then(|it| it.retention.as_ref()).and_then(|it| it.prune.as_ref());
         let begun = written.and_then(|it| it.started_at.clone());
+        if let Some(status) = self.status.retention.as_mut().filter(|_| !serving) {
+            // Who serves decides what goes: this would be an old decision when it does so again.
+            status.dropping.clear();
+        }
         let Some(movers) = &self.seen.movers else { return };
         let key = job_key(&movers.namespace, &self.run().derived(PRUNE_JOB));
         let Some(prune) = self.status.retention.as_mut().and_then(|it| it.prune.as_mut()) else { return };

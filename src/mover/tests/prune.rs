@@ -205,7 +205,7 @@ fn killed_prunes_beside_backups_over_a_bucket_lose_nothing() {
         write(lab, number, 12_000_000);
         points.lock().unwrap().push(enter(lab, number, &lab.run(&lab.backup_task("1"), with_credentials).done()));
     }
-    let end = Instant::now() + Duration::from_secs(75);
+    let end = Instant::now() + Duration::from_secs(40);
     let mut ended = (0, 0);
     std::thread::scope(|scope| {
         let backups = scope.spawn(|| {
@@ -251,7 +251,7 @@ fn killed_prunes_beside_backups_over_a_bucket_lose_nothing() {
         }
         assert!(backups.join().unwrap() > 10, "too few backups");
     });
-    assert!(ended.0 > 3 && ended.1 > 6, "{ended:?}");
+    assert!(ended.0 > 2 && ended.1 > 5, "{ended:?}");
     println!("{} prunes ended, {} were killed", ended.0, ended.1);
     assert_whole(lab, with_credentials);
     std::thread::sleep(Duration::from_secs(KEEP + 1));

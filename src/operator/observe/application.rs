@@ -84,6 +84,16 @@ impl Reconciled for ProtectedApplication {
         metrics.healthy.get_or_create(&of).set(healthy);
         let ready = core::condition::is_true(&status.conditions, core::condition::READY);
         metrics.ready.get_or_create(&of).set(i64::from(ready));
+        let sound = core::condition::find(&status.conditions, core::condition::SOURCES_SOUND);
+        metrics.sources_sound.get_or_create(&of).set(i64::from(sound.is_none_or(|it| it.status != "False")));
+        if let Some(retention) = &status.retention {
+            metrics.kept_points.get_or_create(&of).set(i64::try_from(retention.kept).unwrap_or(i64::MAX));
+            let ended =
+                retention.prune.as_ref().filter(|it| it.failure.is_none()).and_then(|it| it.finished_at.as_ref());
+            if let Some(at) = ended {
+                metrics.pruned.get_or_create(&of).set(at.0.as_second());
+            }
+        }
         if let Some(point) = &status.last_point {
             metrics.last_point.get_or_create(&of).set(point.consistent_at.0.as_second());
         }

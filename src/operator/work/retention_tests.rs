@@ -114,3 +114,17 @@ async fn a_point_that_cannot_be_read_is_kept_and_keeps_nothing_from_being_droppe
     let review = look(&vault, &last(2)).await;
     assert_eq!((review.kept, review.drop.as_slice()), (3, &ids[1..4]));
 }
+
+#[tokio::test]
+async fn a_clock_that_differs_from_the_vaults_is_noticed_by_the_claims_age() {
+    let fake = Fake::new(Manner::Sound);
+    let vault = vault(&fake);
+    let now: Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();
+    clocks_agree(&vault, &shop(), now).await.unwrap();
+    fake.put("claims/shop.db.json", "{}".into()).unwrap();
+    for (minutes, agree) in [(-9, true), (9, true), (-11, false), (11, false)] {
+        fake.age("claims/shop.db.json", now + SignedDuration::from_mins(minutes));
+        let told = clocks_agree(&vault, &shop(), now).await;
+        assert_eq!(told.map_err(|it| it.reason), if agree { Ok(()) } else { Err("ClockSkew") }, "{minutes}");
+    }
+}

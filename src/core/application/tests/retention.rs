@@ -82,6 +82,31 @@ fn a_region_that_does_not_serve_or_cannot_prove_its_claim_drops_nothing() {
 }
 
 #[test]
+fn what_was_to_go_is_found_anew_after_an_edit_a_loss_of_the_claim_and_a_suspicious_point() {
+    let status = json!({"dropping": ["p1"]});
+    let seen = seeing([]);
+    assert!(begun(&decide(&kept(&status), &seen, at(5))).contains(&"DropPoints"));
+    let mut edited = kept(&status);
+    edited.metadata.generation = Some(2);
+    let mut emptied = ended(false, "Suspicious", 1, 0, 9);
+    (emptied["id"], emptied["suspicious"]) = (json!("1-b"), json!(["volume data is empty"]));
+    let suspicious = Observed { points: vec![recovery_point("shop-000002", "Scheduled", emptied)], ..seen.clone() };
+    let standby = Observed { claim: Some(view(Some("east"), 2)), ..seen.clone() };
+    for (object, seen) in [(edited, &seen), (kept(&status), &suspicious), (kept(&status), &standby)] {
+        let decided = decide(&object, seen, at(5));
+        assert!(!begun(&decided).contains(&"DropPoints") && retention(&decided).dropping.is_empty());
+    }
+}
+
+#[test]
+fn without_a_policy_any_more_nothing_is_told_of_it() {
+    let mut object = kept(&json!({"dropping": ["p1"], "kept": 3}));
+    object.spec.backup.retention = None;
+    let decided = decide(&object, &seeing([]), at(5));
+    assert!(decided.status.retention.is_none() && !begun(&decided).contains(&"DropPoints"));
+}
+
+#[test]
 fn what_shall_go_stands_in_the_status_before_it_goes() {
     let seen = seeing([review(&["p1", "p2"], 0)]);
     let intent = decide(&kept(&Value::Null), &seen, at(5));
