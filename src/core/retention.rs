@@ -34,6 +34,9 @@ pub fn keep_data(rpo: u64) -> u64 {
     DATA.max(2 * super::recovery_point::patience(rpo) + MARGIN)
 }
 
+/// Tells which hour, day, week, month or year a time is in.
+type Period = fn(DateTime) -> (i16, i16, i8);
+
 /// What retention knows of a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all of them may hold")]
@@ -217,7 +220,7 @@ fn by_rules<'a>(points: &[&'a Known], policy: &Retention) -> BTreeMap<&'a str, V
     for it in points.iter().take(last) {
         kept.entry(&it.id).or_default().push(Reason::Last);
     }
-    let periods: [(Option<u32>, Reason, fn(DateTime) -> (i16, i16, i8)); 5] = [
+    let periods: [(Option<u32>, Reason, Period); 5] = [
         (policy.hourly, Reason::Hourly, |it| (it.year(), it.day_of_year(), it.hour())),
         (policy.daily, Reason::Daily, |it| (it.year(), it.day_of_year(), 0)),
         (policy.weekly, Reason::Weekly, |it| {

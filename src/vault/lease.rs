@@ -202,7 +202,7 @@ mod tests {
     async fn of_many_who_want_it_one_gets_it() {
         for manner in [Manner::Sound, Manner::Forgetful(3)] {
             let store = Store::Fake(Fake::new(manner));
-            let takes = (0..8).map(|it| {
+            let attempts = (0..8).map(|it| {
                 let store = store.clone();
                 // The others look on until they are stopped.
                 tokio::time::timeout(
@@ -210,7 +210,7 @@ mod tests {
                     async move { Lease::take(&store, "prune", &format!("r{it}"), EXPIRY).await },
                 )
             });
-            let taken: Vec<_> = futures::future::join_all(takes).await.into_iter().flatten().collect();
+            let taken: Vec<_> = futures::future::join_all(attempts).await.into_iter().flatten().collect();
             assert_eq!(taken.iter().filter(|it| it.is_ok()).count(), 1, "{manner:?}: {taken:?}");
         }
     }
@@ -219,7 +219,7 @@ mod tests {
     async fn one_that_is_renewed_is_not_taken_and_one_that_stands_still_is() {
         let store = Store::Fake(Fake::new(Manner::Sound));
         let mut lease = Lease::take(&store, "prune", "east", SHORT).await.unwrap();
-        let (other, _) = tokio::join!(Lease::take(&store, "prune", "west", SHORT), async {
+        let (other, ()) = tokio::join!(Lease::take(&store, "prune", "west", SHORT), async {
             for _ in 0..5 {
                 tokio::time::sleep(SHORT / 5).await;
                 lease.renew().await.unwrap();

@@ -290,7 +290,7 @@ impl Pass<'_> {
     fn commit(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         match see(&self.seen.works, "CommitPoint", self.now) {
             Seen::Done(..) => {
-                let missing = self.missing(&status);
+                let missing = missing(&status);
                 let ending = match (missing.is_empty(), status.suspicious.is_empty()) {
                     (true, true) => Ending::Stored,
                     (true, false) => Ending::Suspicious(status.suspicious.join("; ")),
@@ -345,22 +345,9 @@ impl Pass<'_> {
             created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
             objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
             volumes: status.volumes.iter().filter_map(volume).collect(),
-            missing: self.missing(status),
+            missing: missing(status),
             suspicious: status.suspicious.clone(),
         }
-    }
-
-    /// What is not in the point, for people.
-    fn missing(&self, status: &RecoveryPointStatus) -> Vec<String> {
-        let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
-            Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
-            None if it.unreadable > 0 => {
-                Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable))
-            }
-            None => None,
-        });
-        let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
-        volumes.chain(kinds).collect()
     }
 
     fn waiting_for(&self, status: &RecoveryPointStatus) -> String {
@@ -417,6 +404,17 @@ impl Pass<'_> {
         status.conditions = condition::conditions(&status.conditions, vec![finding], generation, self.now);
         Decision { status, effects: Vec::new(), recheck: Some(LOOK) }
     }
+}
+
+/// What is not in the point, for people.
+fn missing(status: &RecoveryPointStatus) -> Vec<String> {
+    let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
+        Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
+        None if it.unreadable > 0 => Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable)),
+        None => None,
+    });
+    let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
+    volumes.chain(kinds).collect()
 }
 
 /// `<epoch, 10 digits>-<ULID>`: the time and a digest of the run, so that a repeated pass finds the same.
@@ -479,7 +477,7 @@ fn hold(
     let application = AppKey { namespace: point.namespace().unwrap_or_default(), name: point.spec.application.clone() };
     let work = Work::SetHold { vault, application, point: id, held };
     let done = |it: &&Progress| matches!(it, Progress::Done { work: done, .. } if **done == work);
-    if seen.works.get("SetHold").filter(done).is_some() {
+    if seen.works.get("SetHold").as_ref().is_some_and(done) {
         status.held = Some(held);
         return tidy(status, seen);
     }

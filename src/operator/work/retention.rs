@@ -173,16 +173,18 @@ async fn delete(
             let message = "the catalogue is sealed by another region: it decides what is kept".to_owned();
             return Err(Failure { reason: "Sealed", message, lasting: true });
         };
-        let held = vault.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
+        let protected = vault.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
         if !valid() {
             return Err(failure("NoClaim", "this region cannot prove its claim at the moment"));
         }
-        let free: Vec<_> = some.iter().filter(|id| !held.contains(*id) && head.latest.as_ref() != Some(id)).collect();
+        let free: Vec<_> =
+            some.iter().filter(|id| !protected.contains(*id) && head.latest.as_ref() != Some(id)).collect();
         let deleted = join_all(free.iter().map(|id| vault.delete_point(namespace, app, id))).await;
         for (id, deleted) in free.into_iter().zip(deleted) {
-            match deleted.map_err(|it| catalogue_failure(&it))? {
-                true => dropped.push(id.clone()),
-                false => refused.push(id.clone()),
+            if deleted.map_err(|it| catalogue_failure(&it))? {
+                dropped.push(id.clone());
+            } else {
+                refused.push(id.clone());
             }
         }
     }
