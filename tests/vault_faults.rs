@@ -167,6 +167,7 @@ fn point(number: u64) -> Point {
         objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
         volumes: vec![],
         missing: vec![],
+        suspicious: vec![],
     }
 }
 

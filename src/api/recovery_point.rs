@@ -1,7 +1,7 @@
 //! `RecoveryPoint`: one recoverable moment of one application.
 //!
 //! The object is the run that makes the point, and its record in this cluster. The point itself lies in the vault,
-//! and outlives the object: deleting a `RecoveryPoint` deletes no data.
+//! and outlives the object: deleting a `RecoveryPoint` deletes no data, and lifts no hold.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name may have at most 63 characters: names of mover jobs are derived from it"),
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("spec is immutable: make another RecoveryPoint instead"))]
+#[x_kube(validation = Rule::new("self.application == oldSelf.application && self.purpose == oldSelf.purpose").message("spec is immutable but for hold and description: make another RecoveryPoint instead"))]
 pub struct RecoveryPointSpec {
     /// Name of the `ProtectedApplication` in this namespace.
     #[schemars(length(min = 1, max = 40))]
@@ -40,6 +40,14 @@ pub struct RecoveryPointSpec {
     /// Why it is made. Default `Manual`.
     #[serde(default)]
     pub purpose: Purpose,
+    /// Whether retention leaves the point alone, in every region, until this is set to false again. May be changed at
+    /// any time. Deleting the object does not lift it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
+    /// What it is for, for people. May be changed at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
 }
 
 /// Why a point is made.
@@ -89,6 +97,12 @@ pub struct RecoveryPointStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
     pub volumes: Vec<VolumeInPoint>,
+    /// Why its sources look as if something had emptied them: it does not count then, and is not chosen by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspicious: Vec<String>,
+    /// Whether the vault holds it back from retention, as last written there by this region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<bool>,
     /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

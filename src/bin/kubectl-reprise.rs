@@ -1,4 +1,4 @@
-//! The `kubectl` plugin: `kubectl reprise status | failover | backup | key`. What they do stands in `cli`.
+//! The `kubectl` plugin: `kubectl reprise status | failover | backup | points | restore | key`. What they do stands in `cli`.
 
 use std::process::ExitCode;
 

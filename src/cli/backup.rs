@@ -28,6 +28,12 @@ use crate::{
 pub struct BackupArguments {
     /// The `ProtectedApplication`.
     pub application: String,
+    /// Have retention leave the point alone, until its `spec.hold` is set to false.
+    #[arg(long)]
+    pub hold: bool,
+    /// What the point is for.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
     /// Whether to stay.
     #[command(flatten)]
     pub waiting: Waiting,
@@ -49,7 +55,12 @@ pub async fn run(cluster: &Cluster, wanted: &BackupArguments, printer: &mut Prin
         return Err(CliError::Refused(why));
     }
     let name = format!("{}-{}", wanted.application, Timestamp::now().strftime("%Y%m%d-%H%M%S"));
-    let spec = RecoveryPointSpec { application: wanted.application.clone(), purpose: Purpose::Manual };
+    let spec = RecoveryPointSpec {
+        application: wanted.application.clone(),
+        purpose: Purpose::Manual,
+        hold: wanted.hold,
+        description: wanted.description.clone(),
+    };
     let made = points
         .create(&PostParams::default(), &RecoveryPoint::new(&name, spec))
         .await

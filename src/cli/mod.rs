@@ -11,6 +11,7 @@ pub mod failover;
 pub mod inside;
 pub mod key;
 pub mod output;
+pub mod points;
 pub mod restore;
 pub mod status;
 
@@ -61,6 +62,8 @@ pub enum Verb {
     Failover(failover::FailoverArguments),
     /// Make a recovery point now.
     Backup(backup::BackupArguments),
+    /// List recovery points, and say why the vault keeps which.
+    Points(points::PointsArguments),
     /// The keys of a vault: list, export, rotate, retire, confirm, recover.
     Key(key::KeyArguments),
     /// Bring an application back, in place, to what it was in a recovery point.
@@ -164,6 +167,7 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Status(wanted) => status::run(&cluster, &wanted, &mut printer).await,
         Verb::Failover(wanted) => failover::run(&cluster, &wanted, &mut printer).await,
         Verb::Backup(wanted) => backup::run(&cluster, &wanted, &mut printer).await,
+        Verb::Points(wanted) => points::run(&cluster, &wanted, &mut printer).await,
         Verb::Key(wanted) => key::run(&cluster, &wanted, &mut printer).await,
         Verb::Restore(wanted) => restore::run(&cluster, &wanted, &mut printer).await,
     }

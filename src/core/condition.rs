@@ -15,6 +15,8 @@ pub const KEY_ESCROWED: &str = "KeyEscrowed";
 pub const CLAIM_SOUND: &str = "ClaimSound";
 /// Whether the newest good point is young enough.
 pub const RPO_MET: &str = "RecoveryPointObjectiveMet";
+/// Whether the last scheduled points had the data that the ones before them had. Told once that was in doubt.
+pub const SOURCES_SOUND: &str = "SourcesSound";
 /// Whether the application looks well from here.
 pub const HEALTHY: &str = "Healthy";
 /// Whether the public name leads here (only where the application is active).

@@ -18,6 +18,7 @@ pub mod mover_task;
 pub mod point;
 pub mod recovery_point;
 pub mod restore;
+pub mod retention;
 pub mod schedule;
 pub mod slo;
 pub mod vault;

@@ -79,6 +79,17 @@ pub enum Task {
         #[serde(default)]
         read_percent: u8,
     },
+    /// Remove from the application's repository and catalogue what no point needs.
+    Prune {
+        /// The application's namespace.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The region that does it.
+        region: String,
+        /// How long data is kept that nothing names, in seconds: longer than any backup or restore takes.
+        keep_seconds: u64,
+    },
 }
 
 impl Task {
@@ -88,7 +99,8 @@ impl Task {
         match self {
             Self::Backup { namespace, application, .. }
             | Self::Restore { namespace, application, .. }
-            | Self::Verify { namespace, application, .. } => (namespace, application),
+            | Self::Verify { namespace, application, .. }
+            | Self::Prune { namespace, application, .. } => (namespace, application),
         }
     }
 }
@@ -115,10 +127,28 @@ pub struct Report {
     pub warnings: u64,
     /// The first of them.
     pub first_warnings: Vec<String>,
+    /// What a prune removed.
+    pub pruned: Option<Pruned>,
     /// Why it failed. Absent when it succeeded.
     pub error: Option<String>,
     /// Whether data in the repository is missing or damaged: trying again does not help.
     pub corrupt: bool,
+}
+
+/// What a prune removed.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pruned {
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Bundles of objects.
+    pub manifests: u64,
+    /// Bytes of packs and manifests.
+    pub reclaimed_bytes: u64,
+    /// Bytes of packs that are marked: a later prune removes them.
+    pub pending_bytes: u64,
+    /// Deletions that the vault refused.
+    pub refused: u64,
 }
 
 impl Report {

@@ -36,6 +36,9 @@ pub struct Point {
     pub volumes: Vec<Volume>,
     /// What is missing. Empty when the point is complete; it does not count for the RPO otherwise.
     pub missing: Vec<String>,
+    /// Why its sources look as if something had emptied them. It does not count for the RPO then, is not chosen by
+    /// itself, and retention drops nothing while it is the newest.
+    pub suspicious: Vec<String>,
 }
 
 impl Point {
@@ -43,6 +46,12 @@ impl Point {
     #[must_use]
     pub fn complete(&self) -> bool {
         self.missing.is_empty()
+    }
+
+    /// Whether it counts for the RPO, and may be chosen by itself.
+    #[must_use]
+    pub fn good(&self) -> bool {
+        self.complete() && self.suspicious.is_empty() && !self.branch
     }
 }
 

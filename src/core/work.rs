@@ -12,7 +12,7 @@ use super::{
     point::{Head, Objects, Point},
 };
 use crate::api::{
-    application::{ObjectSettings, Probe},
+    application::{ObjectSettings, Probe, RetainedPoint, Retention},
     mappings::{Mappings, ObjectSelector},
     restore::PointChoice,
     restoring::OnConflict,
@@ -98,6 +98,41 @@ pub enum Work {
         /// Which.
         choice: PointChoice,
     },
+    /// Go through all points, and say which are to be dropped.
+    ReviewPoints {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// Which are kept.
+        policy: Box<Retention>,
+        /// Points that a run in this cluster restores.
+        in_use: Vec<String>,
+        /// Only while this region holds the claim with this epoch.
+        epoch: u64,
+    },
+    /// Delete points from the vault.
+    DropPoints {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// Which.
+        ids: Vec<String>,
+        /// Only while this region holds the claim with this epoch.
+        epoch: u64,
+    },
+    /// Have retention leave a point alone, or no longer.
+    SetHold {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// Which.
+        point: String,
+        /// Whether it is held.
+        held: bool,
+    },
     /// Bring the objects of a point back, workloads last, and start them.
     RestoreObjects {
         /// The `Vault`.
@@ -155,6 +190,9 @@ impl Work {
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::FindPoint { .. } => "FindPoint",
+            Self::ReviewPoints { .. } => "ReviewPoints",
+            Self::DropPoints { .. } => "DropPoints",
+            Self::SetHold { .. } => "SetHold",
             Self::RestoreObjects { .. } => "RestoreObjects",
             Self::StartWorkloads { .. } => "StartWorkloads",
             Self::Ask { .. } => "Ask",
@@ -170,6 +208,8 @@ impl Work {
         match self {
             Self::RestoreObjects { application, epoch, .. }
             | Self::SealCatalogue { application, epoch, .. }
+            | Self::ReviewPoints { application, epoch, .. }
+            | Self::DropPoints { application, epoch, .. }
             | Self::StartWorkloads { application, epoch } => Some((application, *epoch)),
             Self::Publish { application, publication, .. } => Some((application, publication.epoch)),
             Self::TestVault { .. }
@@ -181,6 +221,7 @@ impl Work {
             | Self::ReadLatest { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
+            | Self::SetHold { .. }
             | Self::Ask { .. } => None,
         }
     }
@@ -243,6 +284,15 @@ pub enum Outcome {
         /// Newer ones that are not good, with the reason, newest first: the last `REASONS`, after a line about the rest.
         passed_over: Vec<String>,
     },
+    /// Of `ReviewPoints`.
+    Reviewed(Box<Review>),
+    /// Of `DropPoints`.
+    Dropped {
+        /// Which are gone.
+        dropped: Vec<String>,
+        /// Which the vault refused to delete.
+        refused: Vec<String>,
+    },
     /// Of `RestoreObjects`.
     ObjectsRestored {
         /// How many are as in the point.
@@ -256,8 +306,21 @@ pub enum Outcome {
     },
     /// Of `Ask`: what was bad. Empty when all is well.
     Answered(Vec<String>),
-    /// Of `TestZone`, `CommitPoint`, `StartWorkloads` and `Publish`.
+    /// Of `TestZone`, `CommitPoint`, `SetHold`, `StartWorkloads` and `Publish`.
     Done,
+}
+
+/// What retention found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Review {
+    /// How many points are kept.
+    pub kept: u64,
+    /// The newest of them, and why.
+    pub points: Vec<RetainedPoint>,
+    /// What is to be dropped, oldest first.
+    pub drop: Vec<String>,
+    /// Why nothing is dropped, though it could be.
+    pub suspended: Option<String>,
 }
 
 /// Why a piece of work failed.

@@ -29,6 +29,10 @@ pub(super) fn back_up(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -
     if !backup.source.is_dir() {
         return Err(MoverError::Task(format!("`source`: `{}` is not a directory", backup.source.display())));
     }
+    engine.steadily(|| attempt(engine, backup, witness))
+}
+
+fn attempt(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -> Result<Report, MoverError> {
     engine.meter.phase("reading the index");
     let repository = engine.open_or_make()?;
     let losses = Losses::default();

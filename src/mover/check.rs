@@ -34,6 +34,10 @@ pub(super) fn new_snapshot(engine: &Engine, made: &SnapshotFile) -> Result<(), M
 
 /// Checks snapshots in full, and reads a part of their data.
 pub(super) fn verify(engine: &Engine, snapshots: &[String], read_percent: u8) -> Result<Report, MoverError> {
+    engine.steadily(|| attempt(engine, snapshots, read_percent))
+}
+
+fn attempt(engine: &Engine, snapshots: &[String], read_percent: u8) -> Result<Report, MoverError> {
     let repository = engine.open()?;
     let index = index(engine, &repository)?;
     let mut report = Report::default();
@@ -127,7 +131,7 @@ impl<'a> Walk<'a> {
     /// Looks everything up that a tree names; returns the trees in it.
     fn look(&self, tree: TreeId, parent: Option<TreeId>) -> Result<Vec<(TreeId, Option<TreeId>)>, MoverError> {
         if !self.index.has_tree(BlobId::from(tree)) {
-            return Err(self.missing("a directory"));
+            return Err(self.missing(BlobId::from(tree), "a directory"));
         }
         let nodes = self.index.tree(self.engine, tree)?.nodes;
         let before = match parent {
@@ -138,8 +142,9 @@ impl<'a> Walk<'a> {
             before.iter().map(|node| (node.name.as_str(), node.subtree)).collect();
         let mut below = Vec::new();
         for node in &nodes {
-            if !node.content.iter().flatten().all(|blob| self.index.has_data(BlobId::from(*blob))) {
-                return Err(self.missing(&node.name));
+            let mut content = node.content.iter().flatten().map(|blob| BlobId::from(*blob));
+            if let Some(blob) = content.find(|blob| !self.index.has_data(*blob)) {
+                return Err(self.missing(blob, &node.name));
             }
             if let Some(subtree) = node.subtree {
                 below.push((subtree, before.get(node.name.as_str()).copied().flatten()));
@@ -148,7 +153,10 @@ impl<'a> Walk<'a> {
         Ok(below)
     }
 
-    fn missing(&self, of: &str) -> MoverError {
+    fn missing(&self, blob: BlobId, of: &str) -> MoverError {
+        if self.index.marked.contains(&blob) {
+            return MoverError::Marked;
+        }
         let packs = match self.index.missing_packs.first() {
             Some(pack) => {
                 format!("{} packs are missing, as `data/{}/{pack}`", self.index.missing_packs.len(), &pack[..2])

@@ -5,13 +5,15 @@
 //! the derived password is there for people with the restic program; no mover needs it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytesize::ByteSize;
 use rustic_core::repofile::{KeyId, MasterKey};
 use rustic_core::{
-    ConfigOptions, Credentials, KeyOptions, OpenStatus, Repository, RepositoryBackends, RepositoryOptions, RusticResult,
+    ConfigOptions, Credentials, KeyOptions, OpenStatus, Repository, RepositoryBackends, RepositoryOptions,
+    RusticResult, WriteBackend,
 };
 use tokio::runtime::Handle;
 
@@ -25,6 +27,10 @@ use crate::vault::{SecretText, Vault};
 pub(super) const PACK: ByteSize = ByteSize::mib(8);
 /// The size of a pack of trees.
 pub(super) const TREE_PACK: ByteSize = ByteSize::mib(4);
+/// How often is read what a prune may replace at the same time.
+const TRIES: u32 = 3;
+/// The pause before it is read once more.
+const PAUSE: Duration = Duration::from_millis(500);
 /// The directory's name in a snapshot.
 pub(super) const ROOT: &str = "data";
 
@@ -39,6 +45,7 @@ pub(super) struct Engine {
     pub(super) seal: Seal,
     credentials: Credentials,
     password: SecretText,
+    runtime: Handle,
 }
 
 impl Engine {
@@ -52,11 +59,12 @@ impl Engine {
         }))
         .expect("a master key is three texts in base64");
         Self {
-            backend: RepositoryBackend::new(vault, namespace, application, runtime),
+            backend: RepositoryBackend::new(vault, namespace, application, runtime.clone()),
             meter: Meter::default(),
             seal,
             credentials: Credentials::Masterkey(key),
             password: vault.keys().repository_password(namespace, application),
+            runtime,
         }
     }
 
@@ -64,8 +72,32 @@ impl Engine {
         self.backend.health()
     }
 
+    /// What requests run on. It must not be blocked on by a thread of its own.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Reads what a prune may replace at the same time: again, when something was gone that had been listed, or was
+    /// marked since it was found.
+    pub(super) fn steadily<T>(&self, read: impl Fn() -> Result<T, MoverError>) -> Result<T, MoverError> {
+        for _ in 1..TRIES {
+            match read() {
+                Err(error) if error == MoverError::Marked || self.health().take_vanished().is_some() => {
+                    tracing::warn!(%error, "the repository is being pruned: once more");
+                    std::thread::sleep(PAUSE);
+                }
+                ended => return ended,
+            }
+        }
+        read()
+    }
+
     fn repository(&self) -> RusticResult<Repository<()>> {
-        let backends = RepositoryBackends::new(Arc::new(self.backend.clone()), None);
+        self.repository_on(self.backend.clone())
+    }
+
+    fn repository_on(&self, backend: impl WriteBackend) -> RusticResult<Repository<()>> {
+        let backends = RepositoryBackends::new(Arc::new(backend), None);
         // The engine's own cache is on disk and unbounded; the backend has one in memory.
         Repository::new_with_progress(&RepositoryOptions::default().no_cache(true), &backends, self.meter.clone())
     }
@@ -78,6 +110,18 @@ impl Engine {
             return Err(MoverError::Corrupt(format!("there is no repository at `{place}` in the vault")));
         }
         repository.open(&self.credentials).map_err(|error| self.error(&error))
+    }
+
+    /// Opens the repository, which must be there, over another backend of the same place.
+    pub(super) fn open_on(&self, backend: impl WriteBackend) -> Result<Repository<OpenStatus>, MoverError> {
+        let repository = self.repository_on(backend).map_err(|error| self.error(&error))?;
+        repository.open(&self.credentials).map_err(|error| self.error(&error))
+    }
+
+    /// Whether there is a repository: not before the first volume was backed up.
+    pub(super) fn exists(&self) -> Result<bool, MoverError> {
+        let found = self.repository().and_then(|it| it.config_id()).map_err(|error| self.error(&error))?;
+        Ok(found.is_some())
     }
 
     /// Opens the repository, or makes it.

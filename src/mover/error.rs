@@ -3,6 +3,7 @@
 use rustic_core::RusticError;
 
 use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED};
+use crate::vault::lease::LeaseError;
 use crate::vault::repository::Health;
 use crate::vault::{StoreError, VaultError};
 
@@ -29,6 +30,15 @@ pub enum MoverError {
         "after the restore {0} files or directories differ from the snapshot: something else writes into the volume"
     )]
     Different(u64),
+    /// Another mover prunes.
+    #[error("{0}")]
+    Lease(#[from] LeaseError),
+    /// The catalogue can't be read: what nothing seems to need may be needed.
+    #[error("{0}: nothing is removed")]
+    Catalogue(String),
+    /// The repository was pruned meanwhile.
+    #[error("data that this snapshot shares was marked as unneeded meanwhile")]
+    Marked,
     /// Nothing moved for a long time.
     #[error("nothing was transferred for {0} minutes")]
     Stalled(u64),
@@ -51,6 +61,9 @@ impl MoverError {
             Self::VolumeFull
             | Self::Volume(_)
             | Self::Different(_)
+            | Self::Lease(_)
+            | Self::Catalogue(_)
+            | Self::Marked
             | Self::Stalled(_)
             | Self::Stopped
             | Self::Engine(_) => FAILED,

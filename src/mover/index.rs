@@ -1,12 +1,15 @@
 //! What a repository has: every blob that its index names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use rustic_core::repofile::{BlobType, IndexFile, PackId, Tree};
+use rustic_core::repofile::{BlobType, IndexFile, IndexPack, PackId, Tree};
 use rustic_core::{BlobId, FileType, Id, OpenStatus, ReadBackend, Repository, TreeId};
 
 use super::engine::Engine;
 use super::error::MoverError;
+
+/// So many packs that are not in the list are asked for one by one.
+const ASKED: usize = 100;
 
 /// Where a blob lies in a pack.
 #[derive(Clone, Copy)]
@@ -21,6 +24,8 @@ struct Place {
 pub(super) struct Index {
     data: Vec<BlobId>,
     trees: HashMap<BlobId, Place>,
+    /// What is in packs that a prune has marked, when it was asked for: readers do not look there.
+    pub(super) marked: HashSet<BlobId>,
     /// Packs that are named and not there, when it was asked for.
     pub(super) missing_packs: Vec<String>,
 }
@@ -32,12 +37,15 @@ impl Index {
         repository: &Repository<OpenStatus>,
         listed: Option<&HashMap<Id, u32>>,
     ) -> Result<Self, MoverError> {
-        let mut index = Self { data: Vec::new(), trees: HashMap::new(), missing_packs: Vec::new() };
+        let mut index =
+            Self { data: Vec::new(), trees: HashMap::new(), marked: HashSet::new(), missing_packs: Vec::new() };
         for file in repository.stream_files::<IndexFile>().map_err(|error| engine.error(&error))? {
             let (_, file) = file.map_err(|error| engine.error(&error))?;
             for pack in file.packs {
-                let there =
-                    listed.is_none_or(|listed| listed.get(&*pack.id).is_some_and(|size| *size >= pack.pack_size()));
+                let there = match listed {
+                    Some(listed) => index.has_pack(engine, listed, &pack)?,
+                    None => true,
+                };
                 if !there {
                     index.missing_packs.push(pack.id.to_hex().as_str().to_owned());
                     continue;
@@ -57,9 +65,21 @@ impl Index {
                     }
                 }
             }
+            if listed.is_some() {
+                index.marked.extend(file.packs_to_delete.iter().flat_map(|pack| pack.blobs.iter().map(|blob| blob.id)));
+            }
         }
         index.data.sort_unstable();
         Ok(index)
+    }
+
+    /// Whether a pack is there, and whole. One that is not in the list may be younger than it: a prune packs anew.
+    fn has_pack(&self, engine: &Engine, listed: &HashMap<Id, u32>, pack: &IndexPack) -> Result<bool, MoverError> {
+        let mut size = listed.get(&*pack.id).map(|size| u64::from(*size));
+        if size.is_none() && self.missing_packs.len() < ASKED {
+            size = engine.backend.size(FileType::Pack, &pack.id).map_err(|error| engine.error(&error))?;
+        }
+        Ok(size.is_some_and(|size| size >= u64::from(pack.pack_size())))
     }
 
     pub(super) fn has_data(&self, blob: BlobId) -> bool {

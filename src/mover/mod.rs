@@ -16,6 +16,7 @@ mod index;
 mod log;
 mod meter;
 mod parallel;
+mod prune;
 mod restore;
 mod seal;
 mod source;
@@ -36,6 +37,7 @@ use self::backup::Backup;
 use self::engine::Engine;
 use self::error::MoverError;
 use self::log::Witness;
+use self::prune::Prune;
 use crate::api::vault::VaultSpec;
 use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{
@@ -94,13 +96,13 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     let panics = watch_panics(&engine);
     let (sender, receiver) = channel();
     stop_on_signal(&runtime, sender.clone());
-    let worker = (engine.clone(), witness.clone());
+    let worker = (engine.clone(), vault, witness.clone());
     std::thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || {
-            let (engine, witness) = worker;
+            let (engine, vault, witness) = worker;
             // The receiver is gone only when the process is about to end.
-            let _ = sender.send(guarded(&engine, &panics, || carry_out(&engine, &task, &witness)));
+            let _ = sender.send(guarded(&engine, &panics, || carry_out(&engine, &vault, &task, &witness)));
         })
         .map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
     let outcome = supervise(&engine, &receiver);
@@ -109,7 +111,7 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     outcome
 }
 
-fn carry_out(engine: &Engine, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
+fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
     match task {
         Task::Backup { namespace, application, source, host, label, point } => {
             let tags =
@@ -122,6 +124,10 @@ fn carry_out(engine: &Engine, task: &Task, witness: &Witness) -> Result<Report, 
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
+        }
+        Task::Prune { namespace, application, region, keep_seconds } => {
+            let prune = Prune { vault, namespace, application, region, keep: Duration::from_secs(*keep_seconds) };
+            prune.run(engine)
         }
     }
 }
@@ -242,6 +248,11 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
             }
             if *read_percent > 100 {
                 return wrong("`readPercent` must be at most 100");
+            }
+        }
+        Task::Prune { region, .. } => {
+            if region.is_empty() {
+                return wrong("`region` must not be empty");
             }
         }
     }

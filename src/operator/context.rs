@@ -21,6 +21,7 @@ use crate::{
     api::application::ProtectedApplication,
     capture::policy::Policy,
     core::{app_key::AppKey, mover_job::MoverSettings},
+    operator::work::PointCache,
     probe::Vantage,
     traffic::resolve::Resolve,
 };
@@ -57,6 +58,8 @@ pub struct Context {
     pub wake: mpsc::Sender<AppKey>,
     /// The claims of each vault: one for all applications of it.
     pub claims: Mutex<HashMap<String, Arc<Claims>>>,
+    /// Points that were read for retention: they never change.
+    pub points: PointCache,
     /// Itself, for what outlives a borrow of it.
     pub itself: OnceLock<Weak<Context>>,
 }

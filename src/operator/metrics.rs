@@ -41,6 +41,12 @@ pub struct Metrics {
     pub ready: ByApplication,
     /// The epoch of the claim.
     pub epoch: ByApplication,
+    /// 0 while the newest points look emptied.
+    pub sources_sound: ByApplication,
+    /// Points that the vault keeps, where retention is done.
+    pub kept_points: ByApplication,
+    /// When a prune last ended well, in seconds since 1970.
+    pub pruned: ByApplication,
 }
 
 impl Default for Metrics {
@@ -56,6 +62,9 @@ impl Default for Metrics {
             healthy: Family::default(),
             ready: Family::default(),
             epoch: Family::default(),
+            sources_sound: Family::default(),
+            kept_points: Family::default(),
+            pruned: Family::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Passes of the loop", it.passes.clone());
@@ -68,6 +77,10 @@ impl Default for Metrics {
         registry.register("application_healthy", "1 healthy, 0 not, -1 unknown, as seen from here", it.healthy.clone());
         registry.register("application_ready", "1 when the condition Ready is True", it.ready.clone());
         registry.register("claim_epoch", "Epoch of the claim, as last read", it.epoch.clone());
+        registry.register("sources_sound", "0 while the newest points look emptied", it.sources_sound.clone());
+        registry.register("recovery_points_kept", "Points that the vault keeps", it.kept_points.clone());
+        let help = "When a prune last ended well, in seconds since 1970";
+        registry.register("last_prune_timestamp_seconds", help, it.pruned.clone());
         Self { registry, ..it }
     }
 }
@@ -83,7 +96,9 @@ impl Metrics {
 
     /// Forgets what is told of one application.
     pub fn forget(&self, of: &Application) {
-        for family in [&self.active, &self.last_point, &self.rpo_objective, &self.healthy, &self.ready, &self.epoch] {
+        let known = [&self.active, &self.last_point, &self.rpo_objective, &self.healthy, &self.ready, &self.epoch];
+        let kept = [&self.sources_sound, &self.kept_points, &self.pruned];
+        for family in known.into_iter().chain(kept) {
             family.remove(of);
         }
     }

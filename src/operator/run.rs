@@ -35,7 +35,7 @@ use super::{
     stores::{self, Stores},
     sweep,
     watch::Watch,
-    work::{Registry, Wake},
+    work::{PointCache, Registry, Wake},
 };
 use crate::{
     api::{
@@ -160,6 +160,7 @@ async fn lead(
         secrets: Secrets::new(client.clone(), &home),
         works: Arc::new(Registry::new(ended)),
         keeper: Keeper::new(journal, wake.clone())?,
+        points: PointCache::default(),
         itself: OnceLock::new(),
         claims: std::sync::Mutex::default(),
         client,

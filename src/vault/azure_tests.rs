@@ -52,12 +52,12 @@ async fn azurite_passes_the_self_test_and_pages_its_lists() {
     store.put("k", "0123456789".into()).await.unwrap();
     assert_eq!(store.get_range("k", 8, 5).await.unwrap().unwrap(), "89");
     assert_eq!(store.get_range("k", 20, 5).await.unwrap().unwrap(), "");
-    assert_eq!(store.size("k").await.unwrap(), Some(10));
+    assert_eq!(store.find("k").await.unwrap().map(|it| it.bytes), Some(10));
     store.delete("k").await.unwrap();
     store.delete("k").await.unwrap();
     assert_eq!(store.get("k").await.unwrap(), None);
     assert_eq!(store.get_range("k", 0, 5).await.unwrap(), None);
-    assert_eq!(store.size("k").await.unwrap(), None);
+    assert_eq!(store.find("k").await.unwrap(), None);
     assert_eq!(store.put_if("k", "x".into(), Condition::Unchanged("\"0x8D0\"")).await, Err(StoreError::Lost));
 }
 

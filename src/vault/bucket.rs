@@ -106,18 +106,18 @@ impl Bucket {
             .await;
         match part {
             // A range that begins behind the end is refused by the server: tell it from other refusals by the size.
-            Err(StoreError::Other(reason)) => match self.size(key).await? {
-                Some(size) if size <= offset => Ok(Some(Bytes::new())),
+            Err(StoreError::Other(reason)) => match self.find(key).await? {
+                Some(found) if found.bytes <= offset => Ok(Some(Bytes::new())),
                 _ => Err(StoreError::Other(reason)),
             },
             part => part,
         }
     }
 
-    pub(super) async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+    pub(super) async fn find(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         let path = self.path(key)?;
         let meta = self.repeat(deadline(0), || self.first(self.client.head(&path))).await?;
-        Ok(meta.map(|meta| meta.size))
+        Ok(meta.map(|meta| Entry { key: key.to_owned(), bytes: meta.size, modified: modified(&meta) }))
     }
 
     pub(super) async fn put_if(&self, key: &str, bytes: Bytes, condition: Condition<'_>) -> Result<String, StoreError> {
@@ -212,12 +212,7 @@ impl Bucket {
 
     fn entry(&self, meta: &object_store::ObjectMeta) -> Option<Entry> {
         let key = meta.location.as_ref().strip_prefix(self.prefix.as_str())?.to_owned();
-        let seconds = meta.last_modified.timestamp();
-        Some(Entry {
-            key,
-            bytes: meta.size,
-            modified: Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH),
-        })
+        Some(Entry { key, bytes: meta.size, modified: modified(meta) })
     }
 
     /// Waits for the first bytes of a reply: a network that was cut is noticed after the time of a small request.
@@ -271,6 +266,10 @@ impl Bucket {
             attempt += 1;
         }
     }
+}
+
+fn modified(meta: &object_store::ObjectMeta) -> Timestamp {
+    Timestamp::from_second(meta.last_modified.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[path = "bucket_parts.rs"]

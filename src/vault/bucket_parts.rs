@@ -73,7 +73,7 @@ impl Bucket {
         match self.repeat(deadline(0) * 3, join).await? {
             Some(()) => Ok(()),
             // The upload is gone: an earlier order was carried out, if the object is there.
-            None if self.size(key).await?.is_some() => Ok(()),
+            None if self.find(key).await?.is_some() => Ok(()),
             None => Err(self.place.no_bucket()),
         }
     }

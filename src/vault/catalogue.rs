@@ -7,7 +7,7 @@
 //!
 //! The head is the fence: a point enters it only while the head's epoch is the point's. Which point is taken, and
 //! who may seal, is decided in `core`; here the rules of the swap are kept, and unclear outcomes are cleared up by
-//! reading back. Nothing is deleted here.
+//! reading back. Nothing is deleted here: `retention` does that.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub const BRANCHES: usize = 100;
 /// The most points that `list_points` returns.
 pub const POINTS: usize = 20_000;
 /// The most points that `list_points` looks through.
-const POINTS_SEEN: usize = 1_000_000;
+pub(super) const POINTS_SEEN: usize = 1_000_000;
 
 /// Why the catalogue could not be read or changed.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ fn head_key(namespace: &str, application: &str) -> String {
     format!("{}/head.json", folder(namespace, application))
 }
 
-fn point_key(namespace: &str, application: &str, id: &str) -> String {
+pub(super) fn point_key(namespace: &str, application: &str, id: &str) -> String {
     format!("{}/points/{id}.json", folder(namespace, application))
 }
 

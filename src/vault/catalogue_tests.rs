@@ -27,6 +27,7 @@ fn point(epoch: u64, number: u64, branch: bool) -> Point {
         objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
         volumes: vec![],
         missing: vec!["a \",\"mac\":\"x\"} b".to_owned()],
+        suspicious: vec![],
     }
 }
 

@@ -77,10 +77,11 @@ impl Directory {
         .await
     }
 
-    pub(super) async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+    pub(super) async fn find(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         let key = key.to_owned();
         self.run(deadline(0), move |root| match fs::metadata(path(root, &key)?) {
-            Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
+            Ok(meta) if !meta.is_file() => Ok(None),
+            Ok(meta) => Ok(Some(Entry { bytes: meta.len(), modified: modified(&meta)?, key })),
             Err(error) if error.kind() == ErrorKind::NotFound => missing_under(root),
             Err(error) => Err(error.into()),
         })
@@ -383,14 +384,16 @@ impl Walk<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
             Ok(meta) => {
-                let modified = Timestamp::try_from(meta.modified()?).unwrap_or(Timestamp::UNIX_EPOCH);
-                self.found.push(Entry { key, bytes: meta.len(), modified });
+                self.found.push(Entry { key, bytes: meta.len(), modified: modified(&meta)? });
                 Ok(())
             }
         }
     }
 }
 
+fn modified(meta: &fs::Metadata) -> std::io::Result<Timestamp> {
+    Ok(Timestamp::try_from(meta.modified()?).unwrap_or(Timestamp::UNIX_EPOCH))
+}
 #[path = "directory_parts.rs"]
 mod parts;
 
@@ -411,8 +414,8 @@ mod tests {
         assert_eq!(store.get("a/b").await.unwrap(), None);
         store.put("a/b", "one".into()).await.unwrap();
         assert_eq!(store.get("a/b").await.unwrap().unwrap().bytes, "one");
-        assert_eq!(store.size("a/b").await.unwrap(), Some(3));
-        assert_eq!(store.size("a").await.unwrap(), None, "a folder is no object");
+        assert_eq!(store.find("a/b").await.unwrap().map(|it| it.bytes), Some(3));
+        assert_eq!(store.find("a").await.unwrap(), None, "a folder is no object");
         store.delete("a/b").await.unwrap();
         store.delete("a/b").await.unwrap();
         assert_eq!(store.get("a/b").await.unwrap(), None);

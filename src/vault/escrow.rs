@@ -28,7 +28,7 @@ pub(super) async fn store(store: &Store, root: &Root, recipients: &[String]) -> 
     let sealed: Vec<(String, Bytes)> =
         recipients.iter().map(|it| Ok((path(it), seal(root, it)?))).collect::<Result<_, VaultError>>()?;
     for (path, bytes) in sealed {
-        if store.size(&path).await?.is_some() {
+        if store.find(&path).await?.is_some() {
             continue;
         }
         match store.put_if(&path, bytes, Condition::Absent).await {

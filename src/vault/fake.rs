@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Receiver;
 
 use super::directory::hex;
-use super::{Condition, Entry, Object, Part, StoreError};
+use super::{Condition, Entry, Object, Part, Provider, StoreError};
 
 /// How it treats conditional writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,10 @@ struct Content {
     broken: Option<StoreError>,
     /// How many writes under a prefix are left until one fails.
     refused: Option<(String, u32, StoreError)>,
+    /// When objects were written, if not just now.
+    aged: BTreeMap<String, Timestamp>,
+    /// What must not be deleted.
+    locked: Vec<String>,
     /// What someone else writes as soon as something was read.
     next: Vec<(String, Bytes)>,
 }
@@ -56,6 +60,11 @@ impl Fake {
     /// The n-th write of a key that begins so fails; those after it do not.
     pub fn refuse(&self, prefix: &str, nth: u32, error: StoreError) {
         self.content.lock().unwrap().refused = Some((prefix.to_owned(), nth, error));
+    }
+
+    /// From now on this is not deleted, as under an object lock.
+    pub fn lock(&self, key: &str) {
+        self.content.lock().unwrap().locked.push(key.to_owned());
     }
 
     /// Someone else writes this right after the next `get`.
@@ -90,6 +99,17 @@ impl Fake {
         let next = std::mem::take(&mut content.next);
         content.objects.extend(next);
         Ok(found)
+    }
+
+    pub fn find(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        let content = self.content()?;
+        let modified = content.aged.get(key).copied().unwrap_or_else(Timestamp::now);
+        Ok(content.objects.get(key).map(|it| Entry { key: key.to_owned(), bytes: it.len() as u64, modified }))
+    }
+
+    /// From now on this was written then.
+    pub fn age(&self, key: &str, modified: Timestamp) {
+        self.content.lock().unwrap().aged.insert(key.to_owned(), modified);
     }
 
     pub fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, StoreError> {
@@ -154,7 +174,11 @@ impl Fake {
     }
 
     pub fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.content()?.objects.remove(key);
+        let mut content = self.content()?;
+        if content.locked.iter().any(|it| it == key) {
+            return Err(StoreError::Forbidden { place: "bucket `fake`".to_owned(), provider: Provider::S3 });
+        }
+        content.objects.remove(key);
         Ok(())
     }
 

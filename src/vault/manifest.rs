@@ -7,6 +7,7 @@
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
@@ -15,6 +16,10 @@ use super::directory::hex;
 use super::keys::UnsealError;
 use super::{Part, Vault};
 use crate::core::point::Objects;
+
+/// A manifest that is younger need not be written again for a new point. Shorter than `core::retention::keep_data` by
+/// more than what a point may take.
+const FRESH: SignedDuration = SignedDuration::from_hours(24);
 
 /// The largest manifest, in bytes.
 pub const MANIFEST_LIMIT: u64 = 4 << 30;
@@ -40,13 +45,14 @@ impl Content {
     }
 }
 
-fn manifest_key(namespace: &str, application: &str, manifest: &str) -> String {
+pub(super) fn manifest_key(namespace: &str, application: &str, manifest: &str) -> String {
     format!("{}/manifests/{manifest}", folder(namespace, application))
 }
 
 impl Vault {
     /// Stores the objects of a point, encrypted, under the digest of what they were before. Costs one small request
-    /// when they are there already.
+    /// when they are there already. Are they there for a day, they are written again: a prune takes what no point names
+    /// by its age, and the point that shall name them is yet to be written.
     ///
     /// # Errors
     /// `TooLarge`, `Store`, `Local` when the content cannot be read.
@@ -65,8 +71,10 @@ impl Vault {
             return Err(CatalogueError::TooLarge { bytes: size });
         }
         let key = manifest_key(namespace, application, &manifest);
-        if let Some(bytes) = self.store().size(&key).await? {
-            return Ok(Objects { manifest, count, bytes });
+        if let Some(found) = self.store().find(&key).await?
+            && Timestamp::now().duration_since(found.modified) < FRESH
+        {
+            return Ok(Objects { manifest, count, bytes: found.bytes });
         }
         let (send, mut parts) = mpsc::channel(1);
         let (keys, of) = (self.keys().clone(), (namespace.to_owned(), application.to_owned()));

@@ -21,6 +21,7 @@ pub mod escrow;
 pub(crate) mod fake;
 pub mod identity;
 pub mod keys;
+pub mod lease;
 pub mod limits;
 mod location;
 pub mod manifest;
@@ -30,6 +31,7 @@ mod opened;
 mod pace;
 pub mod regions;
 pub mod repository;
+pub mod retention;
 mod s3;
 mod transport;
 mod uploads;
@@ -252,16 +254,16 @@ impl Store {
         }
     }
 
-    /// The size of an object in bytes. `None` when it is absent.
+    /// The size of an object, and when it was written. `None` when it is absent.
     ///
     /// # Errors
     /// Any `StoreError` but `Lost` and `Unknown`.
-    pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
+    pub async fn find(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         match self {
-            Self::Bucket(store) => store.size(key).await,
-            Self::Directory(store) => store.size(key).await,
+            Self::Bucket(store) => store.find(key).await,
+            Self::Directory(store) => store.find(key).await,
             #[cfg(test)]
-            Self::Fake(store) => Ok(store.get(key)?.map(|object| object.bytes.len() as u64)),
+            Self::Fake(store) => store.find(key),
         }
     }
 

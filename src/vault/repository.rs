@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use rand::RngExt;
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 use sha2::{Digest, Sha256};
@@ -59,6 +60,7 @@ pub fn prefix(namespace: &str, application: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Health {
     corrupt: Mutex<Option<String>>,
+    vanished: Mutex<Option<String>>,
     failure: Mutex<Option<StoreError>>,
     stopped: AtomicBool,
     requests: AtomicU64,
@@ -70,10 +72,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Health {
-    /// The first file that was missing or damaged, and what is wrong with it.
+    /// The first file that was missing or damaged, and what is wrong with it. One that vanished counts until it was
+    /// taken for that.
     #[must_use]
     pub fn corrupt(&self) -> Option<String> {
-        locked(&self.corrupt).clone()
+        locked(&self.corrupt).clone().or_else(|| locked(&self.vanished).clone())
+    }
+
+    /// An index or a snapshot that was listed, and was gone when it was to be read: a prune replaces them. It is
+    /// forgotten by this: who asks reads again.
+    #[must_use]
+    pub fn take_vanished(&self) -> Option<String> {
+        locked(&self.vanished).take()
     }
 
     /// The first request that failed for good.
@@ -105,7 +115,7 @@ impl Health {
 }
 
 /// The backend. Its methods block; they must not be called from a thread that drives the runtime.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RepositoryBackend {
     store: Store,
     limits: Arc<Limits>,
@@ -137,13 +147,53 @@ impl RepositoryBackend {
         &self.health
     }
 
-    /// Whether the file is there.
+    /// The size of a file. `None` when it is not there.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub fn has(&self, kind: FileType, id: &Id) -> RusticResult<bool> {
+    pub fn size(&self, kind: FileType, id: &Id) -> RusticResult<Option<u64>> {
         let key = self.key(kind, id);
-        Ok(self.patiently(|| self.store.size(&key))?.is_some())
+        Ok(self.patiently(|| self.store.find(&key))?.map(|it| it.bytes))
+    }
+
+    /// Deletes a file. False when the vault refuses to, as under an object lock.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn delete(&self, kind: FileType, id: &Id) -> RusticResult<bool> {
+        let key = self.key(kind, id);
+        self.patiently(|| async {
+            match self.store.delete(&key).await {
+                Ok(()) => Ok(true),
+                Err(StoreError::Forbidden { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// The files of a kind, each with its size and when it was written, by the store's clock.
+    ///
+    /// # Errors
+    /// When the store does not answer, or has too many.
+    pub fn files(&self, kind: FileType) -> RusticResult<Vec<(Id, u32, Timestamp)>> {
+        let prefix = format!("{}/{}/", self.prefix, kind.dirname());
+        let mut files = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.patiently(|| self.store.page(&prefix, after.as_deref(), PAGE_LIMIT))?;
+            // What is not named like a file of a repository is none of ours.
+            files.extend(page.iter().filter_map(|entry| {
+                let name = entry.key.rsplit('/').next()?;
+                Some((name.parse::<Id>().ok()?, u32::try_from(entry.bytes).ok()?, entry.modified))
+            }));
+            if page.len() < PAGE_LIMIT {
+                return Ok(files);
+            }
+            if files.len() >= FILES {
+                return Err(self.health.failed(StoreError::TooMany { prefix, limit: FILES }));
+            }
+            after = page.last().map(|entry| entry.key.clone());
+        }
     }
 
     fn key(&self, kind: FileType, id: &Id) -> String {
@@ -204,9 +254,14 @@ impl RepositoryBackend {
         if let (FileType::Pack, Some(object)) = (kind, &object) {
             self.runtime.block_on(self.limits.download(object.bytes.len() as u64));
         }
-        object
-            .map(|object| object.bytes)
-            .ok_or_else(|| self.health.found_corrupt(&format!("`{key}` is missing in the vault")))
+        object.map(|object| object.bytes).ok_or_else(|| {
+            let what = format!("`{key}` is missing in the vault");
+            if matches!(kind, FileType::Index | FileType::Snapshot) {
+                locked(&self.health.vanished).get_or_insert_with(|| what.clone());
+                return RusticError::new(ErrorKind::Backend, what);
+            }
+            self.health.found_corrupt(&what)
+        })
     }
 
     fn read_cached(&self, kind: FileType, id: &Id, limit: u64) -> RusticResult<Bytes> {
@@ -222,7 +277,7 @@ impl RepositoryBackend {
         if locked(&self.cache).get(id).is_some() {
             return Ok(true);
         }
-        let size = self.patiently(|| self.store.size(key))?;
+        let size = self.patiently(|| self.store.find(key))?.map(|it| it.bytes);
         Ok(size.is_none_or(|size| size <= TREE_PACK_LIMIT))
     }
 
@@ -268,31 +323,14 @@ impl ReadBackend for RepositoryBackend {
     fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
         if kind == FileType::Config {
             let key = self.key(kind, &Id::default());
-            let size = self.patiently(|| self.store.size(&key))?;
+            let size = self.patiently(|| self.store.find(&key))?.map(|it| it.bytes);
             return Ok(size
                 .and_then(|size| u32::try_from(size).ok())
                 .map(|size| (Id::default(), size))
                 .into_iter()
                 .collect());
         }
-        let prefix = format!("{}/{}/", self.prefix, kind.dirname());
-        let mut files = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.patiently(|| self.store.page(&prefix, after.as_deref(), PAGE_LIMIT))?;
-            // What is not named like a file of a repository is none of ours.
-            files.extend(page.iter().filter_map(|entry| {
-                let name = entry.key.rsplit('/').next()?;
-                Some((name.parse::<Id>().ok()?, u32::try_from(entry.bytes).ok()?))
-            }));
-            if page.len() < PAGE_LIMIT {
-                return Ok(files);
-            }
-            if files.len() >= FILES {
-                return Err(self.health.failed(StoreError::TooMany { prefix, limit: FILES }));
-            }
-            after = page.last().map(|entry| entry.key.clone());
-        }
+        Ok(self.files(kind)?.into_iter().map(|(id, size, _)| (id, size)).collect())
     }
 
     fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {

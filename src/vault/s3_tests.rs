@@ -74,7 +74,7 @@ async fn each_refusal_names_what_to_correct() {
 async fn an_object_that_is_absent_is_no_error() {
     let store = store(&location(&server(Some((404, "NoSuchKey"))).await, "id", "secret"));
     assert_eq!(store.get("key").await, Ok(None));
-    assert_eq!(store.size("key").await, Ok(None));
+    assert_eq!(store.find("key").await, Ok(None));
     assert_eq!(store.get_range("key", 0, 5).await, Ok(None));
     assert_eq!(store.put_if("key", "x".into(), Condition::Unchanged("\"tag\"")).await, Err(StoreError::Lost));
 }
@@ -194,7 +194,7 @@ async fn minio_passes_the_self_test_and_pages_its_lists() {
     store.put("k", "0123456789".into()).await.unwrap();
     assert_eq!(store.get_range("k", 8, 5).await.unwrap().unwrap(), "89");
     assert_eq!(store.get_range("k", 20, 5).await.unwrap().unwrap(), "");
-    assert_eq!(store.size("k").await.unwrap(), Some(10));
+    assert_eq!(store.find("k").await.unwrap().map(|it| it.bytes), Some(10));
     store.delete("k").await.unwrap();
     store.delete("k").await.unwrap();
     assert_eq!(store.get("k").await.unwrap(), None);
@@ -215,7 +215,7 @@ async fn minio_shows_what_comes_in_parts_when_all_of_it_is_there_and_keeps_nothi
     };
     let mut whole = feed(vec![Ok(part(1)), Ok(part(2)), Ok(part(3)), Ok(part(4)), Ok("end".into())]);
     store.put_parts("large", 4 * PART_BYTES as u64, &mut whole).await.unwrap();
-    assert_eq!(store.size("large").await.unwrap(), Some(4 * PART_BYTES as u64 + 3));
+    assert_eq!(store.find("large").await.unwrap().map(|it| it.bytes), Some(4 * PART_BYTES as u64 + 3));
     for (byte, number) in (1..=4_u8).zip(0_u64..) {
         let read = store.get_range("large", number * PART_BYTES as u64, PART_BYTES as u64).await.unwrap();
         assert!(read.unwrap() == part(byte), "part {number}");

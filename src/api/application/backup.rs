@@ -1,13 +1,15 @@
-//! Where recovery points go, and how they are made.
+//! Where recovery points go, how they are made, and how long they are kept.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ObjectSettings;
+use crate::api::span::Span;
 
 /// Where recovery points go, and how volumes are read.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
 pub struct BackupSettings {
     /// Names of the `Vault`s that hold its points. Exactly one for now.
     #[schemars(length(min = 1, max = 1))]
@@ -18,6 +20,55 @@ pub struct BackupSettings {
     /// Which Kubernetes objects are kept.
     #[serde(default)]
     pub objects: ObjectSettings,
+    /// Which points are kept. Without it every point is kept, and nothing is ever deleted from the vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// A scheduled point is suspicious when a source has less than so many per cent of what the last good points had:
+    /// it does not count, until a `RecoveryPoint` made by hand says that this is meant. `0` switches this off.
+    /// Default 20.
+    #[serde(default = "twenty")]
+    #[schemars(range(max = 99))]
+    pub suspect_below_percent: u8,
+}
+
+/// Which points are kept: each rule keeps some, and what no rule keeps is deleted. Days, weeks (from Monday), months
+/// and years are those of UTC; of each, the newest good point is kept. Never deleted are the newest good point,
+/// branches, points with `spec.hold`, and what is younger than a day.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("[has(self.last), has(self.hourly), has(self.daily), has(self.weekly), has(self.monthly), has(self.yearly), has(self.within)].exists(it, it)").message("backup.retention needs at least one of last, hourly, daily, weekly, monthly, yearly and within: leave retention out to keep every point"))]
+pub struct Retention {
+    /// The newest so many good points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub last: Option<u32>,
+    /// One for each of the newest so many hours that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub hourly: Option<u32>,
+    /// One for each of the newest so many days that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub daily: Option<u32>,
+    /// One for each of the newest so many weeks that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub weekly: Option<u32>,
+    /// One for each of the newest so many months that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub monthly: Option<u32>,
+    /// One for each of the newest so many years that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub yearly: Option<u32>,
+    /// Every good point that is no older than this, counted from the newest good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$')").message("backup.retention.within must be a length of time such as 36h or 30d"))]
+    pub within: Option<Span>,
+}
+
+const fn twenty() -> u8 {
+    20
 }
 
 /// How volumes are read.

@@ -40,6 +40,9 @@ pub struct ProtectedApplicationStatus {
     /// How often points are made, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
+    /// What retention keeps and drops. Absent without `spec.backup.retention`, and where this region never did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionStatus>,
     /// The last failover that ended in this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
@@ -184,4 +187,76 @@ pub struct Published {
     pub address: String,
     /// The epoch it was published under.
     pub epoch: u64,
+}
+
+/// What retention keeps and drops, as this region last found while it served.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionStatus {
+    /// When the points of the vault were last gone through with another result than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Time>,
+    /// How many points are kept.
+    #[serde(default)]
+    pub kept: u64,
+    /// The newest 100 of them, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<RetainedPoint>,
+    /// Points that are about to be deleted from the vault. Written before the first of them is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropping: Vec<String>,
+    /// How many points were deleted so far.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Points that the vault refused to delete at the last attempt, as under an object lock.
+    #[serde(default)]
+    pub refused: u64,
+    /// Why nothing is dropped at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
+    /// What removes from the vault the data that no point needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneStatus>,
+}
+
+/// A point that is kept.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct RetainedPoint {
+    /// Its name in the vault.
+    pub id: String,
+    /// The rules that keep it.
+    pub why: String,
+}
+
+/// The removal of data that no point needs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PruneStatus {
+    /// When the last run began. Written before it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended. Absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Points that were dropped before it began, in all.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Snapshots of volumes that were removed.
+    #[serde(default)]
+    pub snapshots: u64,
+    /// Bundles of objects that were removed.
+    #[serde(default)]
+    pub manifests: u64,
+    /// Bytes that were removed.
+    #[serde(default)]
+    pub reclaimed_bytes: u64,
+    /// Bytes that are marked, and will be removed when nothing that runs can need them any more.
+    #[serde(default)]
+    pub pending_bytes: u64,
+    /// Deletions that the vault refused, as under an object lock.
+    #[serde(default)]
+    pub refused: u64,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }

@@ -4,12 +4,15 @@ use jiff::SignedDuration;
 
 use super::{Pass, Standing};
 use crate::{
-    api::application::{Role, Verdict},
+    api::{
+        application::{Role, Verdict},
+        recovery_point::Purpose,
+    },
     core::{
         claim::view::View,
         condition::{
             self, CLAIM_SOUND, COMPARE_AND_SWAP, FAILOVER_ADVISED, FENCE_IN_TIME, Finding, HEALTHY, READY,
-            REGIONS_PRESENT, RPO_MET, TRAFFIC_PUBLISHED, Truth,
+            REGIONS_PRESENT, RPO_MET, SOURCES_SOUND, TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
         vault,
@@ -22,6 +25,7 @@ impl Pass<'_> {
     pub(super) fn find(&mut self) {
         let mut findings = vec![self.claim_sound(), self.regions_present()];
         if self.status.role == Some(Role::Active) {
+            findings.extend(self.sources_sound());
             findings.push(self.rpo_met());
             findings.extend(self.traffic_published());
         }
@@ -198,6 +202,31 @@ impl Pass<'_> {
         Finding::new(RPO_MET, true, "Met", format!("the newest point is younger than {rpo}"))
     }
 
+    /// Told from the first suspicious point on: it turns when a later point counts.
+    pub(super) fn sources_sound(&self) -> Option<Finding> {
+        let newest = self.seen.points.iter().filter(|it| it.spec.purpose != Purpose::Branch);
+        let newest = newest
+            .filter_map(|it| it.status.as_ref())
+            .filter(|it| condition::is_true(&it.conditions, condition::SUCCEEDED) || !it.suspicious.is_empty());
+        let newest = newest.max_by_key(|it| it.id.as_ref())?;
+        if newest.suspicious.is_empty() {
+            condition::find(&self.status.conditions, SOURCES_SOUND)?;
+            return Some(Finding::new(
+                SOURCES_SOUND,
+                true,
+                "AsBefore",
+                "the newest point has what those before it had",
+            ));
+        }
+        let message = format!(
+            "{} does not count, and retention drops nothing: {}. If that is meant: kubectl reprise backup {}",
+            newest.id.as_deref().unwrap_or_default(),
+            newest.suspicious.join("; "),
+            self.key.name
+        );
+        Some(Finding::new(SOURCES_SOUND, false, "Suspicious", message))
+    }
+
     /// Why the newest ended point did not come to be.
     fn last_failure(&self) -> String {
         let ended =
@@ -273,7 +302,7 @@ impl Pass<'_> {
         };
         let role = self.status.role;
         let first = wrong(&[CLAIM_SOUND]).or_else(|| wrong(&[REGIONS_PRESENT])).or_else(|| match role {
-            Some(Role::Active) => wrong(&[HEALTHY, RPO_MET, TRAFFIC_PUBLISHED]),
+            Some(Role::Active) => wrong(&[HEALTHY, SOURCES_SOUND, RPO_MET, TRAFFIC_PUBLISHED]),
             Some(Role::Activating | Role::Fencing | Role::Standby | Role::Unknown) | None => None,
         });
         if let Some(finding) = first {
@@ -326,11 +355,13 @@ impl Pass<'_> {
     fn announce(&mut self, findings: &[Finding]) {
         for it in findings {
             let old = condition::find(&self.status.conditions, it.type_);
-            // Of this one alone `True` is bad news, also when nothing was said of it before.
+            // Of this one alone `True` is bad news. Of some, bad news is told also when nothing was said before.
             let advice = it.type_ == FAILOVER_ADVISED;
             let bad = advice == (it.truth == Truth::True);
-            let turned = old.map_or(advice && bad, |old| old.status != it.truth.as_str());
-            let worth = [CLAIM_SOUND, RPO_MET, HEALTHY, TRAFFIC_PUBLISHED, FAILOVER_ADVISED].contains(&it.type_);
+            let first = advice || it.type_ == SOURCES_SOUND;
+            let turned = old.map_or(first && bad, |old| old.status != it.truth.as_str());
+            let worth =
+                [CLAIM_SOUND, SOURCES_SOUND, RPO_MET, HEALTHY, TRAFFIC_PUBLISHED, FAILOVER_ADVISED].contains(&it.type_);
             if turned && worth && it.truth != Truth::Unknown {
                 let note = format!("{}: {}", it.type_, it.message);
                 let tell = if bad { Effect::warn } else { Effect::note };

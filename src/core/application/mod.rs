@@ -7,6 +7,7 @@ mod fencing;
 mod findings;
 mod outlook;
 mod points;
+pub mod retention;
 mod traffic;
 
 use std::{sync::Arc, time::Duration};
@@ -22,6 +23,8 @@ use super::{
     condition,
     effect::{Decision, Effect},
     health::Health,
+    mover_job::MoverSettings,
+    recovery_point::JobSeen,
     slo,
     work::{Progress, Seen, Work, Works, see},
 };
@@ -70,6 +73,10 @@ pub struct Observed {
     pub unaskable: Vec<String>,
     /// The address of its Service, if it has one.
     pub address: Result<String, String>,
+    /// What movers have in common.
+    pub movers: Option<MoverSettings>,
+    /// The Job that prunes its repository, while its status tells of one.
+    pub prune: Option<JobSeen>,
     /// Work in progress.
     pub works: Works,
 }
@@ -126,6 +133,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     if pass.runs_here() {
         pass.judge();
         pass.follow_claim();
+        pass.follow_prune(pass.status.role == Some(Role::Active));
     } else {
         pass.status.role = None;
     }
@@ -182,6 +190,7 @@ impl Pass<'_> {
                 self.status.fence = None;
                 if self.sealed(&view) {
                     self.schedule_points(&view);
+                    self.retain(&view);
                     self.publish(&view);
                 }
                 Role::Active

@@ -120,13 +120,13 @@ impl Pass<'_> {
     }
 
     /// Objects beyond the newest `KEPT` are deleted from the cluster; the points stay in the vault. The newest that
-    /// counts is kept: later ones are compared with it.
+    /// counts is kept: later ones are compared with it. So are those that are held: a hold is lifted by its object.
     fn forget_old(&mut self) {
         let mut ended: Vec<_> = self
             .seen
             .points
             .iter()
-            .filter(|it| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions)))
+            .filter(|it| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions)) && !it.spec.hold)
             .filter_map(|it| Some((self.number(it)?, it.name_any())))
             .collect();
         ended.sort_unstable();

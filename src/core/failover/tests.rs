@@ -84,6 +84,7 @@ fn point(id: &str, snapshot: &str) -> Point {
             bytes: 1,
         }],
         missing: Vec::new(),
+        suspicious: Vec::new(),
     }
 }
 

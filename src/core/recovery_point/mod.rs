@@ -2,6 +2,7 @@
 //!
 //! Which moment is due is decided by `core::application`; what a mover does is `mover`.
 
+mod suspicion;
 mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -21,7 +22,7 @@ use super::{
     mover_task::Report,
     point::{FORMAT, Objects, Point, Volume},
     vault,
-    work::{Outcome, Seen, Work, Works, see},
+    work::{Outcome, Progress, Seen, Work, Works, see},
 };
 use crate::api::{
     application::ProtectedApplication,
@@ -33,6 +34,12 @@ use crate::api::{
 const LOOK: Duration = Duration::from_secs(1);
 /// The shortest deadline of a run, in seconds.
 const PATIENCE: u64 = 30 * 60;
+
+/// How long a run may take for this objective, both in seconds.
+#[must_use]
+pub fn patience(rpo: u64) -> u64 {
+    PATIENCE.max(rpo.saturating_mul(4))
+}
 
 /// Everything that is looked at.
 #[derive(Clone, Debug, Default)]
@@ -51,8 +58,9 @@ pub struct Observed {
     pub sources: Vec<Source>,
     /// Its claims that are not.
     pub unbound: Vec<Unbound>,
-    /// The newest point before this one that counts, as far as this cluster has its record.
-    pub before: Option<Before>,
+    /// The newest points before this one that count, as far as this cluster has their records, newest first: down to
+    /// the last that was made by hand.
+    pub before: Vec<Before>,
     /// The `VolumeSnapshotClass` for each CSI driver.
     pub snapshot_classes: BTreeMap<String, String>,
     /// The tenant's snapshots of this run, by claim.
@@ -99,8 +107,8 @@ pub struct Before {
     pub id: String,
     /// How many objects.
     pub objects: u64,
-    /// How many volumes.
-    pub volumes: usize,
+    /// The volumes, each with the files and bytes that were read.
+    pub volumes: BTreeMap<String, (u64, u64)>,
 }
 
 /// A `PersistentVolumeClaim` of the application without a volume.
@@ -158,7 +166,7 @@ pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decisio
     let mut status = point.status.clone().unwrap_or_default();
     status.observed_generation = point.metadata.generation;
     if condition::ended(&status.conditions) {
-        return tidy(status, seen);
+        return hold(point, status, seen, now);
     }
     let run = Run {
         namespace: point.namespace().unwrap_or_default(),
@@ -180,6 +188,7 @@ pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decisio
 enum Ending {
     Stored,
     Partial(String),
+    Suspicious(String),
     Failed(&'static str, String),
 }
 
@@ -230,7 +239,7 @@ impl Pass<'_> {
     fn go_on(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         let mut effects = Vec::new();
         let age = status.started_at.as_ref().map_or(0, |it| self.now.as_second() - it.0.as_second());
-        let patience = PATIENCE.max(4 * self.application.spec.objectives.rpo.as_secs());
+        let patience = patience(self.application.spec.objectives.rpo.as_secs());
         if age > i64::try_from(patience).unwrap_or(i64::MAX) {
             let message = format!("not finished after {patience} s: {}", self.waiting_for(&status));
             return end(self.point, status, self.seen, Ending::Failed("DeadlineExceeded", message), self.now);
@@ -255,6 +264,10 @@ impl Pass<'_> {
             decision.effects = effects;
             return decision;
         };
+        // Judged once: what it is compared with may be gone when it is looked at again.
+        if status.consistent_at.is_none() && self.point.spec.purpose == Purpose::Scheduled {
+            status.suspicious = self.suspicions(&status);
+        }
         let instants = status.volumes.iter().filter_map(|it| it.consistent_at.as_ref().map(|at| at.0));
         status.consistent_at = Some(Time(instants.fold(captured_at, Timestamp::min)));
         self.commit(status)
@@ -287,8 +300,12 @@ impl Pass<'_> {
     fn commit(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         match see(&self.seen.works, "CommitPoint", self.now) {
             Seen::Done(..) => {
-                let missing = self.missing(&status);
-                let ending = if missing.is_empty() { Ending::Stored } else { Ending::Partial(missing.join("; ")) };
+                let missing = missing(&status);
+                let ending = match (missing.is_empty(), status.suspicious.is_empty()) {
+                    (true, true) => Ending::Stored,
+                    (true, false) => Ending::Suspicious(status.suspicious.join("; ")),
+                    (false, _) => Ending::Partial(missing.join("; ")),
+                };
                 end(self.point, status, self.seen, ending, self.now)
             }
             Seen::Due(Some(failure)) | Seen::Waiting(Some(failure)) if failure.lasting => {
@@ -338,37 +355,9 @@ impl Pass<'_> {
             created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
             objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
             volumes: status.volumes.iter().filter_map(volume).collect(),
-            missing: self.missing(status),
+            missing: missing(status),
+            suspicious: status.suspicious.clone(),
         }
-    }
-
-    /// What is not in the point, for people.
-    fn missing(&self, status: &RecoveryPointStatus) -> Vec<String> {
-        let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
-            Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
-            None if it.unreadable > 0 => {
-                Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable))
-            }
-            None => None,
-        });
-        let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
-        volumes.chain(kinds).chain(self.emptied(status)).collect()
-    }
-
-    /// An application that was emptied by mistake is not to be restored as nothing. One made by hand is what is meant.
-    fn emptied(&self, status: &RecoveryPointStatus) -> Option<String> {
-        let before = self.seen.before.as_ref().filter(|it| it.objects > 0 || it.volumes > 0)?;
-        let empty = status.volumes.is_empty() && status.objects.as_ref().is_some_and(|it| it.count == 0);
-        (empty && self.point.spec.purpose == Purpose::Scheduled).then(|| {
-            format!(
-                "the namespace is empty, and {} before it has {} objects and {} volumes: if that is meant, make a \
-                 RecoveryPoint by hand (kubectl reprise backup {})",
-                before.id,
-                before.objects,
-                before.volumes,
-                self.application.name_any()
-            )
-        })
     }
 
     fn waiting_for(&self, status: &RecoveryPointStatus) -> String {
@@ -427,6 +416,17 @@ impl Pass<'_> {
     }
 }
 
+/// What is not in the point, for people.
+fn missing(status: &RecoveryPointStatus) -> Vec<String> {
+    let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
+        Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
+        None if it.unreadable > 0 => Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable)),
+        None => None,
+    });
+    let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
+    volumes.chain(kinds).collect()
+}
+
 /// `<epoch, 10 digits>-<ULID>`: the time and a digest of the run, so that a repeated pass finds the same.
 fn identify(epoch: u64, uid: &str, now: Timestamp) -> String {
     let digest = Sha256::digest(uid);
@@ -449,6 +449,15 @@ fn end(
             let note = format!("{id} is in the vault, but does not count for the RPO: {missing}");
             (Finding::new(SUCCEEDED, false, "Partial", note.clone()), Some(Effect::warn("RecoveryPointPartial", note)))
         }
+        Ending::Suspicious(why) => {
+            let note = format!(
+                "{id} is in the vault, but does not count: {why}. If that is meant, make a RecoveryPoint by hand \
+                 (kubectl reprise backup {})",
+                point.spec.application
+            );
+            let event = Effect::warn("RecoveryPointSuspicious", note.clone());
+            (Finding::new(SUCCEEDED, false, "Suspicious", note), Some(event))
+        }
         Ending::Failed(reason, message) => (
             Finding::new(SUCCEEDED, false, reason, message.clone()),
             Some(Effect::warn("RecoveryPointFailed", message)),
@@ -460,6 +469,33 @@ fn end(
     status.conditions = condition::conditions(&status.conditions, vec![finding], point.metadata.generation, now);
     let mut decision = tidy(status, seen);
     decision.effects.extend(event);
+    decision
+}
+
+/// After the end: the vault is told whether retention may drop the point, and what stands in the cluster is deleted.
+fn hold(
+    point: &RecoveryPoint,
+    mut status: RecoveryPointStatus,
+    seen: &Observed,
+    now: Timestamp,
+) -> Decision<RecoveryPointStatus> {
+    let (id, held) = (status.id.clone(), point.spec.hold);
+    let vault = seen.application.as_ref().and_then(|it| it.spec.backup.vaults.first().cloned());
+    let (Some(id), Some(vault)) = (id, vault.filter(|_| held != status.held.unwrap_or(false))) else {
+        return tidy(status, seen);
+    };
+    let application = AppKey { namespace: point.namespace().unwrap_or_default(), name: point.spec.application.clone() };
+    let work = Work::SetHold { vault, application, point: id, held };
+    let done = |it: &&Progress| matches!(it, Progress::Done { work: done, .. } if **done == work);
+    if seen.works.get("SetHold").as_ref().is_some_and(done) {
+        status.held = Some(held);
+        return tidy(status, seen);
+    }
+    let mut decision = tidy(status, seen);
+    if !matches!(see(&seen.works, "SetHold", now), Seen::Waiting(_)) {
+        decision.effects.push(Effect::Begin(Box::new(work)));
+    }
+    decision.recheck = Some(LOOK * 2);
     decision
 }
 

@@ -33,7 +33,10 @@ fn application() -> ProtectedApplication {
 }
 
 fn point(purpose: Purpose) -> RecoveryPoint {
-    let mut point = RecoveryPoint::new("shop-000001", RecoveryPointSpec { application: "shop".into(), purpose });
+    let mut point = RecoveryPoint::new(
+        "shop-000001",
+        RecoveryPointSpec { application: "shop".into(), purpose, hold: false, description: None },
+    );
     point.metadata.namespace = Some("shop".into());
     point.metadata.uid = Some("run-1".into());
     point
@@ -351,7 +354,7 @@ fn a_point_that_lacks_something_is_kept_and_does_not_count() {
 
 #[test]
 fn an_emptied_application_makes_no_point_that_counts_unless_a_person_asks_for_it() {
-    let missing = |before: Option<Before>, purpose| {
+    let suspicions = |before: Vec<Before>, purpose| {
         let mut seen = Observed { sources: vec![], before, works: Works::from([captured(&[])]), ..observed() };
         if let Some(Progress::Done { outcome: Outcome::Captured { objects, .. }, .. }) = seen.works.get_mut("Capture") {
             objects.count = 0;
@@ -359,14 +362,15 @@ fn an_emptied_application_makes_no_point_that_counts_unless_a_person_asks_for_it
         let entering = then(&decide(&point(purpose), &seen, at(0)), purpose, &seen, 10);
         let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
         let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
-        point.missing.clone()
+        assert_eq!(point.good(), point.suspicious.is_empty());
+        point.suspicious.clone()
     };
-    let full = Before { id: "p1".into(), objects: 7, volumes: 1 };
-    let said = missing(Some(full.clone()), Purpose::Scheduled);
+    let full = Before { id: "p1".into(), objects: 7, volumes: [("data".to_owned(), (3, 9))].into() };
+    let said = suspicions(vec![full.clone()], Purpose::Scheduled);
     assert!(said[0].contains("p1 before it has 7 objects and 1 volumes"), "{said:?}");
-    assert_eq!(missing(Some(full), Purpose::Manual), Vec::<String>::new());
-    assert_eq!(missing(Some(Before { objects: 0, volumes: 0, id: "p1".into() }), Purpose::Scheduled), [""; 0]);
-    assert_eq!(missing(None, Purpose::Scheduled), [""; 0], "an application that begins empty");
+    assert_eq!(suspicions(vec![full], Purpose::Manual), [""; 0]);
+    assert_eq!(suspicions(vec![Before { id: "p1".into(), ..Before::default() }], Purpose::Scheduled), [""; 0]);
+    assert_eq!(suspicions(vec![], Purpose::Scheduled), [""; 0], "an application that begins empty");
 }
 
 #[test]
@@ -433,4 +437,36 @@ fn a_direct_copy_whose_start_was_not_written_down_is_of_the_start_of_the_run() {
     let direct = |it: Observed| Observed { snapshot_classes: BTreeMap::new(), snapshots: BTreeMap::new(), ..it };
     let entering = then(&begun(&direct(observed())), Purpose::Scheduled, &direct(read(stored(0), &[])), 10);
     assert_eq!(entering.status.consistent_at, Some(Time(at(0))));
+}
+
+#[test]
+fn a_hold_reaches_the_vault_after_the_end_and_so_does_its_lifting() {
+    let ended = |hold, held: Option<bool>| {
+        let mut point = point(Purpose::Scheduled);
+        point.spec.hold = hold;
+        let conditions = condition::conditions(&[], vec![Finding::new(SUCCEEDED, true, "Stored", "")], None, START);
+        point.status =
+            Some(RecoveryPointStatus { id: Some("3-a".into()), held, conditions, ..RecoveryPointStatus::default() });
+        point
+    };
+    let work = |held| Work::SetHold {
+        vault: "main".into(),
+        application: AppKey { namespace: "shop".into(), name: "shop".into() },
+        point: "3-a".into(),
+        held,
+    };
+    let idle = Observed { works: Works::new(), ..observed() };
+    assert_eq!(acts(&decide(&ended(false, None), &idle, at(0))), [""; 0]);
+    assert_eq!(acts(&decide(&ended(true, Some(true)), &idle, at(0))), [""; 0]);
+    for held in [true, false] {
+        let object = ended(held, Some(!held));
+        let asked = decide(&object, &idle, at(0));
+        assert_eq!(acts(&asked), ["begin SetHold"]);
+        assert_eq!(asked.status.held, Some(!held), "not before the vault has it");
+        let done = |work| Progress::Done { at: at(1), work: Box::new(work), outcome: Outcome::Done };
+        let seen = Observed { works: Works::from([("SetHold", done(work(held)))]), ..observed() };
+        assert_eq!(decide(&object, &seen, at(2)).status.held, Some(held));
+        let other = Observed { works: Works::from([("SetHold", done(work(!held)))]), ..observed() };
+        assert_eq!(acts(&decide(&object, &other, at(2))), ["begin SetHold"], "what was done was the opposite");
+    }
 }

@@ -59,6 +59,7 @@ fn point() -> Point {
         objects: Objects { manifest: "m".into(), count: 5, bytes: 50 },
         volumes: vec![volume("data"), volume("log")],
         missing: Vec::new(),
+        suspicious: vec![],
     }
 }
 

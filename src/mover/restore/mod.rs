@@ -41,9 +41,11 @@ pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witnes
         return Err(MoverError::Task(format!("`target`: `{}` is not a directory", target.display())));
     }
     engine.meter.phase("reading the index");
-    let repository = engine.open()?;
-    let snapshot = check::snapshot(engine, &repository, id)?;
-    let repository = repository.to_indexed().map_err(|error| engine.error(&error))?;
+    let (repository, snapshot) = engine.steadily(|| {
+        let repository = engine.open()?;
+        let snapshot = check::snapshot(engine, &repository, id)?;
+        Ok((repository.to_indexed().map_err(|error| engine.error(&error))?, snapshot))
+    })?;
     let root = repository.node_from_snapshot_and_path(&snapshot, ROOT).map_err(|error| engine.error(&error))?;
     let tree = root.subtree.ok_or_else(|| MoverError::Corrupt(format!("snapshot {id} has no directory")))?;
     let size = snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);

@@ -8,19 +8,19 @@ use serde_json::json;
 
 use super::lab::{Lab, noise, portrait};
 use crate::core::mover_task::{AZURE_CREDENTIALS, FAILED, MISCONFIGURED, Report};
+use crate::vault::Location;
 use crate::vault::azurite::{ACCOUNT_KEY, Azurite};
 use crate::vault::minio::Minio;
-use crate::vault::{Location, S3Location};
 
-/// A laboratory whose vault is a bucket; the credentials travel in variables of their own.
-fn lab() -> (Lab, Minio) {
+/// A laboratory whose vault is a bucket; to processes the credentials travel in variables of their own.
+pub(super) fn lab() -> (Lab, Minio) {
     let mut lab = Lab::new();
     let minio = lab.runtime.block_on(Minio::start("http", |_| ()));
-    lab.location = Location::S3(S3Location { credentials: None, ..minio.location() });
+    lab.location = Location::S3(minio.location());
     (lab, minio)
 }
 
-fn with_credentials(command: &mut Command) {
+pub(super) fn with_credentials(command: &mut Command) {
     command.envs([("AWS_ACCESS_KEY_ID", "labadmin"), ("AWS_SECRET_ACCESS_KEY", "labsecret123")]);
 }
 

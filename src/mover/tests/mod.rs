@@ -5,6 +5,7 @@ mod bucket;
 mod damage;
 mod fidelity;
 pub(super) mod lab;
+mod prune;
 mod tasks;
 
 /// The body of the processes that the tests start.

@@ -1,9 +1,10 @@
 //! What is looked at for a `ProtectedApplication`, and what it has the keeper and the watch attend to.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::{address, copy, slowest};
+use super::{address, copy, movers, slowest};
 use crate::{
     api::application::{ProtectedApplication, Role, Verdict},
     core::{
@@ -12,6 +13,7 @@ use crate::{
         application::LocalCopy,
         claim::{record::Deadlines, state::Evidence, state::Settings},
         effect::Decision,
+        recovery_point::JobSeen,
         work::{Outcome, Progress, Works},
     },
     operator::{
@@ -60,6 +62,8 @@ impl Reconciled for ProtectedApplication {
             slowest: slowest(&namespace, context),
             unaskable,
             address,
+            movers: Some(context.movers.clone()),
+            prune: self.prune(context).await?,
             works,
         })
     }
@@ -83,6 +87,16 @@ impl Reconciled for ProtectedApplication {
         metrics.healthy.get_or_create(&of).set(healthy);
         let ready = core::condition::is_true(&status.conditions, core::condition::READY);
         metrics.ready.get_or_create(&of).set(i64::from(ready));
+        let sound = core::condition::find(&status.conditions, core::condition::SOURCES_SOUND);
+        metrics.sources_sound.get_or_create(&of).set(i64::from(sound.is_none_or(|it| it.status != "False")));
+        if let Some(retention) = &status.retention {
+            metrics.kept_points.get_or_create(&of).set(i64::try_from(retention.kept).unwrap_or(i64::MAX));
+            let ended =
+                retention.prune.as_ref().filter(|it| it.failure.is_none()).and_then(|it| it.finished_at.as_ref());
+            if let Some(at) = ended {
+                metrics.pruned.get_or_create(&of).set(at.0.as_second());
+            }
+        }
         if let Some(point) = &status.last_point {
             metrics.last_point.get_or_create(&of).set(point.consistent_at.0.as_second());
         }
@@ -94,6 +108,17 @@ fn of(key: &AppKey, namespace: Option<&str>, application: &str) -> bool {
 }
 
 impl ProtectedApplication {
+    /// The Job that prunes its repository. Asked for only while the status tells of one, and a little longer.
+    async fn prune(&self, context: &Context) -> Result<Option<JobSeen>, Error> {
+        let told = self.status.as_ref().and_then(|it| it.retention.as_ref()).and_then(|it| it.prune.as_ref());
+        let over = |at: &Time| at.0 + SignedDuration::from_mins(10) < Timestamp::now();
+        if told.is_none_or(|it| it.started_at.is_none() || it.finished_at.as_ref().is_some_and(over)) {
+            return Ok(None);
+        }
+        let uid = self.uid().unwrap_or_default();
+        Ok(movers(&uid, context).await?.remove(core::application::retention::PRUNE_JOB))
+    }
+
     /// Has the keeper look after the claim and the watch ask the probes: in memory, and the same each time. Gives the
     /// probes that cannot be asked, with the reason.
     fn attend(&self, key: &AppKey, works: &Works, context: &Context) -> Vec<String> {

@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+/// A point is compared with so many before it.
+const COMPARED: usize = 5;
+
 impl Reconciled for RecoveryPoint {
     type Observed = Observed;
 
@@ -81,22 +84,28 @@ impl Reconciled for RecoveryPoint {
 }
 
 impl RecoveryPoint {
-    /// The newest point before this one that counts.
-    fn before(&self, namespace: &str, context: &Context) -> Option<Before> {
-        let own = self.status.as_ref().and_then(|it| it.id.clone())?;
+    /// The newest points before this one that count, newest first: down to the last that was made by hand.
+    fn before(&self, namespace: &str, context: &Context) -> Vec<Before> {
+        let Some(own) = self.status.as_ref().and_then(|it| it.id.clone()) else { return Vec::new() };
         let earlier = stores::all(&context.stores.points, |it| {
             it.namespace().as_deref() == Some(namespace)
                 && it.spec.application == self.spec.application
                 && it.spec.purpose != Purpose::Branch
         });
-        let earlier = earlier.iter().filter_map(|it| it.status.as_ref());
-        let counting = earlier.filter(|it| condition::is_true(&it.conditions, SUCCEEDED));
-        let known = counting.filter_map(|it| {
-            let (id, objects) = (it.id.clone()?, it.objects.as_ref()?.count);
-            (id < own).then_some(Before { id, objects, volumes: it.volumes.len() })
-        });
-        known.max_by(|one, other| one.id.cmp(&other.id))
+        let mut known: Vec<_> = earlier.iter().filter_map(|it| Some((before(it, &own)?, it.spec.purpose))).collect();
+        known.sort_by(|(one, _), (other, _)| other.id.cmp(&one.id));
+        let by_hand = known.iter().position(|(_, purpose)| *purpose == Purpose::Manual);
+        known.truncate(by_hand.map_or(COMPARED, |it| it + 1).min(COMPARED));
+        known.into_iter().map(|(it, _)| it).collect()
     }
+}
+
+/// What is in a point that counts, and is older than the one with this id.
+fn before(point: &RecoveryPoint, own: &str) -> Option<Before> {
+    let status = point.status.as_ref().filter(|it| condition::is_true(&it.conditions, SUCCEEDED))?;
+    let (id, objects) = (status.id.clone().filter(|id| id.as_str() < own)?, status.objects.as_ref()?.count);
+    let volumes = status.volumes.iter().filter(|it| it.left_out.is_none());
+    Some(Before { id, objects, volumes: volumes.map(|it| (it.claim.clone(), (it.files, it.bytes))).collect() })
 }
 
 /// The claims of a namespace: those that are bound, with what is needed to read them, and the others.

@@ -4,6 +4,7 @@
 
 mod point;
 mod restore;
+mod retention;
 mod traffic;
 mod vault;
 
@@ -21,6 +22,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::retention::PointCache;
 use super::context::Context;
 use crate::{
     capture::apply::Options,
@@ -183,10 +185,13 @@ fn deadline(work: &Work) -> Duration {
         | Work::SealCatalogue { .. }
         | Work::Publish { .. }
         | Work::CommitPoint { .. }
+        | Work::SetHold { .. }
         | Work::Ask { .. } => Duration::from_mins(1),
         Work::TestVault { .. } => Duration::from_mins(2),
         Work::SurveyPoints { .. } | Work::FindPoint { .. } => Duration::from_mins(5),
         Work::StartWorkloads { .. } => Duration::from_mins(6),
+        Work::DropPoints { .. } => Duration::from_mins(10),
+        Work::ReviewPoints { .. } => Duration::from_mins(30),
         Work::Capture { .. } | Work::RestoreObjects { .. } => Duration::from_hours(2),
     }
 }
@@ -216,6 +221,15 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
                 ..Options::default()
             };
             Box::pin(restore::objects(vault, application, manifest, options, *epoch, context)).await
+        }
+        Work::ReviewPoints { vault, application, policy, in_use, epoch: _ } => {
+            retention::review(vault, application, policy, in_use, context).await
+        }
+        Work::DropPoints { vault, application, ids, epoch } => {
+            retention::drop_points(vault, application, ids, *epoch, context).await
+        }
+        Work::SetHold { vault, application, point, held } => {
+            retention::set_hold(vault, application, point, *held, context).await
         }
         Work::StartWorkloads { application, epoch } => {
             restore::start(application, *epoch, context).await.map(|_| Outcome::Done)

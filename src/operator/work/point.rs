@@ -45,9 +45,14 @@ pub(super) async fn capture(
 
 pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
+    let (namespace, app, manifest) = (&point.namespace, &point.application, &point.objects.manifest);
+    if !vault.has_manifest(namespace, app, manifest).await.map_err(|error| catalogue_failure(&error))? {
+        let message = format!("the objects of {} are gone from the vault: the next point reads them again", point.id);
+        return Err(Failure { reason: "Absent", message, lasting: true });
+    }
     vault.write_point(point).await.map_err(|error| catalogue_failure(&error))?;
-    // A partial point is kept for people; the head names only what counts.
-    if point.complete() || point.branch {
+    // A partial or suspicious point is kept for people; the head names only what counts.
+    if point.good() || point.branch {
         vault.enter_head(point, point.epoch, &point.region).await.map_err(|error| catalogue_failure(&error))?;
     }
     Ok(Outcome::Done)

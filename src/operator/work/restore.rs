@@ -199,6 +199,9 @@ async fn judge(
     if !point.complete() {
         return Ok(Err(Some(format!("it is partial: {}", point.missing.join("; ")))));
     }
+    if !point.suspicious.is_empty() {
+        return Ok(Err(Some(format!("it is suspicious: {}", point.suspicious.join("; ")))));
+    }
     let read = vault.read_manifest(&application.namespace, &application.name, &point.objects.manifest, io::sink());
     match read.await {
         Ok(_) => Ok(Ok(point)),
@@ -334,6 +337,7 @@ mod tests {
             objects: Objects { count: 1, ..objects },
             volumes: vec![],
             missing: vec![],
+            suspicious: vec![],
         }
     }
 

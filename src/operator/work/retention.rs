@@ -1,0 +1,214 @@
+//! Work on what is kept in a vault: the points are gone through, dropped, and held.
+//!
+//! Which of them go is decided in `core::retention`. What is asked here once more, at the last moment: whether this
+//! region still seals the catalogue, and what people hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Mutex,
+};
+
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{failure, open, point::catalogue_failure};
+use crate::{
+    api::application::{RetainedPoint, Retention},
+    core::{
+        app_key::AppKey,
+        point::Point,
+        retention::{Fate, Known, REVIEWED, explain, suspended},
+        work::{Failure, Outcome, Review},
+    },
+    operator::{context::Context, stores},
+    vault::{Vault, catalogue::CatalogueError},
+};
+
+/// How many requests are under way at a time.
+const AT_ONCE: usize = 16;
+/// How far this machine's clock may be from the vault's.
+const SKEW: SignedDuration = SignedDuration::from_mins(10);
+
+/// What was read of points, by application: points never change, and a vault may hold thousands of them.
+pub type PointCache = Mutex<HashMap<AppKey, BTreeMap<String, Known>>>;
+
+/// Goes through all points.
+pub(super) async fn review(
+    name: &str,
+    application: &AppKey,
+    policy: &Retention,
+    in_use: &[String],
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    clocks_agree(&vault, application, Timestamp::now()).await?;
+    let known = context.points.lock().expect("no holder of this lock panics").remove(application).unwrap_or_default();
+    let gathered = gather(&vault, application, known).await?;
+    let head = vault.read_head(&application.namespace, &application.name).await.map_err(|it| catalogue_failure(&it))?;
+    let latest = head.and_then(|(head, _)| head.latest);
+    let used = |id: &String| latest.as_ref() == Some(id) || in_use.contains(id);
+    let points: Vec<Known> = gathered
+        .points
+        .iter()
+        .map(|(id, it)| Known { in_use: used(id), held: gathered.held.contains(id), ..it.clone() })
+        .collect();
+    let review = reviewed(&points, gathered.unreadable, policy, Timestamp::now());
+    let mut cache = context.points.lock().expect("no holder of this lock panics");
+    cache.insert(application.clone(), gathered.points);
+    // What is no longer protected is forgotten.
+    cache.retain(|it, _| stores::get(&context.stores.applications, Some(&it.namespace), &it.name).is_some());
+    Ok(Outcome::Reviewed(Box::new(review)))
+}
+
+fn reviewed(points: &[Known], unreadable: u64, policy: &Retention, now: Timestamp) -> Review {
+    let mut review = Review { kept: unreadable, ..Review::default() };
+    for (it, fate) in explain(points, policy, now) {
+        match fate {
+            Fate::Keep(reasons) => {
+                review.kept += 1;
+                if review.points.len() < REVIEWED {
+                    let why: Vec<_> = reasons.iter().map(|it| it.text()).collect();
+                    review.points.push(RetainedPoint { id: it.id, why: why.join(", ") });
+                }
+            }
+            Fate::Drop(_) => review.drop.push(it.id),
+        }
+    }
+    review.drop.reverse();
+    review.suspended = suspended(points).map(|it| {
+        format!("{} is suspicious, and nothing after it counts: look at it, then make a RecoveryPoint by hand", it.id)
+    });
+    review
+}
+
+/// The points of an application.
+struct Gathered {
+    points: BTreeMap<String, Known>,
+    held: BTreeSet<String>,
+    /// Points that could not be understood: they stay.
+    unreadable: u64,
+}
+
+/// Lists the points, and reads those that are not known.
+async fn gather(vault: &Vault, application: &AppKey, mut known: BTreeMap<String, Known>) -> Result<Gathered, Failure> {
+    let (namespace, app) = (&application.namespace, &application.name);
+    let ids = vault.all_points(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
+    let (mut points, mut new, mut unreadable) = (BTreeMap::new(), Vec::new(), 0);
+    for id in ids {
+        match known.remove(&id) {
+            Some(it) => drop(points.insert(id, it)),
+            None => new.push(id),
+        }
+    }
+    for some in new.chunks(AT_ONCE) {
+        for read in join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await {
+            match read {
+                Ok(point) => drop(points.insert(point.id.clone(), of(&point))),
+                Err(error @ CatalogueError::Store(_)) => return Err(catalogue_failure(&error)),
+                // Another region dropped it meanwhile, or it is damaged, or of a newer version.
+                Err(error) => {
+                    unreadable += 1;
+                    tracing::warn!(application = %application, %error, "a point is kept that cannot be read");
+                }
+            }
+        }
+    }
+    // Read last: what is held by now is not dropped.
+    let held = vault.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
+    Ok(Gathered { points, held, unreadable })
+}
+
+fn of(point: &Point) -> Known {
+    Known {
+        id: point.id.clone(),
+        at: point.consistent_at,
+        good: point.good(),
+        suspicious: !point.suspicious.is_empty(),
+        branch: point.branch,
+        held: false,
+        in_use: false,
+        last_verified: false,
+    }
+}
+
+/// The claim is renewed all the time where retention runs, so that its age in the vault tells the clocks apart.
+async fn clocks_agree(vault: &Vault, application: &AppKey, now: Timestamp) -> Result<(), Failure> {
+    let key = format!("claims/{}.json", application.group());
+    let found = vault.store().find(&key).await.map_err(|it| failure("StoreFailed", it))?;
+    let Some(claim) = found else { return Ok(()) };
+    if now.duration_since(claim.modified).abs() <= SKEW {
+        return Ok(());
+    }
+    let minutes = SKEW.as_mins();
+    let message = format!(
+        "this machine's clock and the vault's differ by more than {minutes} minutes: nothing is dropped until they agree"
+    );
+    Err(failure("ClockSkew", message))
+}
+
+/// Deletes points, oldest first, while this region holds the claim.
+pub(super) async fn drop_points(
+    name: &str,
+    application: &AppKey,
+    ids: &[String],
+    epoch: u64,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    delete(&vault, application, ids, (epoch, &context.region), || context.keeper.valid_now(application, epoch)).await
+}
+
+async fn delete(
+    vault: &Vault,
+    application: &AppKey,
+    ids: &[String],
+    (epoch, region): (u64, &str),
+    valid: impl Fn() -> bool,
+) -> Result<Outcome, Failure> {
+    let (namespace, app) = (&application.namespace, &application.name);
+    let (mut dropped, mut refused) = (Vec::new(), Vec::new());
+    for some in ids.chunks(AT_ONCE) {
+        let head = vault.read_head(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
+        let Some((head, _)) = head.filter(|(it, _)| it.epoch == epoch && it.sealed_by == region) else {
+            let message = "the catalogue is sealed by another region: it decides what is kept".to_owned();
+            return Err(Failure { reason: "Sealed", message, lasting: true });
+        };
+        let protected = vault.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
+        if !valid() {
+            return Err(failure("NoClaim", "this region cannot prove its claim at the moment"));
+        }
+        let free: Vec<_> =
+            some.iter().filter(|id| !protected.contains(*id) && head.latest.as_ref() != Some(id)).collect();
+        let deleted = join_all(free.iter().map(|id| vault.delete_point(namespace, app, id))).await;
+        for (id, deleted) in free.into_iter().zip(deleted) {
+            if deleted.map_err(|it| catalogue_failure(&it))? {
+                dropped.push(id.clone());
+            } else {
+                refused.push(id.clone());
+            }
+        }
+    }
+    Ok(Outcome::Dropped { dropped, refused })
+}
+
+/// Has every region's retention leave a point alone, or no longer.
+pub(super) async fn set_hold(
+    name: &str,
+    application: &AppKey,
+    point: &str,
+    held: bool,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let (vault, namespace, app) = (open(name, context).await?, &application.namespace, &application.name);
+    let done = if held {
+        vault.hold(namespace, app, point, &context.region).await
+    } else {
+        vault.release(namespace, app, point).await
+    };
+    done.map_err(|it| catalogue_failure(&it))?;
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+#[path = "retention_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+//! Retention against a catalogue.
+
+use super::*;
+use crate::{
+    core::point::{FORMAT, Objects},
+    vault::{
+        Store, StoreError,
+        fake::{Fake, Manner},
+    },
+};
+
+fn shop() -> AppKey {
+    AppKey { namespace: "shop".to_owned(), name: "db".to_owned() }
+}
+
+fn vault(fake: &Fake) -> Vault {
+    Vault::with(Store::Fake(fake.clone()), "a key that is long enough for a vault")
+}
+
+/// One point for each day, oldest first, all under one epoch, the newest entered in the head.
+async fn filled(days: i64) -> (Fake, Vault, Vec<String>) {
+    let fake = Fake::new(Manner::Sound);
+    let vault = vault(&fake);
+    vault.seal_head("shop", "db", 3, "east").await.unwrap();
+    let begin: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let mut ids = Vec::new();
+    for day in 0..days {
+        let point = Point {
+            format: FORMAT,
+            id: format!("{:010}-{day:026}", 3),
+            namespace: "shop".to_owned(),
+            application: "db".to_owned(),
+            epoch: 3,
+            region: "east".to_owned(),
+            branch: false,
+            consistent_at: begin + SignedDuration::from_hours(24 * day),
+            created_at: begin,
+            objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
+            volumes: vec![],
+            missing: vec![],
+            suspicious: vec![],
+        };
+        vault.write_point(&point).await.unwrap();
+        vault.enter_head(&point, 3, "east").await.unwrap();
+        ids.push(point.id);
+    }
+    (fake, vault, ids)
+}
+
+async fn look(vault: &Vault, policy: &Retention) -> Review {
+    let gathered = gather(vault, &shop(), BTreeMap::new()).await.unwrap();
+    let points: Vec<Known> =
+        gathered.points.values().map(|it| Known { held: gathered.held.contains(&it.id), ..it.clone() }).collect();
+    reviewed(&points, gathered.unreadable, policy, "2026-11-20T00:00:00Z".parse().unwrap())
+}
+
+fn last(count: u32) -> Retention {
+    Retention { last: Some(count), ..Retention::default() }
+}
+
+#[tokio::test]
+async fn what_no_rule_keeps_is_deleted_oldest_first_and_the_rest_stays() {
+    let (_, vault, ids) = filled(40).await;
+    vault.hold("shop", "db", &ids[4], "west").await.unwrap();
+    let review = look(&vault, &last(5)).await;
+    assert_eq!((review.kept, review.drop.len()), (6, 34));
+    assert_eq!(review.drop[0], ids[0]);
+    assert!(review.points.iter().any(|it| it.id == ids[4] && it.why == "held"));
+    let outcome = delete(&vault, &shop(), &review.drop, (3, "east"), || true).await.unwrap();
+    assert_eq!(outcome, Outcome::Dropped { dropped: review.drop, refused: vec![] });
+    let mut left = vec![ids[4].clone()];
+    left.extend_from_slice(&ids[35..]);
+    assert_eq!(vault.all_points("shop", "db").await.unwrap(), left);
+}
+
+#[tokio::test]
+async fn a_point_that_was_held_or_named_by_the_head_meanwhile_is_not_deleted() {
+    let (_, vault, ids) = filled(6).await;
+    vault.hold("shop", "db", &ids[1], "west").await.unwrap();
+    let outcome = delete(&vault, &shop(), &ids, (3, "east"), || true).await.unwrap();
+    let Outcome::Dropped { dropped, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(dropped, [0, 2, 3, 4].map(|it| ids[it].clone()));
+}
+
+#[tokio::test]
+async fn a_region_that_lost_the_claim_deletes_nothing() {
+    let (_, vault, ids) = filled(6).await;
+    let unproven = delete(&vault, &shop(), &ids[..3], (3, "east"), || false).await.unwrap_err();
+    assert_eq!((unproven.reason, unproven.lasting), ("NoClaim", false));
+    vault.seal_head("shop", "db", 4, "west").await.unwrap();
+    let sealed = delete(&vault, &shop(), &ids[..3], (3, "east"), || true).await.unwrap_err();
+    assert_eq!((sealed.reason, sealed.lasting), ("Sealed", true));
+    assert_eq!(vault.all_points("shop", "db").await.unwrap(), ids);
+}
+
+#[tokio::test]
+async fn a_deletion_that_the_vault_refuses_is_told_and_is_no_failure() {
+    let (fake, vault, ids) = filled(6).await;
+    fake.lock(&format!("apps/shop/db/points/{}.json", ids[1]));
+    let outcome = delete(&vault, &shop(), &ids[..3], (3, "east"), || true).await.unwrap();
+    assert_eq!(
+        outcome,
+        Outcome::Dropped { dropped: vec![ids[0].clone(), ids[2].clone()], refused: vec![ids[1].clone()] }
+    );
+    fake.break_with(StoreError::TimedOut { server: "fake".to_owned() });
+    let failed = delete(&vault, &shop(), &ids[3..4], (3, "east"), || true).await.unwrap_err();
+    assert_eq!((failed.reason, failed.lasting), ("StoreFailed", false));
+}
+
+#[tokio::test]
+async fn a_point_that_cannot_be_read_is_kept_and_keeps_nothing_from_being_dropped() {
+    let (fake, vault, ids) = filled(6).await;
+    fake.put(&format!("apps/shop/db/points/{}.json", ids[0]), "rubbish".into()).unwrap();
+    let review = look(&vault, &last(2)).await;
+    assert_eq!((review.kept, review.drop.as_slice()), (3, &ids[1..4]));
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_from_the_vaults_is_noticed_by_the_claims_age() {
+    let fake = Fake::new(Manner::Sound);
+    let vault = vault(&fake);
+    let now: Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();
+    clocks_agree(&vault, &shop(), now).await.unwrap();
+    fake.put("claims/shop.db.json", "{}".into()).unwrap();
+    for (minutes, agree) in [(-9, true), (9, true), (-11, false), (11, false)] {
+        fake.age("claims/shop.db.json", now + SignedDuration::from_mins(minutes));
+        let told = clocks_agree(&vault, &shop(), now).await;
+        assert_eq!(told.map_err(|it| it.reason), if agree { Ok(()) } else { Err("ClockSkew") }, "{minutes}");
+    }
+}
