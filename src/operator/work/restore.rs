@@ -4,7 +4,6 @@ use std::{collections::VecDeque, io, time::Duration};
 
 use futures::{TryFutureExt, future::join_all};
 use tokio::time::sleep;
-use ulid::Ulid;
 
 use super::{failure, open, point::catalogue_failure};
 use crate::{
@@ -19,7 +18,10 @@ use crate::{
         work::{Failure, Outcome, REASONS},
     },
     operator::context::Context,
-    vault::{Vault, catalogue::CatalogueError},
+    vault::{
+        Vault,
+        catalogue::{CatalogueError, a_day_before},
+    },
 };
 
 /// How many points are read at a time.
@@ -74,13 +76,6 @@ async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&st
         search.reasons.push_back("the vault holds no point of it".to_owned());
     }
     Ok(search.outcome(chosen))
-}
-
-/// The name that a point of the same epoch, a day older, would have. `None` for what is no point's name.
-fn a_day_before(id: &str) -> Option<String> {
-    let (epoch, ulid) = id.split_once('-')?;
-    let at = Ulid::from_string(ulid).ok()?.timestamp_ms();
-    Some(format!("{epoch}-{}", Ulid::from_parts(at.saturating_sub(24 * 3_600_000), 0)))
 }
 
 /// What was looked at so far.
@@ -224,6 +219,7 @@ mod tests {
 
     use jiff::Timestamp;
     use sha2::{Digest, Sha256};
+    use ulid::Ulid;
 
     use super::*;
     use crate::{

@@ -1,0 +1,175 @@
+//! `reprise vault check`: reads what a vault holds of each application, has it judged, and makes heads anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+
+use super::{InspectError, claim};
+use crate::{
+    core::{
+        app_key::AppKey,
+        claim::record::{Claim, Intent},
+        vault_check::{CheckReport, Checked, ClaimFacts, Contents, Finding, HeadSeen},
+    },
+    vault::{PAGE_LIMIT, Store, StoreError, Vault, catalogue::CatalogueError, repository},
+};
+
+/// How many points of an application are read at a time.
+const AT_ONCE: usize = 16;
+/// The most manifests, and the most snapshots, of one application.
+const LISTED: usize = 1_000_000;
+
+/// How much is looked at.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Depth {
+    /// Make heads anew that are gone, damaged or behind.
+    #[arg(long)]
+    pub repair: bool,
+    /// Read manifests, snapshots and the index as well, and not only look whether they are there.
+    #[arg(long)]
+    pub read: bool,
+    /// How many points of each application are read: the newest ones.
+    #[arg(long, default_value_t = 1000)]
+    pub points: usize,
+}
+
+/// Checks the applications that `wanted` names: all when it is empty.
+pub(super) async fn check(vault: &Vault, wanted: &[AppKey], depth: &Depth) -> Result<CheckReport, InspectError> {
+    let mut keys: BTreeSet<AppKey> =
+        vault.list_applications().await?.into_iter().map(|(namespace, name)| AppKey { namespace, name }).collect();
+    if let Some(unknown) = wanted.iter().find(|it| !keys.contains(it)) {
+        return Err(InspectError::Input(format!("the vault has nothing of {unknown}")));
+    }
+    if !wanted.is_empty() {
+        keys = wanted.iter().cloned().collect();
+    }
+    let mut applications = Vec::new();
+    // One after the other: what is known of one is let go before the next is read.
+    for key in keys {
+        applications.push(checked(vault, key, depth).await?);
+    }
+    Ok(CheckReport { vault_id: vault.id().to_owned(), applications })
+}
+
+async fn checked(vault: &Vault, key: AppKey, depth: &Depth) -> Result<Checked, InspectError> {
+    let mut doubts = Vec::new();
+    let contents = gather(vault, &key, depth, &mut doubts).await?;
+    let findings = contents.findings(Timestamp::now());
+    let mut repaired = Vec::new();
+    if depth.repair && findings.iter().any(Finding::of_head) {
+        match contents.rebuilt() {
+            Some(rebuilt) => match vault.repair_head(&key.namespace, &key.name, &rebuilt).await {
+                Ok((head, true)) => repaired.push(format!(
+                    "the head was made anew: epoch {} of {}, newest point {}",
+                    head.epoch,
+                    head.sealed_by,
+                    head.latest.as_deref().unwrap_or("none")
+                )),
+                Ok((_, false)) => repaired.push("the head is as it should be by now".to_owned()),
+                Err(error) => doubts.push(format!("the head could not be made anew: {error}")),
+            },
+            None => doubts.push("the head cannot be made anew: no point and no claim tells whose it is".to_owned()),
+        }
+    }
+    Ok(Checked {
+        points: contents.points.len(),
+        unread: contents.unread,
+        whole: contents.whole(),
+        namespace: key.namespace,
+        name: key.name,
+        findings,
+        repaired,
+        doubts,
+    })
+}
+
+async fn gather(
+    vault: &Vault,
+    key: &AppKey,
+    depth: &Depth,
+    doubts: &mut Vec<String>,
+) -> Result<Contents, InspectError> {
+    let (namespace, name) = (&key.namespace, &key.name);
+    let mut ids = vault.list_points(namespace, name, None, None).await?;
+    let unread = ids.split_off(ids.len().min(depth.points)).len();
+    let head = match vault.read_head(namespace, name).await {
+        Ok(None) => HeadSeen::Absent,
+        Ok(Some((head, _))) => HeadSeen::Sound(head),
+        Err(CatalogueError::Corrupt { reason, .. }) => HeadSeen::Damaged(reason),
+        Err(error) => return Err(error.into()),
+    };
+    // It may have been made since the list was read.
+    if let HeadSeen::Sound(head) = &head
+        && let Some(latest) = head.latest.as_ref().filter(|latest| !ids.contains(latest) && ids.first() < Some(*latest))
+        && !matches!(vault.read_point(namespace, name, latest).await, Err(CatalogueError::Absent { .. }))
+    {
+        ids.insert(0, latest.clone());
+    }
+    let read = stream::iter(ids).map(async |id| {
+        let read = vault.read_point(namespace, name, &id).await;
+        (id, read)
+    });
+    let mut points = Vec::new();
+    for (id, read) in read.buffered(AT_ONCE).collect::<Vec<_>>().await {
+        match read {
+            Err(error @ CatalogueError::Store(_)) => return Err(error.into()),
+            read => points.push((id, read.map_err(|error| error.to_string()))),
+        }
+    }
+    let claim = claim::read(vault.store(), key).await;
+    let claim_known = claim.is_ok();
+    let claim = claim.unwrap_or_else(|error| {
+        doubts.push(error.to_string());
+        None
+    });
+    let store = vault.store();
+    let manifests = there(store, &format!("apps/{namespace}/{name}/manifests/"), doubts).await;
+    let snapshots = there(store, &format!("{}/snapshots/", repository::prefix(namespace, name)), doubts).await;
+    let contents = Contents {
+        head,
+        claim: claim.as_ref().map(facts),
+        points,
+        unread,
+        claim_known,
+        manifests,
+        snapshots,
+        damaged: BTreeMap::new(),
+        missing_packs: Vec::new(),
+    };
+    Ok(contents)
+}
+
+fn facts(claim: &Claim) -> ClaimFacts {
+    let from = match &claim.intent {
+        Intent::Released { from, .. } => from.clone(),
+        Intent::None | Intent::Handover(_) => None,
+    };
+    ClaimFacts { epoch: claim.epoch, region: claim.holder.clone().or(from) }
+}
+
+/// The names under a prefix. `None` when they cannot all be listed.
+async fn there(store: &Store, prefix: &str, doubts: &mut Vec<String>) -> Option<BTreeSet<String>> {
+    match names(store, prefix).await {
+        Ok(names) => Some(names),
+        Err(error) => {
+            doubts.push(format!("{prefix}: {error}"));
+            None
+        }
+    }
+}
+
+async fn names(store: &Store, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
+    let (mut names, mut after) = (BTreeSet::new(), None::<String>);
+    loop {
+        let page = store.page(prefix, after.as_deref(), PAGE_LIMIT).await?;
+        after = page.last().map(|it| it.key.clone());
+        names.extend(page.iter().filter_map(|it| it.key.strip_prefix(prefix).map(ToOwned::to_owned)));
+        if page.len() < PAGE_LIMIT {
+            return Ok(names);
+        }
+        if names.len() >= LISTED {
+            return Err(StoreError::TooMany { prefix: prefix.to_owned(), limit: LISTED });
+        }
+    }
+}
