@@ -10,8 +10,11 @@ pub mod crds;
 pub mod failover;
 pub mod inside;
 pub mod key;
+pub mod look;
 pub mod output;
+pub mod recover;
 pub mod status;
+pub mod vault;
 
 use std::{io, time::Duration};
 
@@ -62,6 +65,14 @@ pub enum Verb {
     Backup(backup::BackupArguments),
     /// The keys of a vault: list, export, rotate, retire, confirm, recover.
     Key(key::KeyArguments),
+    /// Show what is in a recovery point: its objects and volumes, or what lies at a path of one.
+    Ls(look::LsArguments),
+    /// Show in what two recovery points differ: objects, and files of volumes.
+    Diff(look::DiffArguments),
+    /// List the applications of a vault, or bring some of them back where nothing is left of them.
+    Recover(recover::RecoverArguments),
+    /// Look whether a vault has what it should.
+    Vault(vault::VaultArguments),
 }
 
 /// Whether and how long to wait for the end of what was started.
@@ -162,6 +173,10 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Failover(wanted) => failover::run(&cluster, &wanted, &mut printer).await,
         Verb::Backup(wanted) => backup::run(&cluster, &wanted, &mut printer).await,
         Verb::Key(wanted) => key::run(&cluster, &wanted, &mut printer).await,
+        Verb::Ls(wanted) => look::list(&cluster, &wanted, &mut printer).await,
+        Verb::Diff(wanted) => look::difference(&cluster, &wanted, &mut printer).await,
+        Verb::Recover(wanted) => recover::run(&cluster, &wanted, &mut printer).await,
+        Verb::Vault(wanted) => vault::run(&cluster, &wanted, &mut printer).await,
     }
 }
 

@@ -110,3 +110,141 @@ pub struct Released {
     /// Its epoch.
     pub epoch: u64,
 }
+
+/// What is in a point.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PointContent {
+    /// The point.
+    pub point: Point,
+    /// Its objects by kind, as `Deployment.apps`, with how many there are.
+    pub kinds: BTreeMap<String, u64>,
+    /// The objects by kind and name, where they were asked for.
+    pub objects: Vec<String>,
+    /// Whether there are more objects than are listed.
+    pub more: bool,
+}
+
+/// What lies at a path of a volume.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Listing {
+    /// The point.
+    pub point: String,
+    /// The `PersistentVolumeClaim`.
+    pub volume: String,
+    /// The path in it.
+    pub path: String,
+    /// What lies there, by name.
+    pub entries: Vec<Entry>,
+    /// Whether there is more.
+    pub more: bool,
+}
+
+/// A file or directory of a volume.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Its name. What is not UTF-8 in it is replaced.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: EntryKind,
+    /// Its size.
+    pub bytes: u64,
+    /// Its permissions.
+    pub mode: u32,
+    /// The user that owns it.
+    pub user: u32,
+    /// The group that owns it.
+    pub group: u32,
+    /// When it was last changed.
+    pub modified: Option<String>,
+}
+
+/// What lies in a volume.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link {
+        /// Where it leads.
+        to: String,
+    },
+    /// A device node.
+    Device,
+    /// A fifo or socket.
+    Pipe,
+}
+
+/// A file or directory that two points have differently.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FileChange {
+    /// Its path in the volume.
+    pub path: String,
+    /// As it is in the first point.
+    pub before: Option<Entry>,
+    /// As it is in the second one.
+    pub after: Option<Entry>,
+}
+
+/// In what two points differ.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// The first point.
+    pub before: String,
+    /// The second one.
+    pub after: String,
+    /// The objects that differ.
+    pub objects: Vec<ObjectChange>,
+    /// Whether more objects differ than are told.
+    pub more_objects: bool,
+    /// The volumes that differ.
+    pub volumes: Vec<VolumeChange>,
+}
+
+/// An object that two points have differently.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectChange {
+    /// The kind with its group, as `Deployment.apps`.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+    /// What became of it.
+    pub change: Change,
+    /// What differs, as a unified diff of YAML. Values of Secrets are not in it.
+    pub diff: String,
+}
+
+/// What became of something from one point to another.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Change {
+    /// Only the second point has it.
+    Added,
+    /// Only the first point has it.
+    Removed,
+    /// Both have it, not alike.
+    Changed,
+}
+
+/// A volume that two points have differently.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeChange {
+    /// The `PersistentVolumeClaim`.
+    pub volume: String,
+    /// What became of it.
+    pub change: Change,
+    /// The files that differ, by path.
+    pub files: Vec<FileChange>,
+    /// Whether there are more.
+    pub more: bool,
+}

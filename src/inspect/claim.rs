@@ -35,13 +35,25 @@ pub(super) fn seen(claim: &Claim) -> ClaimSeen {
     ClaimSeen { epoch: claim.epoch, holder: claim.holder.clone(), wait: claim.deadlines.wait }
 }
 
-/// Gives the claim up, to the same region, if it names `region` and nobody renews it for its `wait`.
-pub(super) async fn release(store: &Store, key: &AppKey, region: &str) -> Result<Released, InspectError> {
+/// For how long, and how often, a claim is looked at before it is given up.
+pub(super) fn watching(claim: &Claim) -> (Duration, Duration) {
+    let often = claim.deadlines.renew().clamp(Duration::from_secs(1), Duration::from_secs(10));
+    (claim.deadlines.wait(), often)
+}
+
+/// Gives the claim up, to the same region, if it names `region` and nobody renews it meanwhile.
+pub(super) async fn release(
+    store: &Store,
+    key: &AppKey,
+    region: &str,
+    watching: impl Fn(&Claim) -> (Duration, Duration),
+) -> Result<Released, InspectError> {
     let Some((claim, tag)) = find(store, key).await? else { return Ok(Released { released: false, epoch: 0 }) };
     if claim.holder.as_deref() != Some(region) {
         return Ok(Released { released: false, epoch: claim.epoch });
     }
-    let (renew, end) = (claim.deadlines.renew(), Instant::now() + claim.deadlines.wait());
+    let (long, often) = watching(&claim);
+    let end = Instant::now() + long;
     let unchanged = |found: Option<(Claim, String)>| match found {
         Some((other, _)) if other.nonce == claim.nonce => Ok(()),
         _ => Err(InspectError::Input(format!(
@@ -50,7 +62,7 @@ pub(super) async fn release(store: &Store, key: &AppKey, region: &str) -> Result
         ))),
     };
     while Instant::now() < end {
-        sleep(renew.clamp(Duration::from_secs(1), Duration::from_secs(10))).await;
+        sleep(often).await;
         unchanged(find(store, key).await?)?;
     }
     let epoch = claim.epoch;

@@ -8,6 +8,8 @@
 mod check;
 mod claim;
 mod key;
+mod look;
+mod objects;
 mod points;
 mod recorded;
 
@@ -19,7 +21,9 @@ use serde::Serialize;
 
 use crate::{
     api::vault::Vault as VaultObject,
+    capture::bundle::BundleError,
     core::{app_key::AppKey, work::Failure},
+    mover::error::MoverError,
     operator::secrets::Secrets,
     vault::{StoreError, VaultError, catalogue::CatalogueError},
 };
@@ -67,6 +71,31 @@ enum VaultVerb {
         #[arg(value_parser = application)]
         application: AppKey,
     },
+    /// What is in a point: its objects and volumes, or what lies at a path of one.
+    Ls {
+        #[command(flatten)]
+        which: look::Which,
+        /// The point's id.
+        point: String,
+        /// One of its volumes, by its claim.
+        #[arg(long)]
+        volume: Option<String>,
+        /// A path in the volume.
+        #[arg(long, default_value = "", requires = "volume")]
+        path: String,
+        /// List each object.
+        #[arg(long)]
+        objects: bool,
+    },
+    /// In what two points differ.
+    Diff {
+        #[command(flatten)]
+        which: look::Which,
+        /// The id of the first point.
+        before: String,
+        /// The id of the second one.
+        after: String,
+    },
     /// What is missing.
     Check {
         /// The `Vault`.
@@ -90,7 +119,16 @@ impl VaultArguments {
                 answer(&points::recorded(&open(vault).await?, application, region).await?)
             }
             VaultVerb::Release { vault, application } => {
-                answer(&claim::release(open(vault).await?.store(), application, region).await?)
+                answer(&claim::release(open(vault).await?.store(), application, region, claim::watching).await?)
+            }
+            VaultVerb::Ls { which, point, volume: Some(volume), path, objects: _ } => {
+                answer(&look::list(&open(&which.vault).await?, which, point, volume, path).await?)
+            }
+            VaultVerb::Ls { which, point, volume: None, path: _, objects } => {
+                answer(&look::content(&open(&which.vault).await?, which, point, *objects).await?)
+            }
+            VaultVerb::Diff { which, before, after } => {
+                answer(&look::difference(&open(&which.vault).await?, which, before, after).await?)
             }
             VaultVerb::Check { vault, applications, depth } => {
                 answer(&check::check(&open(vault).await?, applications, depth).await?)
@@ -127,6 +165,12 @@ enum InspectError {
     /// What was asked for could not be read.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+    /// The objects of a point can't be read.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The volumes of a point can't be read.
+    #[error(transparent)]
+    Repository(#[from] MoverError),
     /// What was given can't be used.
     #[error("{0}")]
     Input(String),
@@ -156,7 +200,12 @@ impl InspectError {
                 | VaultError::Stray { .. } => 1,
             },
             Self::Catalogue(CatalogueError::Absent { .. }) => REFUSED,
-            Self::Request { .. } | Self::Settings(_) | Self::Catalogue(_) | Self::Print(_) => 1,
+            Self::Request { .. }
+            | Self::Settings(_)
+            | Self::Catalogue(_)
+            | Self::Bundle(_)
+            | Self::Repository(_)
+            | Self::Print(_) => 1,
         }
     }
 }
@@ -229,15 +278,4 @@ pub fn run(arguments: &VaultArguments) -> ExitCode {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_application_is_named_with_its_namespace() {
-        let named = AppKey { namespace: "shop".to_owned(), name: "db".to_owned() };
-        assert_eq!(application("shop/db"), Ok(named));
-        for bad in ["db", "/db", "shop/", "shop/db/x", ""] {
-            assert!(application(bad).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

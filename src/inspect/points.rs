@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, stream};
 
-use super::{InspectError, claim, recorded::Beginning};
+use super::{InspectError, claim, look::Which, recorded::Beginning};
 use crate::{
     capture::bundle::{Bundle, Index},
     core::{
@@ -80,6 +80,23 @@ async fn newest<T>(
         end = ids.last().cloned().or(end);
     }
     Ok(None)
+}
+
+/// A point by its id, of an application of the namespace.
+pub(super) async fn find(vault: &Vault, which: &Which, id: &str) -> Result<Point, InspectError> {
+    let namespace = &which.namespace;
+    let names = match &which.application {
+        Some(name) => vec![name.clone()],
+        None => vault.store().names(&format!("apps/{namespace}/")).await?,
+    };
+    for name in &names {
+        match vault.read_point(namespace, name, id).await {
+            Ok(point) => return Ok(point),
+            Err(CatalogueError::Absent { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(InspectError::Input(format!("the vault has no point '{id}' of an application in namespace {namespace}")))
 }
 
 /// What the newest point that can be read records of the application's own objects.
