@@ -1,17 +1,24 @@
 //! `reprise vault check`: reads what a vault holds of each application, has it judged, and makes heads anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 
 use super::{InspectError, claim};
 use crate::{
+    capture::bundle::hex,
     core::{
         app_key::AppKey,
         claim::record::{Claim, Intent},
         vault_check::{CheckReport, Checked, ClaimFacts, Contents, Finding, HeadSeen},
     },
+    mover::look,
     vault::{PAGE_LIMIT, Store, StoreError, Vault, catalogue::CatalogueError, repository},
 };
 
@@ -126,7 +133,7 @@ async fn gather(
     let store = vault.store();
     let manifests = there(store, &format!("apps/{namespace}/{name}/manifests/"), doubts).await;
     let snapshots = there(store, &format!("{}/snapshots/", repository::prefix(namespace, name)), doubts).await;
-    let contents = Contents {
+    let mut contents = Contents {
         head,
         claim: claim.as_ref().map(facts),
         points,
@@ -137,7 +144,57 @@ async fn gather(
         damaged: BTreeMap::new(),
         missing_packs: Vec::new(),
     };
+    if depth.read {
+        read_all(vault, key, &mut contents, doubts).await?;
+    }
     Ok(contents)
+}
+
+/// Reads what the points name: whether it is there, the lists have told.
+async fn read_all(
+    vault: &Vault,
+    key: &AppKey,
+    contents: &mut Contents,
+    doubts: &mut Vec<String>,
+) -> Result<(), InspectError> {
+    let (namespace, name) = (&key.namespace, &key.name);
+    let points = || contents.points.iter().filter_map(|(_, it)| it.as_ref().ok());
+    let listed = |names: &Option<BTreeSet<String>>, it: &String| names.as_ref().is_none_or(|names| names.contains(it));
+    let manifests: BTreeSet<String> =
+        points().map(|it| it.objects.manifest.clone()).filter(|it| listed(&contents.manifests, it)).collect();
+    let snapshots: BTreeSet<String> = points()
+        .flat_map(|it| it.volumes.iter().map(|it| it.snapshot.clone()))
+        .filter(|it| listed(&contents.snapshots, it))
+        .collect();
+    for manifest in manifests {
+        match vault.read_manifest(namespace, name, &manifest, io::sink()).await {
+            Ok(_) => {}
+            Err(error @ (CatalogueError::Corrupt { .. } | CatalogueError::Absent { .. })) => {
+                contents.damaged.insert(manifest, error.to_string());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let folder = format!("{}/snapshots", repository::prefix(namespace, name));
+    let any = !snapshots.is_empty();
+    for snapshot in snapshots {
+        let key = format!("{folder}/{snapshot}");
+        // It is named by what it holds.
+        let sound = vault.store().get(&key).await?.is_some_and(|it| hex(&Sha256::digest(&it.bytes)) == snapshot);
+        if !sound {
+            contents.damaged.insert(snapshot, format!("`{key}` in the vault is damaged"));
+        }
+    }
+    if any {
+        let (vault, namespace, name) = (vault.clone(), namespace.clone(), name.clone());
+        let runtime = Handle::current();
+        let looked = tokio::task::spawn_blocking(move || look::missing_packs(&vault, &namespace, &name, runtime));
+        match looked.await.expect("the work does not panic, and nobody cancels it") {
+            Ok(missing) => contents.missing_packs = missing,
+            Err(error) => doubts.push(format!("the repository: {error}")),
+        }
+    }
+    Ok(())
 }
 
 fn facts(claim: &Claim) -> ClaimFacts {

@@ -145,7 +145,10 @@ impl Scene {
     }
 
     async fn check(&self, repair: bool) -> Checked {
-        let depth = check::Depth { repair, read: false, points: 1000 };
+        self.checked(check::Depth { repair, read: false, points: 1000 }).await
+    }
+
+    async fn checked(&self, depth: check::Depth) -> Checked {
         check::check(&self.vault, &[key()], &depth).await.unwrap().applications.remove(0)
     }
 
@@ -247,6 +250,28 @@ async fn what_points_name_and_the_repository_lacks_is_told_by_point() {
     let checked = scene.check(false).await;
     let [Finding::Snapshot { claim, points, .. }] = &checked.findings[..] else { panic!("{:?}", checked.findings) };
     assert_eq!((claim.as_str(), points), ("data", &vec![made[2].id.clone()]));
+}
+
+#[tokio::test]
+async fn what_is_there_and_damaged_is_found_when_it_is_read() {
+    let (scene, made) = Scene::usual().await;
+    scene.fake.tamper(&manifest(&made[1]), |it| *it.last_mut().unwrap() ^= 1);
+    assert_eq!(scene.check(false).await.findings, []);
+    let checked = scene.checked(check::Depth { repair: false, read: true, points: 1000 }).await;
+    let manifests: Vec<_> = checked.findings.iter().filter(|it| matches!(it, Finding::Manifest { .. })).collect();
+    let [Finding::Manifest { points, reason, .. }] = manifests[..] else { panic!("{:?}", checked.findings) };
+    assert_eq!(points, &vec![made[1].id.clone()]);
+    assert!(reason.contains("damaged"), "{reason}");
+    // What the scene puts for snapshots is named by no content, and there is no repository.
+    assert_eq!(checked.findings.iter().filter(|it| matches!(it, Finding::Snapshot { .. })).count(), 6);
+    assert!(checked.doubts[0].contains("there is no repository"), "{:?}", checked.doubts);
+}
+
+#[tokio::test]
+async fn points_that_are_not_read_are_counted_and_do_not_pass_for_gone() {
+    let (scene, _) = Scene::usual().await;
+    let checked = scene.checked(check::Depth { repair: true, read: false, points: 2 }).await;
+    assert_eq!((checked.points, checked.unread, checked.findings), (2, 4, vec![]));
 }
 
 #[tokio::test]

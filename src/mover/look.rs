@@ -4,10 +4,10 @@
 //! It holds the places of all directories that the index names and one directory at a time, and gives up beyond its
 //! limits. No thread of the engine's is involved: a request that fails is an error here, and no panic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rustic_core::repofile::{IndexFile, Node, NodeType};
-use rustic_core::{BlobId, FileType, OpenStatus, ReadBackend, Repository, TreeId};
+use rustic_core::{BlobId, FileType, Id, OpenStatus, ReadBackend, Repository, TreeId};
 use tokio::runtime::Handle;
 
 use super::check;
@@ -133,6 +133,32 @@ impl Look {
         }
         Ok(self.index.tree(&self.engine, tree)?.nodes)
     }
+}
+
+/// The packs that the index of an application's repository names, and that are not there with all they should have.
+/// Holds the names of all packs, and one file of the index at a time. Blocks; requests run on `runtime`.
+///
+/// # Errors
+/// When the vault does not answer, or the repository is not there or damaged.
+pub fn missing_packs(
+    vault: &Vault,
+    namespace: &str,
+    application: &str,
+    runtime: Handle,
+) -> Result<Vec<String>, MoverError> {
+    let engine = Engine::new(vault, namespace, application, runtime);
+    let repository = engine.open()?;
+    let list = |kind| engine.backend.list_with_size(kind).map_err(|error| engine.error(&error));
+    // In this order: what an index names that is listed first was stored before.
+    let index = list(FileType::Index)?;
+    let packs: HashMap<Id, u32> = list(FileType::Pack)?.into_iter().collect();
+    let mut missing = BTreeSet::new();
+    for (id, _) in index {
+        let file: IndexFile = repository.get_file(&id.into()).map_err(|error| engine.error(&error))?;
+        let gone = file.packs.iter().filter(|it| packs.get(&*it.id).is_none_or(|bytes| *bytes < it.pack_size()));
+        missing.extend(gone.map(|it| it.id.to_hex().as_str().to_owned()));
+    }
+    Ok(missing.into_iter().collect())
 }
 
 fn entry(node: &Node) -> Entry {

@@ -5,6 +5,7 @@ mod bucket;
 mod damage;
 mod fidelity;
 pub(super) mod lab;
+mod look;
 mod tasks;
 
 /// The body of the processes that the tests start.
