@@ -262,3 +262,78 @@ fn more(out: &mut String, more: bool) {
         out.push_str("… there is more: raise --limit, or look closer\n");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: u64) -> Entry {
+        Entry {
+            name: "a\u{1b}[2J".to_owned(),
+            kind: EntryKind::File,
+            bytes,
+            mode: 0o4755,
+            user: 1,
+            group: 2,
+            modified: None,
+        }
+    }
+
+    #[test]
+    fn modes_are_written_as_ls_does() {
+        let told = [0o755, 0o4711, 0o2640, 0o1777, 0o1766].map(permissions);
+        assert_eq!(told, ["rwxr-xr-x", "rws--x--x", "rw-r-S---", "rwxrwxrwt", "rwxrw-rwT"]);
+    }
+
+    #[test]
+    fn a_name_does_not_steer_the_terminal() {
+        let listing = Listing {
+            point: "p".to_owned(),
+            volume: "data".to_owned(),
+            path: String::new(),
+            entries: vec![file(7)],
+            more: true,
+        };
+        let told = listed(&listing, false);
+        assert!(told.contains("-rwsr-xr-x  1:2    7      -         a\\u{1b}[2J\n"), "{told}");
+        assert!(told.ends_with("there is more: raise --limit, or look closer\n"), "{told}");
+    }
+
+    #[test]
+    fn a_difference_reads_like_one() {
+        let change = |path: &str, before, after| FileChange { path: path.to_owned(), before, after };
+        let files = vec![
+            change("new", None, Some(file(1))),
+            change("old", Some(file(2)), None),
+            change("grown", Some(file(2)), Some(file(3))),
+            change("other", Some(file(2)), Some(file(2))),
+        ];
+        let volume = crate::core::vault_answer::VolumeChange {
+            volume: "data".to_owned(),
+            change: Change::Changed,
+            files,
+            more: false,
+        };
+        let object = ObjectChange {
+            kind: "ConfigMap".to_owned(),
+            name: "web".to_owned(),
+            change: Change::Changed,
+            diff: "-a: 1\n+a: 2\n".to_owned(),
+        };
+        let mut difference = Difference {
+            before: "1".to_owned(),
+            after: "2".to_owned(),
+            objects: vec![object],
+            more_objects: false,
+            volumes: vec![volume],
+        };
+        assert_eq!(
+            compared(&difference),
+            "~ ConfigMap web\n    -a: 1\n    +a: 2\n~ volume data\n    + new  1 bytes\n    - old  2 bytes\n    \
+             ~ grown  2 bytes -> 3 bytes\n    ~ other  2 bytes\n"
+        );
+        difference.objects.clear();
+        difference.volumes.clear();
+        assert_eq!(compared(&difference), "no difference\n");
+    }
+}

@@ -192,6 +192,15 @@ async fn recover(
     let applications = Api::<ProtectedApplication>::namespaced(cluster.client.clone(), namespace);
     let standing = applications.get_opt(application).await.map_err(request(format!("look for {name}")))?;
     let spec = wanted_spec(&recorded, standing.as_ref(), name).map_err(CliError::Refused)?;
+    let failovers = Api::<Failover>::namespaced(cluster.client.clone(), namespace);
+    let mut running = None;
+    if let Some(standing) = &standing {
+        let all = failovers.list(&ListParams::default()).await.map_err(request("list failovers"))?.items;
+        running = all.into_iter().find(|it| it.spec.application == application && active(it));
+        if let Some(why) = refusal(&recorded, standing, running.as_ref(), name) {
+            return Err(CliError::Refused(why));
+        }
+    }
     let lacking = lacking(&spec, &known::<Vault>(cluster).await?, &known::<DnsZone>(cluster).await?);
     if let Some(why) = lacking {
         return Err(CliError::Refused(format!("{name}: {why}")));
@@ -200,10 +209,15 @@ async fn recover(
         release(cluster, wanted, vault, name, &recorded, printer).await?;
         make(cluster, namespace, application, &recorded, spec).await?;
     }
-    let failovers = Api::<Failover>::namespaced(cluster.client.clone(), namespace);
-    let made = failovers.create(&PostParams::default(), &failover(application, &recorded, Timestamp::now())).await;
-    let failover = made.map_err(request(format!("make the failover of {name}")))?.name_any();
-    printer.progress(&format!("{name}: failover.reprise.dev/{failover} created"), Tone::Plain);
+    let failover = if let Some(running) = running {
+        printer.progress(&format!("{name}: failover.reprise.dev/{} goes on", running.name_any()), Tone::Plain);
+        running.name_any()
+    } else {
+        let made = failovers.create(&PostParams::default(), &failover(application, &recorded, Timestamp::now())).await;
+        let made = made.map_err(request(format!("make the failover of {name}")))?.name_any();
+        printer.progress(&format!("{name}: failover.reprise.dev/{made} created"), Tone::Plain);
+        made
+    };
     let mut recovery = Recovery {
         application: name.to_owned(),
         point: Some(recorded.point.id.clone()),
@@ -237,14 +251,7 @@ fn wanted_spec(
     name: &str,
 ) -> Result<ProtectedApplicationSpec, String> {
     let spec = match (standing, &recorded.protection) {
-        (Some(standing), _) => {
-            if standing.status.as_ref().and_then(|it| it.role) == Some(Role::Active) {
-                return Err(format!(
-                    "{name} serves in this cluster already: what runs here would be set back. For that, delete its ProtectedApplication first"
-                ));
-            }
-            standing.spec.clone()
-        }
+        (Some(standing), _) => standing.spec.clone(),
         (None, Some(protection)) => serde_json::from_value(protection.spec.clone())
             .map_err(|error| format!("the ProtectedApplication that the point records cannot be read: {error}"))?,
         (None, None) => {
@@ -263,6 +270,23 @@ fn wanted_spec(
         ));
     }
     Ok(spec)
+}
+
+/// Why an application that this cluster has is not brought back. Where the claim names this region, its operator takes
+/// what is here for the newest there is.
+fn refusal(
+    recorded: &Recorded,
+    standing: &ProtectedApplication,
+    running: Option<&Failover>,
+    name: &str,
+) -> Option<String> {
+    let serves = standing.status.as_ref().and_then(|it| it.role) == Some(Role::Active);
+    let named = recorded.claim.as_ref().and_then(|it| it.holder.as_ref()) == Some(&recorded.region);
+    (serves || (named && running.is_none())).then(|| {
+        format!(
+            "{name} stands in this cluster, whose region holds its claim: what is here would be set back to the last              point. If that is meant, delete its ProtectedApplication, and recover again"
+        )
+    })
 }
 
 /// What the application names and this cluster does not have.
@@ -354,4 +378,93 @@ fn failover(application: &str, recorded: &Recorded, now: Timestamp) -> Failover 
         initiator: Initiator::Person,
     };
     Failover::new(&name, spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn spec() -> Value {
+        json!({"objectives": {"rto": "5m", "rpo": "1m"}, "regions": [{"name": "eu-west"}, {"name": "eu-north"}],
+               "backup": {"vaults": ["main"]},
+               "traffic": {"zone": "example", "hostname": "shop.example.com", "target": {"service": "web"}}})
+    }
+
+    fn recorded(region: &str, holder: Option<&str>, protection: bool) -> Recorded {
+        let protection = protection.then(|| json!({"name": "db", "labels": {}, "annotations": {}, "spec": spec()}));
+        serde_json::from_value(json!({
+            "region": region, "namespaceLabels": {}, "namespaceAnnotations": {}, "protection": protection,
+            "point": {"id": "0000000001-X", "region": "eu-west", "consistentAt": "2026-11-22T11:00:00Z",
+                      "objects": 3, "volumes": 1, "bytes": 2048},
+            "claim": {"epoch": 1, "holder": holder, "wait": 75},
+        }))
+        .expect("an answer")
+    }
+
+    fn standing(role: Option<&str>) -> ProtectedApplication {
+        serde_json::from_value(json!({
+            "apiVersion": "reprise.dev/v1alpha1", "kind": "ProtectedApplication",
+            "metadata": {"name": "db", "namespace": "shop"}, "spec": spec(), "status": {"role": role, "conditions": []},
+        }))
+        .expect("a ProtectedApplication")
+    }
+
+    #[test]
+    fn a_region_that_the_application_does_not_name_is_refused_with_the_remedy() {
+        assert!(wanted_spec(&recorded("eu-west", None, true), None, "shop/db").is_ok());
+        let why = wanted_spec(&recorded("us-east", None, true), None, "shop/db").expect_err("refused");
+        assert!(why.contains("us-east") && why.contains("eu-west, eu-north") && why.contains("`region`"), "{why}");
+    }
+
+    #[test]
+    fn a_point_that_records_no_application_needs_one_that_stands_here() {
+        let without = recorded("eu-west", None, false);
+        let why = wanted_spec(&without, None, "shop/db").expect_err("refused");
+        assert!(why.contains("apply it by hand"), "{why}");
+        assert!(wanted_spec(&without, Some(&standing(Some("Standby"))), "shop/db").is_ok());
+    }
+
+    #[test]
+    fn what_serves_here_or_is_about_to_is_not_set_back() {
+        let (west, north) = (recorded("eu-west", Some("eu-west"), true), recorded("eu-west", Some("eu-north"), true));
+        let running = Failover::new(
+            "db-1",
+            FailoverSpec { application: "db".into(), to: "eu-west".into(), reason: None, initiator: Initiator::Person },
+        );
+        assert!(refusal(&west, &standing(Some("Active")), None, "shop/db").is_some());
+        assert!(refusal(&west, &standing(None), None, "shop/db").is_some(), "it will serve in a moment");
+        assert_eq!(refusal(&west, &standing(Some("Activating")), Some(&running), "shop/db"), None);
+        assert_eq!(refusal(&north, &standing(Some("Standby")), None, "shop/db"), None);
+    }
+
+    #[test]
+    fn what_the_cluster_lacks_is_named_by_field() {
+        let spec = wanted_spec(&recorded("eu-west", None, true), None, "shop/db").expect("a spec");
+        let names = |it: &[&str]| it.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(lacking(&spec, &names(&["main"]), &names(&["example"])), None);
+        let why = lacking(&spec, &names(&["other"]), &names(&[])).expect("lacking");
+        assert_eq!(
+            why,
+            "this cluster lacks Vault main (spec.backup.vaults) and DnsZone example (spec.traffic.zone): apply it first"
+        );
+    }
+
+    #[test]
+    fn the_list_says_what_there_is_and_what_stands_here() {
+        let found: Applications = serde_json::from_value(json!({"vaultId": "v", "region": "eu-west", "applications": [
+            {"namespace": "shop", "name": "db", "newest": recorded("eu-west", None, true).point,
+             "claim": {"epoch": 1, "holder": "eu-west", "wait": 75}, "doubts": []},
+            {"namespace": "shop", "name": "web", "newest": null, "claim": null, "doubts": ["x: damaged"]}]}))
+        .expect("an answer");
+        let now = "2026-11-22T11:05:00Z".parse().expect("a time");
+        assert_eq!(
+            listed(&found, &[standing(Some("Standby"))], now, false),
+            "NAMESPACE  NAME  LAST POINT        SIZE     MADE IN  CLAIM    HERE\n\
+             shop       db    5m ago            2.0 KiB  eu-west  eu-west  Standby\n\
+             shop       web   none that counts  -        -        -        -\n\
+             shop/web: x: damaged\n"
+        );
+    }
 }

@@ -168,3 +168,39 @@ fn finding(it: &Finding) -> String {
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(findings: Vec<Finding>, repaired: &[&str]) -> Checked {
+        Checked {
+            namespace: "shop".to_owned(),
+            name: "db".to_owned(),
+            points: 2,
+            unread: 3,
+            whole: 1,
+            findings,
+            repaired: repaired.iter().map(|it| (*it).to_owned()).collect(),
+            doubts: vec![],
+        }
+    }
+
+    #[test]
+    fn only_what_a_new_head_mends_counts_as_mended() {
+        let lost = || Finding::Manifest {
+            manifest: "0123456789abcdef".to_owned(),
+            reason: "it is not there".to_owned(),
+            points: vec!["0000000001-X".to_owned()],
+            count: 1,
+        };
+        assert!(sound(&checked(vec![], &[])));
+        assert!(!sound(&checked(vec![Finding::NoHead], &[])));
+        assert!(sound(&checked(vec![Finding::NoHead], &["the head was made anew"])));
+        assert!(!sound(&checked(vec![Finding::NoHead, lost()], &["the head was made anew"])));
+        let report = CheckReport { vault_id: "v".to_owned(), applications: vec![checked(vec![lost()], &[])] };
+        let told = told(&report, false);
+        assert!(told.contains("shop       db    2 of 5  1      damaged\n"), "{told}");
+        assert!(told.contains("shop/db: objects 0123456789ab: it is not there; 0000000001-X names it"), "{told}");
+    }
+}

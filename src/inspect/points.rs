@@ -1,5 +1,7 @@
 //! The points of a vault's applications, read for a person: which there are, and what the newest one records.
 
+use std::pin::pin;
+
 use futures::{StreamExt, stream};
 
 use super::{InspectError, claim, look::Which, recorded::Beginning};
@@ -63,8 +65,13 @@ async fn newest<T>(
     let mut end: Option<String> = None;
     for begin in day.map(Some).into_iter().chain([None]) {
         let ids = vault.list_points(&key.namespace, &key.name, begin.as_deref(), end.as_deref()).await?;
-        for id in &ids {
-            let read = vault.read_point(&key.namespace, &key.name, id).await;
+        end = ids.last().cloned().or(end);
+        let read = stream::iter(ids).map(async |id| {
+            let read = vault.read_point(&key.namespace, &key.name, &id).await;
+            (id, read)
+        });
+        let mut read = pin!(read.buffered(AT_ONCE));
+        while let Some((id, read)) = read.next().await {
             let judged = match read {
                 Ok(point) if point.branch || !point.complete() => Ok(None),
                 Ok(point) => wanted(point).await,
@@ -77,7 +84,6 @@ async fn newest<T>(
                 Err(error) => doubts.push(format!("{id}: {error}")),
             }
         }
-        end = ids.last().cloned().or(end);
     }
     Ok(None)
 }
