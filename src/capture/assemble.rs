@@ -43,7 +43,8 @@ pub(super) fn assemble(
     kinds.retain(|_, (_, rows)| !rows.is_empty());
     failed.extend(of_cluster.failed);
     failed.sort();
-    let index = index(namespace, &kinds, &failed, &left_out, of_cluster.named);
+    let protection = work.selection.protection.clone();
+    let index = Index { protection, ..index(namespace, &kinds, &failed, &left_out, of_cluster.named) };
     let mut stored = mem::replace(&mut *work.blocks(), Blocks::new(0)).freeze();
     let of_cluster = index.kinds.iter().filter(|it| it.scope == Scope::Cluster).map(|it| it.count).sum();
     let count = index.count - of_cluster;
@@ -103,6 +104,7 @@ fn index(
         failed: failed.to_vec(),
         left_out: lasting.map(|(reason, (count, _))| (reason.clone(), *count)).collect(),
         named: named.into_iter().collect(),
+        protection: None,
     }
 }
 

@@ -5,7 +5,7 @@
 //! reading is in `read`.
 //!
 //! ```text
-//! index.json                                              what is in it, what is missing, and what it only names
+//! index.json                                              what is in it, what is missing, and what it is of
 //! objects/<group>/<kind>/namespaces/<namespace>/<name>.json   an object of the namespace
 //! objects/<group>/<kind>/cluster/<name>.json                  an object of the cluster that the namespace's refer to
 //! ```
@@ -27,6 +27,7 @@ use super::{
     blocks::Span,
     spool::{Frozen, Reader, Spool},
 };
+use crate::core::point::Protection;
 
 /// The format that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 2;
@@ -108,6 +109,8 @@ pub struct Index {
     pub left_out: BTreeMap<String, u64>,
     /// Objects of the cluster that those in it name, and that are not in it: each cluster has its own. Sorted.
     pub named: Vec<Named>,
+    /// The `ProtectedApplication` that the point is of.
+    pub protection: Option<Protection>,
 }
 
 /// An object of the cluster that is named, and no more.

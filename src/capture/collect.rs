@@ -286,7 +286,10 @@ async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::cluster::OfCluster;
+    use crate::{
+        api::application::{ProtectedApplication, ProtectedApplicationSpec},
+        capture::cluster::OfCluster,
+    };
     use base64::{Engine, prelude::BASE64_STANDARD};
     use serde_json::{Value, json};
 
@@ -332,6 +335,31 @@ mod tests {
 
         let changed = captured(&[(config_maps(), json!([config("a", 1), config("c", 1)]))]);
         assert_ne!(first.bundle.digest(), changed.bundle.digest());
+    }
+
+    #[test]
+    fn the_application_is_recorded_beside_its_objects_and_counts_as_none_of_them() {
+        let application = |rpo: &str| -> ProtectedApplication {
+            serde_json::from_value(json!({"apiVersion": "reprise.dev/v1alpha1", "kind": "ProtectedApplication",
+                "metadata": {"name": "db", "namespace": "shop", "uid": "u", "resourceVersion": rpo, "labels": {"a": "b"},
+                    "annotations": {"kubectl.kubernetes.io/last-applied-configuration": rpo}},
+                "spec": {"objectives": {"rto": "5m", "rpo": "1m"}, "regions": [{"name": "west"}],
+                    "backup": {"vaults": ["main"]}},
+                "status": {"role": "Active", "conditions": []}}))
+            .expect("a ProtectedApplication")
+        };
+        let captured = |version: &str| {
+            let selection = Selection::default().of(&application(version));
+            let work = Work { selection, ..work(Limits::default()) };
+            let namespace = Namespace { name: "shop".into(), ..Namespace::default() };
+            assemble(namespace, vec![], OfCluster::default(), vec![], &work).expect("a bundle")
+        };
+        let first = captured("1");
+        assert_eq!((first.count, first.bundle.digest()), (0, captured("2").bundle.digest()));
+        let recorded = first.bundle.index().expect("an index").protection.expect("recorded");
+        assert_eq!((recorded.name.as_str(), recorded.labels["a"].as_str()), ("db", "b"));
+        let again: ProtectedApplicationSpec = serde_json::from_value(recorded.spec).expect("a spec");
+        assert_eq!(again, application("3").spec);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const EXCLUDE: &str = "reprise.dev/exclude";
 
 /// Groups that are left out whole, and why.
 const GROUPS: [(&str, &str); 13] = [
-    (api::GROUP, "Reprise's own: each region has its own"),
+    (api::GROUP, "Reprise's own: each region has its own; the bundle's index records the ProtectedApplication"),
     ("coordination.k8s.io", "leases: who leads here says nothing elsewhere"),
     ("events.k8s.io", "history, and the same as the core group's events"),
     ("extensions", "the same objects as in apps and networking.k8s.io"),

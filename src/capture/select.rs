@@ -12,7 +12,10 @@ use super::{
     discover::Resource,
     references::{Reference, Subjects},
 };
-use crate::api::application::{LabelOperator, ObjectSelector, ObjectSettings};
+use crate::{
+    api::application::{LabelOperator, ObjectSelector, ObjectSettings, ProtectedApplication},
+    core::point::Protection,
+};
 
 /// What is selected.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct Selection {
     exclude: Vec<String>,
     /// Whether objects of the cluster are captured with it.
     pub cluster_scoped: bool,
+    /// The `ProtectedApplication` that it is captured for, to be recorded with it.
+    pub protection: Option<Protection>,
 }
 
 impl Default for Selection {
@@ -39,7 +44,24 @@ impl Selection {
             include: settings.include_kinds.clone(),
             exclude: settings.exclude_kinds.clone(),
             cluster_scoped: settings.cluster_scoped,
+            protection: None,
         }
+    }
+
+    /// The same, recorded with the application that it is captured for.
+    #[must_use]
+    pub fn of(self, application: &ProtectedApplication) -> Self {
+        let metadata = application.metadata.clone();
+        let mut annotations = metadata.annotations.unwrap_or_default();
+        // What a tool applied last: the same once more.
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        let protection = Protection {
+            name: metadata.name.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
+            annotations,
+            spec: serde_json::to_value(&application.spec).expect("our own kinds are plain data"),
+        };
+        Self { protection: Some(protection), ..self }
     }
 
     /// Whether objects are selected by their labels.

@@ -10,10 +10,13 @@ pub mod crds;
 pub mod failover;
 pub mod inside;
 pub mod key;
+pub mod look;
 pub mod output;
 pub mod points;
+pub mod recover;
 pub mod restore;
 pub mod status;
+pub mod vault;
 
 use std::{io, time::Duration};
 
@@ -68,6 +71,14 @@ pub enum Verb {
     Key(key::KeyArguments),
     /// Bring an application back, in place, to what it was in a recovery point.
     Restore(restore::RestoreArguments),
+    /// Show what is in a recovery point: its objects and volumes, or what lies at a path of one.
+    Ls(look::LsArguments),
+    /// Show in what two recovery points differ: objects, and files of volumes.
+    Diff(look::DiffArguments),
+    /// List the applications of a vault, or bring some of them back where nothing is left of them.
+    Recover(recover::RecoverArguments),
+    /// Look whether a vault has what it should.
+    Vault(vault::VaultArguments),
 }
 
 /// Whether and how long to wait for the end of what was started.
@@ -170,6 +181,10 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Points(wanted) => points::run(&cluster, &wanted, &mut printer).await,
         Verb::Key(wanted) => key::run(&cluster, &wanted, &mut printer).await,
         Verb::Restore(wanted) => restore::run(&cluster, &wanted, &mut printer).await,
+        Verb::Ls(wanted) => look::list(&cluster, &wanted, &mut printer).await,
+        Verb::Diff(wanted) => look::difference(&cluster, &wanted, &mut printer).await,
+        Verb::Recover(wanted) => recover::run(&cluster, &wanted, &mut printer).await,
+        Verb::Vault(wanted) => vault::run(&cluster, &wanted, &mut printer).await,
     }
 }
 

@@ -86,7 +86,7 @@ impl Printer {
     }
 
     /// Tell how it goes. That nobody can read it is no reason to stop.
-    pub fn progress(&mut self, text: &str, tone: Tone) {
+    pub fn progress(&self, text: &str, tone: Tone) {
         let _ = writeln!(io::stderr().lock(), "{}", painted(text, tone, self.progress_colour));
     }
 }

@@ -22,5 +22,7 @@ pub mod retention;
 pub mod schedule;
 pub mod slo;
 pub mod vault;
+pub mod vault_answer;
+pub mod vault_check;
 pub mod volume_restore;
 pub mod work;

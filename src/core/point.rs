@@ -2,8 +2,11 @@
 //!
 //! Data only. How they are stored is `vault::catalogue`; which one is taken is `operator::work::restore`.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
@@ -85,6 +88,20 @@ pub struct Volume {
     pub files: u64,
     /// Bytes read.
     pub bytes: u64,
+}
+
+/// A `ProtectedApplication`, as a point records it: enough to make it again where nothing is left of it. No restore
+/// does that by itself.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Protection {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What it declares.
+    pub spec: Value,
 }
 
 /// The head of an application's catalogue: `apps/<ns>/<name>/head.json`, changed by compare-and-swap only.

@@ -5,9 +5,10 @@ use std::io::{BufRead, Read};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::{Args, Subcommand};
 
-use super::{Asked, InspectError, answer};
+use super::{Asked, InspectError, answer, application};
 use crate::{
     core::{
+        app_key::AppKey,
         key_answer::{ApplicationKeys, Escrowed, KeyId, KeyList, ListedKey, WholeKey},
         vault::Confirmation,
     },
@@ -39,7 +40,7 @@ enum KeyVerb {
         vault: String,
         /// An application, as NAMESPACE/NAME.
         #[arg(long, value_parser = application)]
-        application: Option<(String, String)>,
+        application: Option<AppKey>,
     },
     /// Have the key in the Secret's entry `nextKey` open the vault as well.
     Rotate {
@@ -73,15 +74,6 @@ enum KeyVerb {
     },
 }
 
-fn application(text: &str) -> Result<(String, String), String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok((namespace.to_owned(), name.to_owned()))
-        }
-        _ => Err("an application is written NAMESPACE/NAME".to_owned()),
-    }
-}
-
 pub(super) async fn run(namespace: &str, arguments: &KeyArguments) -> Result<(), InspectError> {
     match &arguments.verb {
         KeyVerb::List { vault } => answer(&list(&Asked::open(namespace, vault).await?.vault().await?).await?),
@@ -89,7 +81,9 @@ pub(super) async fn run(namespace: &str, arguments: &KeyArguments) -> Result<(),
             let locked = Asked::open(namespace, vault).await?.locked().await?;
             let opened = locked.unlock().await?;
             match application {
-                Some((namespace, name)) => answer(&of_application(&opened, locked.settings(), namespace, name)),
+                Some(AppKey { namespace, name }) => {
+                    answer(&of_application(&opened, locked.settings(), namespace, name))
+                }
                 None => answer(&whole(&opened, locked.settings())),
             }
         }
@@ -247,14 +241,6 @@ mod tests {
             (directory, "/vaults/nfs/repos/shop.db"),
         ] {
             assert_eq!(as_restic_names_it(&location, &repository::prefix("shop", "db")), expected);
-        }
-    }
-
-    #[test]
-    fn an_application_is_named_with_its_namespace() {
-        assert_eq!(application("shop/db"), Ok(("shop".to_owned(), "db".to_owned())));
-        for bad in ["db", "/db", "shop/", "shop/db/x", ""] {
-            assert!(application(bad).is_err(), "{bad}");
         }
     }
 }

@@ -5,9 +5,15 @@
 //! arguments; answers are JSON on standard output, errors one line on standard error. Nothing here is told to the
 //! operator that runs beside it: what both do to a vault must agree by compare-and-swap.
 
+mod check;
+mod claim;
 mod key;
+mod look;
+mod objects;
+mod points;
+mod recorded;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use kube::{Api, Client, api::ListParams};
@@ -15,13 +21,17 @@ use serde::Serialize;
 
 use crate::{
     api::vault::Vault as VaultObject,
-    core::work::Failure,
+    capture::bundle::BundleError,
+    core::{app_key::AppKey, work::Failure},
+    mover::error::MoverError,
     operator::secrets::Secrets,
-    vault::{StoreError, VaultError},
+    vault::{StoreError, VaultError, catalogue::CatalogueError},
 };
 
 /// Exit code: it was not done, and is not done by trying again.
 const REFUSED: u8 = 3;
+/// So long nothing is said at most.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What is asked, and where the Secrets are.
 #[derive(Args, Debug)]
@@ -29,6 +39,9 @@ pub struct VaultArguments {
     /// The operator's namespace.
     #[arg(long, env = "POD_NAMESPACE")]
     namespace: String,
+    /// The operator's region.
+    #[arg(long, env = "REPRISE_REGION")]
+    region: String,
     #[command(subcommand)]
     verb: VaultVerb,
 }
@@ -37,6 +50,101 @@ pub struct VaultArguments {
 enum VaultVerb {
     /// The keys of a vault.
     Key(key::KeyArguments),
+    /// The applications that the vault has something of.
+    Applications {
+        /// The `Vault`.
+        vault: String,
+    },
+    /// What the newest point records of an application's own objects.
+    Recorded {
+        /// The `Vault`.
+        vault: String,
+        /// The application, as NAMESPACE/NAME.
+        #[arg(value_parser = application)]
+        application: AppKey,
+    },
+    /// Give up a claim that names this region, and that nobody renews.
+    Release {
+        /// The `Vault`.
+        vault: String,
+        /// The application, as NAMESPACE/NAME.
+        #[arg(value_parser = application)]
+        application: AppKey,
+    },
+    /// What is in a point: its objects and volumes, or what lies at a path of one.
+    Ls {
+        #[command(flatten)]
+        which: look::Which,
+        /// The point's id.
+        point: String,
+        /// One of its volumes, by its claim.
+        #[arg(long)]
+        volume: Option<String>,
+        /// A path in the volume.
+        #[arg(long, default_value = "", requires = "volume")]
+        path: String,
+        /// List each object.
+        #[arg(long)]
+        objects: bool,
+    },
+    /// In what two points differ.
+    Diff {
+        #[command(flatten)]
+        which: look::Which,
+        /// The id of the first point.
+        before: String,
+        /// The id of the second one.
+        after: String,
+    },
+    /// What is missing.
+    Check {
+        /// The `Vault`.
+        vault: String,
+        /// Only these applications, as NAMESPACE/NAME.
+        #[arg(value_parser = application)]
+        applications: Vec<AppKey>,
+        #[command(flatten)]
+        depth: check::Depth,
+    },
+}
+
+impl VaultArguments {
+    async fn answer(&self) -> Result<(), InspectError> {
+        let (namespace, region) = (self.namespace.as_str(), self.region.as_str());
+        let open = async |name: &str| Asked::open(namespace, name).await?.vault().await;
+        match &self.verb {
+            VaultVerb::Key(wanted) => key::run(namespace, wanted).await,
+            VaultVerb::Applications { vault } => answer(&points::applications(&open(vault).await?, region).await?),
+            VaultVerb::Recorded { vault, application } => {
+                answer(&points::recorded(&open(vault).await?, application, region).await?)
+            }
+            VaultVerb::Release { vault, application } => {
+                answer(&claim::release(open(vault).await?.store(), application, region, claim::watching).await?)
+            }
+            VaultVerb::Ls { which, point, volume: Some(volume), path, objects: _ } => {
+                answer(&look::list(&open(&which.vault).await?, which, point, volume, path).await?)
+            }
+            VaultVerb::Ls { which, point, volume: None, path: _, objects } => {
+                answer(&look::content(&open(&which.vault).await?, which, point, *objects).await?)
+            }
+            VaultVerb::Diff { which, before, after } => {
+                answer(&look::difference(&open(&which.vault).await?, which, before, after).await?)
+            }
+            VaultVerb::Check { vault, applications, depth } => {
+                answer(&check::check(&open(vault).await?, applications, depth).await?)
+            }
+        }
+    }
+}
+
+/// How an application is written.
+fn application(text: &str) -> Result<AppKey, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(AppKey { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => Err("an application is written NAMESPACE/NAME".to_owned()),
+    }
 }
 
 /// Why there is no answer.
@@ -54,6 +162,15 @@ enum InspectError {
     /// The vault did not do it.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// What was asked for could not be read.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The objects of a point can't be read.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The volumes of a point can't be read.
+    #[error(transparent)]
+    Repository(#[from] MoverError),
     /// What was given can't be used.
     #[error("{0}")]
     Input(String),
@@ -82,7 +199,13 @@ impl InspectError {
                 | VaultError::Identity
                 | VaultError::Stray { .. } => 1,
             },
-            Self::Request { .. } | Self::Settings(_) | Self::Print(_) => 1,
+            Self::Catalogue(CatalogueError::Absent { .. }) => REFUSED,
+            Self::Request { .. }
+            | Self::Settings(_)
+            | Self::Catalogue(_)
+            | Self::Bundle(_)
+            | Self::Repository(_)
+            | Self::Print(_) => 1,
         }
     }
 }
@@ -118,6 +241,18 @@ impl Asked {
     }
 }
 
+/// White space before the answer, now and then: a connection on which nothing is said for 20 s is given up.
+fn say_something() {
+    loop {
+        std::thread::sleep(SILENCE);
+        let mut out = std::io::stdout().lock();
+        if out.write_all(b"\n").and_then(|()| out.flush()).is_err() {
+            // Whoever asked is gone, and need not be answered.
+            std::process::exit(1);
+        }
+    }
+}
+
 /// Writes the answer.
 fn answer<T: Serialize>(document: &T) -> Result<(), InspectError> {
     let mut text = serde_json::to_vec(document).map_err(std::io::Error::other)?;
@@ -130,16 +265,9 @@ fn answer<T: Serialize>(document: &T) -> Result<(), InspectError> {
 /// Answers, and ends with an exit code.
 #[must_use]
 pub fn run(arguments: &VaultArguments) -> ExitCode {
-    let ended =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(InspectError::Print).and_then(
-            |runtime| {
-                runtime.block_on(async {
-                    match &arguments.verb {
-                        VaultVerb::Key(wanted) => key::run(&arguments.namespace, wanted).await,
-                    }
-                })
-            },
-        );
+    std::thread::spawn(say_something);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime.map_err(InspectError::Print).and_then(|runtime| runtime.block_on(arguments.answer()));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -148,3 +276,6 @@ pub fn run(arguments: &VaultArguments) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

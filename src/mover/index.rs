@@ -37,8 +37,7 @@ impl Index {
         repository: &Repository<OpenStatus>,
         listed: Option<&HashMap<Id, u32>>,
     ) -> Result<Self, MoverError> {
-        let mut index =
-            Self { data: Vec::new(), trees: HashMap::new(), marked: HashSet::new(), missing_packs: Vec::new() };
+        let mut index = Self::empty();
         for file in repository.stream_files::<IndexFile>().map_err(|error| engine.error(&error))? {
             let (_, file) = file.map_err(|error| engine.error(&error))?;
             for pack in file.packs {
@@ -50,20 +49,7 @@ impl Index {
                     index.missing_packs.push(pack.id.to_hex().as_str().to_owned());
                     continue;
                 }
-                for blob in pack.blobs {
-                    match blob.tpe {
-                        BlobType::Data => index.data.push(blob.id),
-                        BlobType::Tree => {
-                            let place = Place {
-                                pack: pack.id,
-                                offset: blob.location.offset,
-                                length: blob.location.length,
-                                plain_length: blob.location.uncompressed_length.map(Into::into),
-                            };
-                            index.trees.insert(blob.id, place);
-                        }
-                    }
-                }
+                index.add(pack, true);
             }
             if listed.is_some() {
                 index.marked.extend(file.packs_to_delete.iter().flat_map(|pack| pack.blobs.iter().map(|blob| blob.id)));
@@ -80,6 +66,46 @@ impl Index {
             size = engine.backend.size(FileType::Pack, &pack.id).map_err(|error| engine.error(&error))?;
         }
         Ok(size.is_some_and(|size| size >= u64::from(pack.pack_size())))
+    }
+
+    /// An index that names nothing.
+    pub(super) fn empty() -> Self {
+        Self { data: Vec::new(), trees: HashMap::new(), marked: HashSet::new(), missing_packs: Vec::new() }
+    }
+
+    /// Takes over the directories that a file of the index names.
+    pub(super) fn add_trees(&mut self, file: IndexFile) {
+        for pack in file.packs {
+            self.add(pack, false);
+        }
+    }
+
+    fn add(&mut self, pack: IndexPack, data: bool) {
+        for blob in pack.blobs {
+            match blob.tpe {
+                BlobType::Data if data => self.data.push(blob.id),
+                BlobType::Data => {}
+                BlobType::Tree => {
+                    let place = Place {
+                        pack: pack.id,
+                        offset: blob.location.offset,
+                        length: blob.location.length,
+                        plain_length: blob.location.uncompressed_length.map(Into::into),
+                    };
+                    self.trees.insert(blob.id, place);
+                }
+            }
+        }
+    }
+
+    /// How many directories it names.
+    pub(super) fn directories(&self) -> usize {
+        self.trees.len()
+    }
+
+    /// How many bytes the list of a directory has; 0 when it is not named.
+    pub(super) fn directory_bytes(&self, blob: BlobId) -> u32 {
+        self.trees.get(&blob).map_or(0, |it| it.plain_length.unwrap_or(it.length))
     }
 
     pub(super) fn has_data(&self, blob: BlobId) -> bool {

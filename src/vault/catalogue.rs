@@ -98,12 +98,20 @@ pub(super) fn folder(namespace: &str, application: &str) -> String {
     format!("apps/{namespace}/{application}")
 }
 
-fn head_key(namespace: &str, application: &str) -> String {
+pub(super) fn head_key(namespace: &str, application: &str) -> String {
     format!("{}/head.json", folder(namespace, application))
 }
 
 pub(super) fn point_key(namespace: &str, application: &str, id: &str) -> String {
     format!("{}/points/{id}.json", folder(namespace, application))
+}
+
+/// The name that a point of the same epoch, a day older, would have. `None` for what is no point's name.
+#[must_use]
+pub fn a_day_before(id: &str) -> Option<String> {
+    let (epoch, ulid) = id.split_once('-')?;
+    let at = Ulid::from_string(ulid).ok()?.timestamp_ms();
+    Some(format!("{epoch}-{}", Ulid::from_parts(at.saturating_sub(24 * 3_600_000), 0)))
 }
 
 impl Vault {

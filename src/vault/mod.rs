@@ -19,6 +19,7 @@ mod error;
 pub mod escrow;
 #[cfg(test)]
 pub(crate) mod fake;
+mod head_repair;
 pub mod identity;
 pub mod keys;
 pub mod lease;

@@ -5,6 +5,7 @@ mod bucket;
 mod damage;
 mod fidelity;
 pub(super) mod lab;
+mod look;
 mod prune;
 mod tasks;
 

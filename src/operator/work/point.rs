@@ -12,7 +12,7 @@ use crate::{
         point::Point,
         work::{Failure, Outcome},
     },
-    operator::context::Context,
+    operator::{context::Context, stores},
     vault::{catalogue::CatalogueError, manifest::Content},
 };
 
@@ -30,6 +30,11 @@ pub(super) async fn capture(
     let _turn = CAPTURES.acquire().await.expect("it is never closed");
     let at = Timestamp::now();
     let selection = Selection::new(objects);
+    let own = stores::get(&context.stores.applications, Some(&application.namespace), &application.name);
+    let selection = match own {
+        Some(own) => selection.of(&own),
+        None => selection,
+    };
     let captured = collect::capture(&context.client, &application.namespace, &selection, collect::Limits::default())
         .await
         .map_err(|error| failure("CaptureFailed", error))?;

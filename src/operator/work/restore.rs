@@ -25,7 +25,10 @@ use crate::{
         work::{Failure, Outcome, REASONS},
     },
     operator::context::Context,
-    vault::{Vault, catalogue::CatalogueError},
+    vault::{
+        Vault,
+        catalogue::{CatalogueError, a_day_before},
+    },
 };
 
 /// How many points are read at a time.
@@ -113,13 +116,6 @@ async fn newest_good(
         });
     }
     Ok(search.outcome(chosen))
-}
-
-/// The name that a point of the same epoch, a day older, would have. `None` for what is no point's name.
-fn a_day_before(id: &str) -> Option<String> {
-    let (epoch, ulid) = id.split_once('-')?;
-    let at = Ulid::from_string(ulid).ok()?.timestamp_ms();
-    Some(format!("{epoch}-{}", Ulid::from_parts(at.saturating_sub(24 * 3_600_000), 0)))
 }
 
 /// When a point was begun, by its name.
@@ -294,6 +290,7 @@ mod tests {
 
     use jiff::Timestamp;
     use sha2::{Digest, Sha256};
+    use ulid::Ulid;
 
     use super::*;
     use crate::{

@@ -39,6 +39,7 @@ struct World {
     lab: Lab,
     west: Region,
     north: Region,
+    shared: String,
 }
 
 static WORLD: OnceLock<Result<World, String>> = OnceLock::new();
@@ -62,7 +63,7 @@ fn build() -> Result<World> {
         });
         installing.into_iter().try_for_each(|it| it.join().expect("installing does not panic"))
     })?;
-    Ok(World { lab, west, north })
+    Ok(World { lab, west, north, shared })
 }
 
 /// One test's turn: it ends with everything mended that the test broke, and its applications gone.
@@ -73,6 +74,8 @@ pub struct Scene {
     pub west: &'static Region,
     /// The other one.
     pub north: &'static Region,
+    /// The vault and the zone that the regions share, and their Secrets, as a document.
+    pub shared: &'static str,
     broken: Mutex<Vec<Vec<String>>>,
     apps: Mutex<Vec<&'static str>>,
     _turn: MutexGuard<'static, ()>,
@@ -109,6 +112,7 @@ impl Scene {
             lab: &world.lab,
             west: &world.west,
             north: &world.north,
+            shared: &world.shared,
             broken: Mutex::default(),
             apps: Mutex::default(),
             _turn: turn,

@@ -1,0 +1,232 @@
+//! `reprise vault check`: reads what a vault holds of each application, has it judged, and makes heads anew.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+
+use super::{InspectError, claim};
+use crate::{
+    capture::bundle::hex,
+    core::{
+        app_key::AppKey,
+        claim::record::{Claim, Intent},
+        vault_check::{CheckReport, Checked, ClaimFacts, Contents, Finding, HeadSeen},
+    },
+    mover::look,
+    vault::{PAGE_LIMIT, Store, StoreError, Vault, catalogue::CatalogueError, repository},
+};
+
+/// How many points of an application are read at a time.
+const AT_ONCE: usize = 16;
+/// The most manifests, and the most snapshots, of one application.
+const LISTED: usize = 1_000_000;
+
+/// How much is looked at.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Depth {
+    /// Make heads anew that are gone, damaged or behind.
+    #[arg(long)]
+    pub repair: bool,
+    /// Read manifests, snapshots and the index as well, and not only look whether they are there.
+    #[arg(long)]
+    pub read: bool,
+    /// How many points of each application are read: the newest ones.
+    #[arg(long, default_value_t = 1000)]
+    pub points: usize,
+}
+
+/// Checks the applications that `wanted` names: all when it is empty.
+pub(super) async fn check(vault: &Vault, wanted: &[AppKey], depth: &Depth) -> Result<CheckReport, InspectError> {
+    let mut keys: BTreeSet<AppKey> =
+        vault.list_applications().await?.into_iter().map(|(namespace, name)| AppKey { namespace, name }).collect();
+    if let Some(unknown) = wanted.iter().find(|it| !keys.contains(it)) {
+        return Err(InspectError::Input(format!("the vault has nothing of {unknown}")));
+    }
+    if !wanted.is_empty() {
+        keys = wanted.iter().cloned().collect();
+    }
+    let mut applications = Vec::new();
+    // One after the other: what is known of one is let go before the next is read.
+    for key in keys {
+        applications.push(checked(vault, key, depth).await?);
+    }
+    Ok(CheckReport { vault_id: vault.id().to_owned(), applications })
+}
+
+async fn checked(vault: &Vault, key: AppKey, depth: &Depth) -> Result<Checked, InspectError> {
+    let mut doubts = Vec::new();
+    let contents = gather(vault, &key, depth, &mut doubts).await?;
+    let findings = contents.findings(Timestamp::now());
+    let mut repaired = Vec::new();
+    if depth.repair && findings.iter().any(Finding::of_head) {
+        match contents.rebuilt() {
+            Some(rebuilt) => match vault.repair_head(&key.namespace, &key.name, &rebuilt).await {
+                Ok((head, true)) => repaired.push(format!(
+                    "the head was made anew: epoch {} of {}, newest point {}",
+                    head.epoch,
+                    head.sealed_by,
+                    head.latest.as_deref().unwrap_or("none")
+                )),
+                Ok((_, false)) => repaired.push("the head is as it should be by now".to_owned()),
+                Err(error) => doubts.push(format!("the head could not be made anew: {error}")),
+            },
+            None => doubts.push("the head cannot be made anew: no point and no claim tells whose it is".to_owned()),
+        }
+    }
+    Ok(Checked {
+        points: contents.points.len(),
+        unread: contents.unread,
+        whole: contents.whole(),
+        namespace: key.namespace,
+        name: key.name,
+        findings,
+        repaired,
+        doubts,
+    })
+}
+
+async fn gather(
+    vault: &Vault,
+    key: &AppKey,
+    depth: &Depth,
+    doubts: &mut Vec<String>,
+) -> Result<Contents, InspectError> {
+    let (namespace, name) = (&key.namespace, &key.name);
+    let mut ids = vault.list_points(namespace, name, None, None).await?;
+    let unread = ids.split_off(ids.len().min(depth.points)).len();
+    let head = match vault.read_head(namespace, name).await {
+        Ok(None) => HeadSeen::Absent,
+        Ok(Some((head, _))) => HeadSeen::Sound(head),
+        Err(CatalogueError::Corrupt { reason, .. }) => HeadSeen::Damaged(reason),
+        Err(error) => return Err(error.into()),
+    };
+    // It may have been made since the list was read.
+    if let HeadSeen::Sound(head) = &head
+        && let Some(latest) = head.latest.as_ref().filter(|latest| !ids.contains(latest) && ids.first() < Some(*latest))
+        && !matches!(vault.read_point(namespace, name, latest).await, Err(CatalogueError::Absent { .. }))
+    {
+        ids.insert(0, latest.clone());
+    }
+    let read = stream::iter(ids).map(async |id| {
+        let read = vault.read_point(namespace, name, &id).await;
+        (id, read)
+    });
+    let mut points = Vec::new();
+    for (id, read) in read.buffered(AT_ONCE).collect::<Vec<_>>().await {
+        match read {
+            Err(error @ CatalogueError::Store(_)) => return Err(error.into()),
+            read => points.push((id, read.map_err(|error| error.to_string()))),
+        }
+    }
+    let claim = claim::read(vault.store(), key).await;
+    let claim_known = claim.is_ok();
+    let claim = claim.unwrap_or_else(|error| {
+        doubts.push(error.to_string());
+        None
+    });
+    let store = vault.store();
+    let manifests = there(store, &format!("apps/{namespace}/{name}/manifests/"), doubts).await;
+    let snapshots = there(store, &format!("{}/snapshots/", repository::prefix(namespace, name)), doubts).await;
+    let mut contents = Contents {
+        head,
+        claim: claim.as_ref().map(facts),
+        points,
+        unread,
+        claim_known,
+        manifests,
+        snapshots,
+        damaged: BTreeMap::new(),
+        missing_packs: Vec::new(),
+    };
+    if depth.read {
+        read_all(vault, key, &mut contents, doubts).await?;
+    }
+    Ok(contents)
+}
+
+/// Reads what the points name: whether it is there, the lists have told.
+async fn read_all(
+    vault: &Vault,
+    key: &AppKey,
+    contents: &mut Contents,
+    doubts: &mut Vec<String>,
+) -> Result<(), InspectError> {
+    let (namespace, name) = (&key.namespace, &key.name);
+    let points = || contents.points.iter().filter_map(|(_, it)| it.as_ref().ok());
+    let listed = |names: &Option<BTreeSet<String>>, it: &String| names.as_ref().is_none_or(|names| names.contains(it));
+    let manifests: BTreeSet<String> =
+        points().map(|it| it.objects.manifest.clone()).filter(|it| listed(&contents.manifests, it)).collect();
+    let snapshots: BTreeSet<String> = points()
+        .flat_map(|it| it.volumes.iter().map(|it| it.snapshot.clone()))
+        .filter(|it| listed(&contents.snapshots, it))
+        .collect();
+    for manifest in manifests {
+        match vault.read_manifest(namespace, name, &manifest, io::sink()).await {
+            Ok(_) => {}
+            Err(error @ (CatalogueError::Corrupt { .. } | CatalogueError::Absent { .. })) => {
+                contents.damaged.insert(manifest, error.to_string());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let folder = format!("{}/snapshots", repository::prefix(namespace, name));
+    let any = !snapshots.is_empty();
+    for snapshot in snapshots {
+        let key = format!("{folder}/{snapshot}");
+        // It is named by what it holds.
+        let sound = vault.store().get(&key).await?.is_some_and(|it| hex(&Sha256::digest(&it.bytes)) == snapshot);
+        if !sound {
+            contents.damaged.insert(snapshot, format!("`{key}` in the vault is damaged"));
+        }
+    }
+    if any {
+        let (vault, namespace, name) = (vault.clone(), namespace.clone(), name.clone());
+        let runtime = Handle::current();
+        let looked = tokio::task::spawn_blocking(move || look::missing_packs(&vault, &namespace, &name, runtime));
+        match looked.await.expect("the work does not panic, and nobody cancels it") {
+            Ok(missing) => contents.missing_packs = missing,
+            Err(error) => doubts.push(format!("the repository: {error}")),
+        }
+    }
+    Ok(())
+}
+
+fn facts(claim: &Claim) -> ClaimFacts {
+    let from = match &claim.intent {
+        Intent::Released { from, .. } => from.clone(),
+        Intent::None | Intent::Handover(_) => None,
+    };
+    ClaimFacts { epoch: claim.epoch, region: claim.holder.clone().or(from) }
+}
+
+/// The names under a prefix. `None` when they cannot all be listed.
+async fn there(store: &Store, prefix: &str, doubts: &mut Vec<String>) -> Option<BTreeSet<String>> {
+    match names(store, prefix).await {
+        Ok(names) => Some(names),
+        Err(error) => {
+            doubts.push(format!("{prefix}: {error}"));
+            None
+        }
+    }
+}
+
+async fn names(store: &Store, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
+    let (mut names, mut after) = (BTreeSet::new(), None::<String>);
+    loop {
+        let page = store.page(prefix, after.as_deref(), PAGE_LIMIT).await?;
+        after = page.last().map(|it| it.key.clone());
+        names.extend(page.iter().filter_map(|it| it.key.strip_prefix(prefix).map(ToOwned::to_owned)));
+        if page.len() < PAGE_LIMIT {
+            return Ok(names);
+        }
+        if names.len() >= LISTED {
+            return Err(StoreError::TooMany { prefix: prefix.to_owned(), limit: LISTED });
+        }
+    }
+}

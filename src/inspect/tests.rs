@@ -1,0 +1,361 @@
+//! A vault in memory, with points as an operator writes them, and what is said of it when parts of it are gone.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::json;
+use ulid::Ulid;
+
+use super::{application, check, claim, points};
+use crate::{
+    capture::bundle::{self, FORMAT as BUNDLE, Index, Namespace},
+    core::{
+        app_key::AppKey,
+        claim::record::{Claim, Deadlines, FORMAT as CLAIM, Intent},
+        point::{FORMAT, Objects, Point, Protection, Volume},
+        vault_check::{Checked, Finding},
+    },
+    vault::{
+        Store, Vault,
+        fake::{Fake, Manner},
+        manifest::Content,
+        repository,
+    },
+};
+
+const HEAD: &str = "apps/shop/db/head.json";
+
+fn key() -> AppKey {
+    AppKey { namespace: "shop".to_owned(), name: "db".to_owned() }
+}
+
+fn id(epoch: u64, minute: u64) -> String {
+    format!("{epoch:010}-{}", Ulid::from_parts(1_800_000_000_000 + minute * 60_000, 7))
+}
+
+fn snapshot(number: u64) -> String {
+    format!("{number:064x}")
+}
+
+struct Scene {
+    fake: Fake,
+    vault: Vault,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let fake = Fake::new(Manner::Sound);
+        let vault = Vault::with(Store::Fake(fake.clone()), "a key that is long enough for a vault");
+        Self { fake, vault }
+    }
+
+    /// A point that holds objects of its own, and a volume whose snapshot lies in the repository.
+    async fn write(&self, epoch: u64, minute: u64, branch: bool) -> Point {
+        let protection = Protection {
+            name: "db".to_owned(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            spec: json!({"objectives": {"rto": "5m", "rpo": format!("{}s", 60 + minute)}}),
+        };
+        let index = Index {
+            format: BUNDLE,
+            namespace: Namespace {
+                name: "shop".to_owned(),
+                labels: [("team".to_owned(), "a".to_owned())].into(),
+                annotations: BTreeMap::new(),
+            },
+            protection: Some(protection),
+            ..Index::default()
+        };
+        let bundle = bundle::write(&index, std::iter::empty(), |_, _| Ok(())).unwrap();
+        let content = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: 3 };
+        let objects = self.vault.write_manifest("shop", "db", content, bundle.reader()).await.unwrap();
+        self.put(&format!("{}/snapshots/{}", repository::prefix("shop", "db"), snapshot(minute)), b"snapshot");
+        let volume = Volume {
+            claim: "data".to_owned(),
+            snapshot: snapshot(minute),
+            size: "1Gi".to_owned(),
+            storage_class: None,
+            access_modes: vec![],
+            files: 1,
+            bytes: 1000,
+        };
+        let point = Point {
+            format: FORMAT,
+            id: id(epoch, minute),
+            namespace: "shop".to_owned(),
+            application: "db".to_owned(),
+            epoch,
+            region: if epoch == 1 { "west" } else { "north" }.to_owned(),
+            branch,
+            consistent_at: Timestamp::UNIX_EPOCH,
+            created_at: Timestamp::UNIX_EPOCH,
+            objects: Objects { count: 3, ..objects },
+            volumes: vec![volume],
+            missing: vec![],
+            suspicious: vec![],
+        };
+        self.vault.write_point(&point).await.unwrap();
+        point
+    }
+
+    /// Three points of the first epoch and a branch, two of the second, a head and a claim.
+    async fn usual() -> (Self, Vec<Point>) {
+        let scene = Self::new();
+        let mut made = Vec::new();
+        for (epoch, minutes) in [(1, [1, 2, 3].as_slice()), (2, &[5, 6])] {
+            let region = if epoch == 1 { "west" } else { "north" };
+            scene.vault.seal_head("shop", "db", epoch, region).await.unwrap();
+            for minute in minutes {
+                let point = scene.write(epoch, *minute, false).await;
+                scene.vault.enter_head(&point, epoch, region).await.unwrap();
+                made.push(point);
+            }
+        }
+        let branch = scene.write(1, 4, true).await;
+        scene.vault.enter_head(&branch, 1, "west").await.unwrap();
+        scene.claim(2, Some("north"));
+        (scene, made)
+    }
+
+    fn claim(&self, epoch: u64, holder: Option<&str>) {
+        let claim = Claim {
+            format: CLAIM,
+            group: key().group(),
+            epoch,
+            holder: holder.map(ToOwned::to_owned),
+            candidates: vec![],
+            seq: 7,
+            nonce: "north.1".to_owned(),
+            intent: Intent::None,
+            deadlines: Deadlines { renew: 2, hold: 6, fence: 6, wait: 20 },
+            reason: String::new(),
+            health: None,
+            renewed_at: Timestamp::UNIX_EPOCH,
+        };
+        self.put(&key().claim_object(), &claim.to_bytes());
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) {
+        self.fake.put(key, Bytes::copy_from_slice(bytes)).unwrap();
+    }
+
+    fn delete(&self, key: &str) {
+        self.fake.delete(key).unwrap();
+    }
+
+    async fn check(&self, repair: bool) -> Checked {
+        self.checked(check::Depth { repair, read: false, points: 1000 }).await
+    }
+
+    async fn checked(&self, depth: check::Depth) -> Checked {
+        check::check(&self.vault, &[key()], &depth).await.unwrap().applications.remove(0)
+    }
+
+    async fn newest(&self) -> Option<String> {
+        let found = points::applications(&self.vault, "west").await.unwrap();
+        found.applications[0].newest.as_ref().map(|it| it.id.clone())
+    }
+}
+
+fn manifest(point: &Point) -> String {
+    format!("apps/shop/db/manifests/{}", point.objects.manifest)
+}
+
+#[tokio::test]
+async fn a_vault_that_is_whole_is_said_to_be() {
+    let (scene, made) = Scene::usual().await;
+    let checked = scene.check(true).await;
+    assert_eq!((checked.points, checked.whole, checked.unread), (6, 6, 0));
+    assert_eq!((checked.findings, checked.repaired, checked.doubts), (vec![], vec![], vec![]));
+    assert_eq!(scene.newest().await.as_ref(), Some(&made[4].id));
+}
+
+#[tokio::test]
+async fn a_lost_head_costs_nothing_and_is_made_anew_from_the_points() {
+    let (scene, made) = Scene::usual().await;
+    let (before, _) = scene.vault.read_head("shop", "db").await.unwrap().unwrap();
+    scene.delete(HEAD);
+    assert_eq!(scene.newest().await.as_ref(), Some(&made[4].id), "the list is what counts");
+    assert_eq!(scene.check(false).await.findings, [Finding::NoHead]);
+    assert_eq!(scene.check(true).await.repaired.len(), 1);
+    assert_eq!(scene.check(false).await.findings, []);
+    let (after, _) = scene.vault.read_head("shop", "db").await.unwrap().unwrap();
+    assert_eq!(
+        (after.epoch, after.sealed_by, after.latest, after.branches),
+        (before.epoch, before.sealed_by, before.latest, before.branches)
+    );
+    // The region that holds the claim goes on, and the one that lost it is kept out.
+    let next = scene.write(2, 9, false).await;
+    scene.vault.enter_head(&next, 2, "north").await.unwrap();
+    let stale = scene.write(1, 10, false).await;
+    assert!(scene.vault.enter_head(&stale, 1, "west").await.is_err());
+}
+
+#[tokio::test]
+async fn a_head_made_anew_is_sealed_with_the_claims_epoch_when_no_point_was_made_under_it() {
+    let (scene, _) = Scene::usual().await;
+    scene.claim(3, Some("west"));
+    scene.delete(HEAD);
+    scene.check(true).await;
+    let (head, _) = scene.vault.read_head("shop", "db").await.unwrap().unwrap();
+    assert_eq!((head.epoch, head.sealed_by.as_str()), (3, "west"));
+    let stale = scene.write(2, 9, false).await;
+    assert!(scene.vault.enter_head(&stale, 2, "north").await.is_err(), "it lost the claim");
+}
+
+#[tokio::test]
+async fn a_damaged_head_and_one_that_was_set_back_are_made_anew_and_a_newer_one_is_left() {
+    let (scene, made) = Scene::usual().await;
+    let (now, _) = scene.vault.read_head("shop", "db").await.unwrap().unwrap();
+    scene.put(HEAD, b"{");
+    assert!(matches!(scene.check(true).await.findings[..], [Finding::HeadDamaged { .. }]));
+    let old = json!({"format": 1, "epoch": 1, "sealedBy": "west", "seq": 2, "nonce": "x", "latest": made[0].id, "branches": []});
+    scene.put(HEAD, old.to_string().as_bytes());
+    let findings = scene.check(true).await.findings;
+    assert!(
+        matches!(findings[..], [Finding::HeadEpoch { head: 1, known: 2 }, Finding::HeadLatest { .. }]),
+        "{findings:?}"
+    );
+    let (after, _) = scene.vault.read_head("shop", "db").await.unwrap().unwrap();
+    assert_eq!((after.epoch, &after.latest, &after.branches), (2, &now.latest, &now.branches));
+
+    scene.vault.seal_head("shop", "db", 5, "west").await.unwrap();
+    assert_eq!(scene.check(true).await.findings, [], "a claim is taken, and the head sealed, before there are points");
+    assert_eq!(scene.vault.read_head("shop", "db").await.unwrap().unwrap().0.epoch, 5);
+}
+
+#[tokio::test]
+async fn a_head_that_names_a_point_which_is_gone_names_the_newest_that_is_there() {
+    let (scene, made) = Scene::usual().await;
+    scene.delete(&format!("apps/shop/db/points/{}.json", made[4].id));
+    let findings = scene.check(true).await.findings;
+    let newest = Some(made[3].id.clone());
+    assert_eq!(findings, [Finding::HeadLatest { head: Some(made[4].id.clone()), newest: newest.clone() }]);
+    assert_eq!(scene.vault.read_head("shop", "db").await.unwrap().unwrap().0.latest, newest);
+}
+
+#[tokio::test]
+async fn a_lost_manifest_costs_the_points_that_name_it_and_no_other() {
+    let (scene, made) = Scene::usual().await;
+    scene.delete(&manifest(&made[4]));
+    let checked = scene.check(true).await;
+    let [Finding::Manifest { points, count: 1, .. }] = &checked.findings[..] else { panic!("{:?}", checked.findings) };
+    assert_eq!((points, checked.whole), (&vec![made[4].id.clone()], 5));
+    let recorded = points::recorded(&scene.vault, &key(), "west").await.unwrap();
+    assert_eq!(recorded.point.id, made[3].id, "the one before it is taken");
+}
+
+#[tokio::test]
+async fn what_points_name_and_the_repository_lacks_is_told_by_point() {
+    let (scene, made) = Scene::usual().await;
+    scene.delete(&format!("repos/shop.db/snapshots/{}", snapshot(3)));
+    let checked = scene.check(false).await;
+    let [Finding::Snapshot { claim, points, .. }] = &checked.findings[..] else { panic!("{:?}", checked.findings) };
+    assert_eq!((claim.as_str(), points), ("data", &vec![made[2].id.clone()]));
+}
+
+#[tokio::test]
+async fn what_is_there_and_damaged_is_found_when_it_is_read() {
+    let (scene, made) = Scene::usual().await;
+    scene.fake.tamper(&manifest(&made[1]), |it| *it.last_mut().unwrap() ^= 1);
+    assert_eq!(scene.check(false).await.findings, []);
+    let checked = scene.checked(check::Depth { repair: false, read: true, points: 1000 }).await;
+    let manifests: Vec<_> = checked.findings.iter().filter(|it| matches!(it, Finding::Manifest { .. })).collect();
+    let [Finding::Manifest { points, reason, .. }] = manifests[..] else { panic!("{:?}", checked.findings) };
+    assert_eq!(points, &vec![made[1].id.clone()]);
+    assert!(reason.contains("damaged"), "{reason}");
+    // What the scene puts for snapshots is named by no content, and there is no repository.
+    assert_eq!(checked.findings.iter().filter(|it| matches!(it, Finding::Snapshot { .. })).count(), 6);
+    assert!(checked.doubts[0].contains("there is no repository"), "{:?}", checked.doubts);
+}
+
+#[tokio::test]
+async fn points_that_are_not_read_are_counted_and_do_not_pass_for_gone() {
+    let (scene, _) = Scene::usual().await;
+    let checked = scene.checked(check::Depth { repair: true, read: false, points: 2 }).await;
+    assert_eq!((checked.points, checked.unread, checked.findings), (2, 4, vec![]));
+}
+
+#[tokio::test]
+async fn a_point_that_was_changed_is_told_and_takes_no_part_in_a_new_head() {
+    let (scene, made) = Scene::usual().await;
+    scene.fake.tamper(&format!("apps/shop/db/points/{}.json", made[4].id), |it| it[40] ^= 1);
+    scene.delete(HEAD);
+    scene.delete(&key().claim_object());
+    let findings = scene.check(true).await.findings;
+    assert!(
+        matches!(&findings[..], [Finding::NoHead, Finding::NoClaim, Finding::PointDamaged { point, .. }] if *point == made[4].id),
+        "{findings:?}"
+    );
+    assert_eq!(scene.vault.read_head("shop", "db").await.unwrap().unwrap().0.latest.as_ref(), Some(&made[3].id));
+}
+
+#[tokio::test]
+async fn repairing_deletes_nothing() {
+    let (scene, made) = Scene::usual().await;
+    scene.delete(&manifest(&made[0]));
+    scene.fake.tamper(&format!("apps/shop/db/points/{}.json", made[1].id), |it| it[40] ^= 1);
+    scene.put(HEAD, b"{");
+    let keys = || scene.fake.page("", None, 1000).unwrap().into_iter().map(|it| it.key).collect::<Vec<_>>();
+    let before = keys();
+    scene.check(true).await;
+    assert_eq!(keys(), before);
+}
+
+#[tokio::test]
+async fn the_newest_point_records_what_is_needed_to_make_the_application_again() {
+    let (scene, made) = Scene::usual().await;
+    let recorded = points::recorded(&scene.vault, &key(), "west").await.unwrap();
+    assert_eq!((&recorded.point.id, recorded.point.objects, recorded.point.volumes), (&made[4].id, 3, 1));
+    assert_eq!(recorded.protection.unwrap().spec["objectives"]["rpo"], "66s");
+    assert_eq!(recorded.namespace_labels["team"], "a");
+    assert_eq!(recorded.claim.unwrap().holder.as_deref(), Some("north"));
+}
+
+#[tokio::test]
+async fn a_claim_is_given_up_only_by_the_region_that_it_names_and_when_nobody_renews_it() {
+    let (scene, _) = Scene::usual().await;
+    let (store, key, ms) = (scene.vault.store(), key(), std::time::Duration::from_millis);
+    let watching = |_: &Claim| (ms(60), ms(5));
+    assert!(!claim::release(store, &key, "west", watching).await.unwrap().released, "it is north's");
+    let renewing = async {
+        tokio::time::sleep(ms(30)).await;
+        scene.fake.tamper(&key.claim_object(), |it| {
+            let text = String::from_utf8(it.clone()).unwrap().replace("north.1", "north.2");
+            *it = text.into_bytes();
+        });
+    };
+    let (refused, ()) = tokio::join!(claim::release(store, &key, "north", watching), renewing);
+    assert!(refused.unwrap_err().to_string().contains("is renewed"));
+    assert!(claim::release(store, &key, "north", watching).await.unwrap().released);
+    let claim = claim::read(store, &key).await.unwrap().unwrap();
+    assert_eq!((claim.epoch, claim.holder, claim.seq), (2, None, 8));
+    assert!(matches!(claim.intent, Intent::Released { to: Some(to), from: None, .. } if to == "north"));
+}
+
+#[tokio::test]
+async fn a_head_that_another_region_changes_meanwhile_is_not_overwritten() {
+    let (scene, _) = Scene::usual().await;
+    let object = scene.fake.get(HEAD).unwrap().unwrap();
+    let rebuilt = crate::core::vault_check::Rebuilt {
+        epoch: 9,
+        sealed_by: "west".to_owned(),
+        latest: None,
+        gone: None,
+        branches: vec![],
+    };
+    let text = String::from_utf8(object.bytes.to_vec()).unwrap().replace("\"epoch\":2", "\"epoch\":11");
+    scene.fake.put_after_next_get([(HEAD, Bytes::from(text))]);
+    let (head, written) = scene.vault.repair_head("shop", "db", &rebuilt).await.unwrap();
+    assert_eq!((head.epoch, written), (11, false));
+}
+
+#[test]
+fn an_application_is_named_with_its_namespace() {
+    assert_eq!(application("shop/db"), Ok(key()));
+    for bad in ["db", "/db", "shop/", "shop/db/x", ""] {
+        assert!(application(bad).is_err(), "{bad}");
+    }
+}
