@@ -7,6 +7,7 @@ mod keys;
 mod leader;
 mod manual;
 mod power_loss;
+mod restore;
 mod stage;
 mod vault_away;
 mod without_cas;
