@@ -192,7 +192,7 @@ fn deadline(work: &Work) -> Duration {
         Work::StartWorkloads { .. } => Duration::from_mins(6),
         Work::DropPoints { .. } => Duration::from_mins(10),
         Work::ReviewPoints { .. } => Duration::from_mins(30),
-        Work::Capture { .. } | Work::RestoreObjects { .. } => Duration::from_hours(2),
+        Work::Capture { .. } | Work::RestoreObjects { .. } | Work::PlanObjects { .. } => Duration::from_hours(2),
     }
 }
 
@@ -230,6 +230,17 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         }
         Work::SetHold { vault, application, point, held } => {
             retention::set_hold(vault, application, point, *held, context).await
+        }
+        Work::PlanObjects { vault, application, manifest, mappings, only, on_conflict } => {
+            let options = Options {
+                mappings: mappings.as_ref().clone(),
+                policy: context.policy,
+                only: only.clone(),
+                on_conflict: *on_conflict,
+                dry_run: true,
+                ..Options::default()
+            };
+            Box::pin(restore::plan(vault, application, manifest, &options, context)).await
         }
         Work::StartWorkloads { application, epoch } => {
             restore::start(application, *epoch, context).await.map(|_| Outcome::Done)

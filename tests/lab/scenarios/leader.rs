@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 /// The pod that leads.
-fn leader(region: &Region) -> Result<String> {
+pub(super) fn leader(region: &Region) -> Result<String> {
     let lease: Lease = region.get(NAMESPACE, "reprise")?.context("there is no lease of the operator")?;
     lease.spec.and_then(|it| it.holder_identity).context("nobody holds the lease")
 }

@@ -8,6 +8,7 @@ mod leader;
 mod manual;
 mod power_loss;
 mod recover;
+mod restore;
 mod stage;
 mod vault_away;
 mod without_cas;
