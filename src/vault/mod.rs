@@ -26,14 +26,17 @@ mod location;
 pub mod manifest;
 #[cfg(test)]
 pub(crate) mod minio;
+pub mod object_lock;
 mod opened;
 mod pace;
 pub mod regions;
 pub mod repository;
 mod s3;
+mod s3_requests;
 mod transport;
 mod uploads;
 pub mod vault_key;
+pub mod versions;
 pub mod wraps;
 
 use std::fmt;

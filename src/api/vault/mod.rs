@@ -13,7 +13,7 @@ pub use self::{
     azure::Azure,
     limits::{Limits, Rate, RateError, Window},
     proxy::Proxy,
-    s3::{S3, ServerSideEncryption, SseAlgorithm},
+    s3::{LockMode, ObjectLock, S3, ServerSideEncryption, SseAlgorithm},
 };
 
 /// Object storage in which recovery points and claims lie.

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SecretName;
+use crate::api::span::Span;
 
 /// A bucket.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -40,6 +41,31 @@ pub struct S3 {
     /// the bucket is set to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_side_encryption: Option<ServerSideEncryption>,
+    /// Locks what recovery is made of against deletion, also by whoever has these credentials (S3 Object Lock). The bucket
+    /// must have been made with it. Default: nothing is locked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
+}
+
+/// Locks of object versions: packs, indexes and snapshots of volumes, manifests and points. Claims, heads and key wraps are
+/// never locked.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.period) >= duration('1h') && duration(self.period) <= duration('87600h')").message("period is at least 1h and at most 10 years (87600h)"))]
+pub struct ObjectLock {
+    /// `Governance`: whoever has `s3:BypassGovernanceRetention` may lift a lock. `Compliance`: nobody may, until it ends.
+    pub mode: LockMode,
+    /// How long each point can be restored at least, whoever deletes: `336h` is 14 days.
+    pub period: Span,
+}
+
+/// Who may lift a lock.
+#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Whoever has the right to.
+    Governance,
+    /// Nobody.
+    Compliance,
 }
 
 /// Encryption by the server. Asked for with every write.
