@@ -11,7 +11,9 @@ pub mod failover;
 pub mod inside;
 pub mod key;
 pub mod output;
+pub mod rewind;
 pub mod status;
+pub mod vault;
 
 use std::{io, time::Duration};
 
@@ -62,6 +64,8 @@ pub enum Verb {
     Backup(backup::BackupArguments),
     /// The keys of a vault: list, export, rotate, retire, confirm, recover.
     Key(key::KeyArguments),
+    /// A vault: rewind it to what it was.
+    Vault(vault::VaultArguments),
 }
 
 /// Whether and how long to wait for the end of what was started.
@@ -162,6 +166,7 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Failover(wanted) => failover::run(&cluster, &wanted, &mut printer).await,
         Verb::Backup(wanted) => backup::run(&cluster, &wanted, &mut printer).await,
         Verb::Key(wanted) => key::run(&cluster, &wanted, &mut printer).await,
+        Verb::Vault(wanted) => vault::run(&cluster, &wanted, &mut printer).await,
     }
 }
 

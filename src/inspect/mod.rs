@@ -6,6 +6,7 @@
 //! operator that runs beside it: what both do to a vault must agree by compare-and-swap.
 
 mod key;
+mod rewind;
 
 use std::{io::Write, process::ExitCode};
 
@@ -37,6 +38,8 @@ pub struct VaultArguments {
 enum VaultVerb {
     /// The keys of a vault.
     Key(key::KeyArguments),
+    /// What differs from an earlier time, and how it comes back.
+    Rewind(rewind::RewindArguments),
 }
 
 /// Why there is no answer.
@@ -136,6 +139,7 @@ pub fn run(arguments: &VaultArguments) -> ExitCode {
                 runtime.block_on(async {
                     match &arguments.verb {
                         VaultVerb::Key(wanted) => key::run(&arguments.namespace, wanted).await,
+                        VaultVerb::Rewind(wanted) => rewind::run(&arguments.namespace, wanted).await,
                     }
                 })
             },

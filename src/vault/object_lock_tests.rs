@@ -59,7 +59,10 @@ async fn a_bucket_locks_what_recovery_is_made_of_and_nothing_else() {
     for key in LOCKED {
         store.put(key, "content".into()).await.unwrap();
         let left = store.locked_until(key).await.unwrap().expect(key).duration_since(Timestamp::now());
-        assert!(left > SignedDuration::from_hours(24 * 17) && left < SignedDuration::from_hours(24 * 18), "{key}: {left}");
+        assert!(
+            left > SignedDuration::from_hours(24 * 17) && left < SignedDuration::from_hours(24 * 18),
+            "{key}: {left}"
+        );
     }
     store.put_if("repos/shop.db/snapshots/1", "x".into(), Condition::Absent).await.unwrap();
     assert!(store.locked_until("repos/shop.db/snapshots/1").await.unwrap().is_some());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use object_store::RetryConfig;
-use object_store::aws::{AmazonS3Builder, Checksum, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 
 use super::bucket::Bucket;
 use super::bucket_error::{Identity, Place};

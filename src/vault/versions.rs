@@ -252,7 +252,7 @@ impl<'a> Pages<'a> {
 
 /// All versions of a bucket, without the markers, as keys and ids.
 #[cfg(test)]
-pub(crate) async fn all(requests: &S3Requests) -> Vec<(String, String)> {
+pub(super) async fn all(requests: &S3Requests) -> Vec<(String, String)> {
     let (mut pages, mut all) = (Pages::new(requests, String::new()), Vec::new());
     loop {
         let page = pages.next().await.unwrap();

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SecretName;
-use crate::api::span::Span;
+use crate::api::span::{Span, in_days};
 
 /// A bucket.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -51,11 +51,12 @@ pub struct S3 {
 /// never locked.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("duration(self.period) >= duration('1h') && duration(self.period) <= duration('87600h')").message("period is at least 1h and at most 10 years (87600h)"))]
 pub struct ObjectLock {
     /// `Governance`: whoever has `s3:BypassGovernanceRetention` may lift a lock. `Compliance`: nobody may, until it ends.
     pub mode: LockMode,
-    /// How long each point can be restored at least, whoever deletes: `336h` is 14 days.
+    /// How long each point can be restored at least, whoever deletes, in days: `14d`.
+    #[serde(serialize_with = "in_days")]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,3}d$')").message("spec.s3.objectLock.period must be whole days, 1d to 9999d"))]
     pub period: Span,
 }
 
