@@ -20,6 +20,7 @@ pub mod escrow;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod identity;
+pub mod immutability;
 pub mod keys;
 pub mod limits;
 mod location;

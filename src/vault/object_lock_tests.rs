@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::api::span::Span;
+use crate::vault::immutability;
 use crate::vault::minio::Minio;
 use crate::vault::versions::Change;
 use crate::vault::{Condition, Location, Locked, S3Location, SecretText, Settings};
@@ -127,4 +128,28 @@ async fn what_a_thief_did_to_a_bucket_is_undone() {
     }
     let again = store.rewind(before, false, true).await.unwrap();
     assert_eq!((again.objects, again.deleted, again.overwritten, again.restored), (7, 0, 0, 0));
+}
+
+#[tokio::test]
+#[ignore = "needs a MinIO binary: REPRISE_TEST_MINIO=path cargo test --lib bucket -- --ignored"]
+async fn locks_in_a_bucket_are_extended_when_a_newer_point_needs_them_and_only_then() {
+    let minio = Minio::start("http", |_| ()).await;
+    minio.make_locked_bucket().await;
+    let store = store(&locking(&minio));
+    store.put("reprise.json", "{}".into()).await.unwrap();
+    let pack = "repos/shop.db/data/ab/abcd";
+    store.put(pack, "x".into()).await.unwrap();
+    let (now, day) = (Timestamp::now(), SignedDuration::from_hours(24));
+    let ledger = "apps/shop/db/locks.json";
+    let extend = async |at| immutability::extend(&store, "repos/shop.db", ledger, at).await.unwrap().unwrap();
+    let first = extend(now).await;
+    assert_eq!(first, store.locked_until(pack).await.unwrap().unwrap());
+    assert_eq!(extend(now + day).await, first, "enough is left");
+    let second = extend(now + day * 10).await;
+    assert_eq!(second, store.locked_until(pack).await.unwrap().unwrap());
+    assert!(second >= now + day * 24 && second > first);
+    let forged = format!("{{\"{pack}\":{}}}", (now + day * 900).as_second());
+    store.put(ledger, forged.into()).await.unwrap();
+    assert!(extend(now + day * 40).await >= now + day * 54, "a ledger that lies is found out");
+    assert_eq!(immutability::test(&store, "eu", now).await.unwrap(), Some(Vec::new()));
 }

@@ -22,15 +22,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use rand::RngExt;
 use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
+use super::catalogue::folder;
 use super::directory::hex;
 use super::limits::Limits;
 use super::uploads::Uploads;
-use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
+use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault, immutability};
 
 /// How long a request is tried again; the store itself tries some more within the deadline of each attempt.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -110,6 +112,7 @@ pub struct RepositoryBackend {
     store: Store,
     limits: Arc<Limits>,
     prefix: String,
+    ledger: String,
     runtime: Handle,
     health: Arc<Health>,
     cache: Arc<Mutex<Cache>>,
@@ -124,6 +127,7 @@ impl RepositoryBackend {
             store: vault.store().clone(),
             limits: vault.limits().clone(),
             prefix: prefix(namespace, application),
+            ledger: format!("{}/locks.json", folder(namespace, application)),
             runtime,
             health: Arc::default(),
             cache: Arc::default(),
@@ -135,6 +139,14 @@ impl RepositoryBackend {
     #[must_use]
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// Locks all of the repository for as long as the vault asks, where it does. Returns until when all of it is locked.
+    ///
+    /// # Errors
+    /// When the store does not answer, or does not lock.
+    pub fn extend_locks(&self) -> RusticResult<Option<Timestamp>> {
+        self.patiently(|| immutability::extend(&self.store, &self.prefix, &self.ledger, Timestamp::now()))
     }
 
     /// Whether the file is there.
