@@ -140,6 +140,7 @@ async fn vault(server: SocketAddr, seed: u64) -> Result<Vault, String> {
             session_token: None,
         }),
         server_side_encryption: None,
+        object_lock: None,
         proxy: None,
     });
     let locked = Locked::new(Settings { location, key: SecretText::new(KEY), limits: None }).unwrap();

@@ -63,6 +63,7 @@ impl Storage {
                 ca_bundle: None,
                 credentials: Some(SecretName { name: "vault".to_owned() }),
                 server_side_encryption: None,
+                object_lock: None,
             }),
             azure: None,
             proxy: None,

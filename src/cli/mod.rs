@@ -15,6 +15,7 @@ pub mod output;
 pub mod points;
 pub mod recover;
 pub mod restore;
+pub mod rewind;
 pub mod status;
 pub mod vault;
 
@@ -77,7 +78,7 @@ pub enum Verb {
     Diff(look::DiffArguments),
     /// List the applications of a vault, or bring some of them back where nothing is left of them.
     Recover(recover::RecoverArguments),
-    /// Look whether a vault has what it should.
+    /// A vault: look whether it has what it should, or rewind it to what it was.
     Vault(vault::VaultArguments),
 }
 

@@ -1,4 +1,5 @@
-//! `kubectl reprise vault check`: what is missing in a vault, and heads made anew. Asked inside the operator's pod.
+//! `kubectl reprise vault check`: what is missing in a vault, and heads made anew; and the way to `rewind`. Asked inside
+//! the operator's pod.
 
 use std::fmt::Write;
 
@@ -11,6 +12,7 @@ use super::{
     inside::Inside,
     output::{Cell, Printer, Tone, table},
     request,
+    rewind::{self, RewindArguments},
 };
 use crate::{
     api::vault::Vault,
@@ -33,6 +35,8 @@ pub struct VaultArguments {
 pub enum VaultVerb {
     /// Say what is missing: heads, objects and snapshots that points name. Exit code 4 when something is.
     Check(CheckArguments),
+    /// Say what was deleted or overwritten since a time, and bring it back with --apply. Exit code 4 when something is lost.
+    Rewind(RewindArguments),
 }
 
 /// What is checked, and how closely.
@@ -83,7 +87,18 @@ pub(super) async fn named(cluster: &Cluster, name: Option<&str>) -> Result<Strin
 /// # Errors
 /// When the operator's pod does not do it; `Unsuccessful` when something is wrong that was not repaired.
 pub async fn run(cluster: &Cluster, wanted: &VaultArguments, printer: &mut Printer) -> Result<(), CliError> {
-    let VaultVerb::Check(depth) = &wanted.verb;
+    match &wanted.verb {
+        VaultVerb::Check(depth) => check(cluster, wanted, depth, printer).await,
+        VaultVerb::Rewind(to) => rewind::run(cluster, &wanted.inside, to, printer).await,
+    }
+}
+
+async fn check(
+    cluster: &Cluster,
+    wanted: &VaultArguments,
+    depth: &CheckArguments,
+    printer: &mut Printer,
+) -> Result<(), CliError> {
     let vault = named(cluster, depth.vault.as_deref()).await?;
     let points = depth.points.to_string();
     let mut asked = vec!["vault", "check", vault.as_str(), "--points", points.as_str()];

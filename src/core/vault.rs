@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{
-    condition::{self, COMPARE_AND_SWAP, Finding, KEY_ESCROWED, READY, Truth},
+    condition::{self, COMPARE_AND_SWAP, Finding, IMMUTABLE, KEY_ESCROWED, READY, Truth},
     effect::{Decision, Effect},
     work::{Outcome, Seen, Work, Works, see},
 };
@@ -60,7 +60,7 @@ pub fn decide(vault: &Vault, seen: &Observed, now: Timestamp) -> Decision<VaultS
     let mut effects = Vec::new();
     let mut recheck = Duration::from_mins(1);
     let findings = match see(&seen.works, "TestVault", now) {
-        Seen::Done(Outcome::VaultTested { id, failures, regions, key, keys }, at) => {
+        Seen::Done(Outcome::VaultTested { id, failures, regions, key, keys, locks }, at) => {
             status.id = Some(id.clone());
             status.tested_at = Some(Time(at));
             status.regions.clone_from(regions);
@@ -71,7 +71,7 @@ pub fn decide(vault: &Vault, seen: &Observed, now: Timestamp) -> Decision<VaultS
             if other_key || at + TEST_EVERY <= now {
                 effects.push(Effect::Begin(Box::new(Work::TestVault { vault: name.clone() })));
             }
-            tested(vault, failures, keys)
+            tested(vault, failures, keys, locks.as_deref())
         }
         Seen::Done(..) => Vec::new(),
         Seen::Due(failure) => {
@@ -114,7 +114,7 @@ fn list_regions(
     }
 }
 
-fn tested(vault: &Vault, failures: &[String], keys: &[String]) -> Vec<Finding> {
+fn tested(vault: &Vault, failures: &[String], keys: &[String], locks: Option<&[String]>) -> Vec<Finding> {
     let swap = if failures.is_empty() {
         Finding::new(COMPARE_AND_SWAP, true, "Passed", "conditional writes are honoured, also in a race")
     } else {
@@ -125,7 +125,19 @@ fn tested(vault: &Vault, failures: &[String], keys: &[String]) -> Vec<Finding> {
         Finding::new(COMPARE_AND_SWAP, false, "Failed", message)
     };
     let ready = Finding::new(READY, true, "Opened", "it can be read and written, and the key is its own");
-    vec![ready, swap, escrowed(vault, keys)]
+    vec![ready, swap, escrowed(vault, keys), immutable(locks)]
+}
+
+/// Whether someone with the operator's credentials could delete what recovery is made of.
+fn immutable(locks: Option<&[String]>) -> Finding {
+    match locks {
+        None => {
+            let message = "nothing is locked: whoever has the credentials can delete all points. Give spec.s3.objectLock, with a bucket that has Object Lock";
+            Finding::new(IMMUTABLE, false, "NotAsked", message)
+        }
+        Some([]) => Finding::new(IMMUTABLE, true, "Locked", "a lock was read back; what points need is locked"),
+        Some(wrong) => Finding::new(IMMUTABLE, false, "NotLocked", format!("spec.s3.objectLock: {}", wrong.join("; "))),
+    }
 }
 
 /// Why no points are to be made, where that is asked for: nobody is known to have what opens them elsewhere. Branches
@@ -255,6 +267,7 @@ mod tests {
             regions: vec!["eu-west".into()],
             key: "k1".into(),
             keys: vec!["k1".into()],
+            locks: None,
         };
         Progress::Done { at: NOON, work: Box::new(Work::TestVault { vault: "main".into() }), outcome }
     }
@@ -325,6 +338,25 @@ mod tests {
     }
 
     #[test]
+    fn immutable_is_true_only_where_a_lock_was_read_back() {
+        let told = |wrong: Option<&[&str]>| {
+            let mut seen = after(done(&[]));
+            let Some(Progress::Done { outcome: Outcome::VaultTested { locks, .. }, .. }) =
+                seen.works.get_mut("TestVault")
+            else {
+                panic!("it is done")
+            };
+            *locks = wrong.map(|it| it.iter().map(|it| (*it).to_owned()).collect());
+            let status = decide(&vault(), &seen, NOON).status;
+            let found = condition::find(&status.conditions, IMMUTABLE).unwrap();
+            (found.status.clone(), found.reason.clone())
+        };
+        assert_eq!(told(None), ("False".into(), "NotAsked".into()));
+        assert_eq!(told(Some(&[])), ("True".into(), "Locked".into()));
+        assert_eq!(told(Some(&["no lock"])), ("False".into(), "NotLocked".into()));
+    }
+
+    #[test]
     fn a_server_that_loses_races_is_ready_but_not_trusted() {
         let decision = decide(&vault(), &after(done(&["two writers won"])), NOON);
         assert!(condition::is_true(&decision.status.conditions, READY));
@@ -335,7 +367,7 @@ mod tests {
     fn a_passed_test_is_announced_once_and_repeated_after_a_day() {
         let mut vault = vault();
         let first = decide(&vault, &after(done(&[])), NOON);
-        assert_eq!(first.effects.len(), 3, "{:?}", first.effects);
+        assert_eq!(first.effects.len(), 4, "{:?}", first.effects);
         vault.status = Some(first.status.clone());
         let second = decide(&vault, &after(done(&[])), NOON + SignedDuration::from_secs(20));
         assert_eq!((second.effects, second.status), (vec![], first.status));

@@ -274,6 +274,8 @@ pub enum Outcome {
         key: String,
         /// The ids of all keys that open it.
         keys: Vec<String>,
+        /// What is wrong with locks. `None`: none are asked for.
+        locks: Option<Vec<String>>,
     },
     /// Of `ListRegions`.
     Regions(Vec<String>),

@@ -227,6 +227,7 @@ mod tests {
             path_style: true,
             ca_bundle: None,
             server_side_encryption: None,
+            object_lock: None,
             proxy: None,
             credentials: None,
         })

@@ -12,6 +12,7 @@ mod look;
 mod objects;
 mod points;
 mod recorded;
+mod rewind;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -50,6 +51,8 @@ pub struct VaultArguments {
 enum VaultVerb {
     /// The keys of a vault.
     Key(key::KeyArguments),
+    /// What differs from an earlier time, and how it comes back.
+    Rewind(rewind::RewindArguments),
     /// The applications that the vault has something of.
     Applications {
         /// The `Vault`.
@@ -113,6 +116,7 @@ impl VaultArguments {
         let (namespace, region) = (self.namespace.as_str(), self.region.as_str());
         let open = async |name: &str| Asked::open(namespace, name).await?.vault().await;
         match &self.verb {
+            VaultVerb::Rewind(wanted) => rewind::run(namespace, wanted).await,
             VaultVerb::Key(wanted) => key::run(namespace, wanted).await,
             VaultVerb::Applications { vault } => answer(&points::applications(&open(vault).await?, region).await?),
             VaultVerb::Recorded { vault, application } => {

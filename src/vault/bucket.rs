@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::bucket_error::{Failure, Place, classify};
 use super::pace::Pace;
+use super::s3_requests::S3Requests;
 use super::transport::Encrypted;
 use super::{Condition, Entry, LIST_LIMIT, Object, StoreError, deadline};
 
@@ -41,18 +42,29 @@ pub struct Bucket {
     place: Place,
     pace: Arc<Pace>,
     encryption: Option<&'static str>,
+    versions: Option<Arc<S3Requests>>,
 }
 
 impl Bucket {
     pub(super) fn new(client: Arc<dyn Client>, prefix: &str, at: Place, pace: Arc<Pace>) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { client, prefix, place: at, pace, encryption: None }
+        Self { client, prefix, place: at, pace, encryption: None, versions: None }
     }
 
     /// Names the encryption that the client asks the server for, as servers report it.
     pub(super) fn asking_for(self, encryption: Option<&'static str>) -> Self {
         Self { encryption, ..self }
+    }
+
+    /// Adds what S3 has beside objects: their versions, and locks of them.
+    pub(super) fn with_versions(self, requests: S3Requests) -> Self {
+        Self { versions: Some(Arc::new(requests)), ..self }
+    }
+
+    /// What reaches versions and their locks, with the prefix of the vault's keys. `None`: the store has none.
+    pub(super) fn versions(&self) -> Option<(&S3Requests, &str)> {
+        Some((self.versions.as_deref()?, &self.prefix))
     }
 
     /// Waits until the store is no longer to be left alone: 30 s at most.

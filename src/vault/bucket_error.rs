@@ -125,9 +125,10 @@ pub(super) fn classify(error: &object_store::Error, place: &Place) -> Failure {
 }
 
 /// What the server's own code means; its status when the code says nothing or is missing, as after HEAD.
-fn classify_status(status: u16, code: Option<&str>, text: &str, place: &Place) -> Failure {
+pub(super) fn classify_status(status: u16, code: Option<&str>, text: &str, place: &Place) -> Failure {
     let refused = |error| Failure::Refused(error);
     match code.unwrap_or_default() {
+        "NoSuchObjectLockConfiguration" | "ObjectLockConfigurationNotFoundError" => return Failure::Absent,
         "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" => return refused(place.no_bucket()),
         "InvalidAccessKeyId" => return refused(StoreError::AccessKeyId),
         "SignatureDoesNotMatch" => return refused(StoreError::SecretAccessKey),

@@ -178,7 +178,7 @@ pub(super) fn unseal(identity: &age::x25519::Identity, sealed: &[u8]) -> Result<
     })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks_exact(2);
     if !digits.remainder().is_empty() {
         return None;

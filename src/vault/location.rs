@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::SecretText;
-use crate::api::vault::{Azure, Proxy, S3, ServerSideEncryption, VaultSpec};
+use crate::api::vault::{Azure, ObjectLock, Proxy, S3, ServerSideEncryption, VaultSpec};
 
 /// Where a vault lies.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub struct S3Location {
     /// What the server is asked to encrypt with; nothing is asked when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_side_encryption: Option<ServerSideEncryption>,
+    /// How what is written is locked; not at all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
     /// The proxy on the way there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyLocation>,
@@ -198,6 +201,7 @@ impl S3Location {
             ca_bundle: s3.ca_bundle.clone(),
             credentials: None,
             server_side_encryption: s3.server_side_encryption.clone(),
+            object_lock: s3.object_lock.clone(),
             proxy,
         }
     }

@@ -5,10 +5,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::{S3Credentials, S3Location, SecretText};
+use super::bucket::Bucket;
+use super::s3_requests::Asked;
+use super::{S3Credentials, S3Location, SecretText, StoreError, s3, versions};
 
 pub(crate) fn location(endpoint: &str, id: &str, secret: &str) -> S3Location {
     S3Location {
@@ -24,6 +28,7 @@ pub(crate) fn location(endpoint: &str, id: &str, secret: &str) -> S3Location {
             session_token: None,
         }),
         server_side_encryption: None,
+        object_lock: None,
         proxy: None,
     }
 }
@@ -77,5 +82,37 @@ impl Minio {
 
     pub(crate) fn location(&self) -> S3Location {
         location(&self.url, "labadmin", "labsecret123")
+    }
+
+    /// Makes its bucket anew, with versions and locks.
+    pub(crate) async fn make_locked_bucket(&self) {
+        self.ask(Method::DELETE, "", &[]).await.unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-bucket-object-lock-enabled", HeaderValue::from_static("true"));
+        let bucket = self.bucket();
+        let (requests, _) = bucket.versions().unwrap();
+        requests.send(Asked { method: Method::PUT, headers, ..Asked::default() }).await.unwrap();
+    }
+
+    /// Removes all versions that it can, like a thief with these credentials: how many could not, and could be removed.
+    pub(crate) async fn remove_all_versions(&self) -> (usize, usize) {
+        let (mut refused, mut removed) = (0, 0);
+        for (key, version) in versions::all(self.bucket().versions().unwrap().0).await {
+            match self.ask(Method::DELETE, &key, &[("versionId", &version)]).await {
+                Ok(_) => removed += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        (refused, removed)
+    }
+
+    async fn ask(&self, method: Method, key: &str, query: &[(&str, &str)]) -> Result<Option<Bytes>, StoreError> {
+        let bucket = self.bucket();
+        let (requests, _) = bucket.versions().unwrap();
+        requests.send(Asked { method, key, query, ..Asked::default() }).await
+    }
+
+    fn bucket(&self) -> Bucket {
+        s3::open(&self.location()).unwrap()
     }
 }

@@ -21,6 +21,7 @@ pub mod escrow;
 pub(crate) mod fake;
 mod head_repair;
 pub mod identity;
+pub mod immutability;
 pub mod keys;
 pub mod lease;
 pub mod limits;
@@ -28,15 +29,18 @@ mod location;
 pub mod manifest;
 #[cfg(test)]
 pub(crate) mod minio;
+pub mod object_lock;
 mod opened;
 mod pace;
 pub mod regions;
 pub mod repository;
 pub mod retention;
 mod s3;
+mod s3_requests;
 mod transport;
 mod uploads;
 pub mod vault_key;
+pub mod versions;
 pub mod wraps;
 
 use std::fmt;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use object_store::RetryConfig;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 
 use super::bucket::Bucket;
 use super::bucket_error::{Identity, Place};
+use super::object_lock::LockOnWrite;
 use super::pace::Pace;
+use super::s3_requests::{S3Requests, Signer};
 use super::transport::Transport;
 use super::{Provider, S3Location, VaultError};
 use crate::api::vault::{ServerSideEncryption, SseAlgorithm};
@@ -41,7 +43,7 @@ pub(super) fn open(location: &S3Location) -> Result<Bucket, VaultError> {
         }
     }
     builder = builder
-        .with_http_connector(transport)
+        .with_http_connector(transport.clone())
         .with_bucket_name(&location.bucket)
         .with_region(&location.region)
         .with_virtual_hosted_style_request(!location.path_style)
@@ -71,12 +73,22 @@ pub(super) fn open(location: &S3Location) -> Result<Bucket, VaultError> {
     if let Some(asked) = &location.server_side_encryption {
         builder = encrypting(builder, asked);
     }
+    if location.object_lock.is_some() {
+        // A write with a lock must say what it carries, and so must the parts of one.
+        builder = builder.with_checksum_algorithm(Checksum::SHA256);
+    }
     let client =
         builder.build().map_err(|_| VaultError::Settings("`spec.s3` does not make up a usable address".to_owned()))?;
+    let url = bucket_url(location, &server);
     let at =
         Place { bucket: format!("bucket `{}` at {server}", location.bucket), server, provider: Provider::S3, identity };
     let asked = location.server_side_encryption.as_ref().map(|it| name(it.algorithm));
-    Ok(Bucket::new(Arc::new(client), &location.prefix, at, pace).asking_for(asked))
+    let signer = Signer { credentials: client.credentials().clone(), region: location.region.clone() };
+    if let Some(lock) = &location.object_lock {
+        transport.lock_writes(LockOnWrite::new(signer.clone(), &url, &location.prefix, lock));
+    }
+    let requests = S3Requests::new(transport, signer, url, at.clone(), location);
+    Ok(Bucket::new(Arc::new(client), &location.prefix, at, pace).asking_for(asked).with_versions(requests))
 }
 
 fn encrypting(builder: AmazonS3Builder, asked: &ServerSideEncryption) -> AmazonS3Builder {
@@ -93,6 +105,14 @@ fn name(algorithm: SseAlgorithm) -> &'static str {
     match algorithm {
         SseAlgorithm::Aes256 => "AES256",
         SseAlgorithm::AwsKms => "aws:kms",
+    }
+}
+
+/// The bucket's own URL, as `object_store` makes it.
+fn bucket_url(location: &S3Location, server: &str) -> String {
+    match server.split_once("://") {
+        Some((scheme, host)) if !location.path_style => format!("{scheme}://{}.{host}", location.bucket),
+        _ => format!("{server}/{}", location.bucket),
     }
 }
 

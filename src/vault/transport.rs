@@ -3,7 +3,7 @@
 //! `object_store` would build one itself, but takes proxies from the environment without a word, follows redirects to
 //! other regions, and loses `Retry-After`. It retries nothing and knows no provider's protocol.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, NoProxy, Proxy};
 
 use super::location::ProxyLocation;
+use super::object_lock::LockOnWrite;
 use super::pace::Pace;
 use super::{Provider, VaultError};
 
@@ -32,6 +33,7 @@ pub(super) struct Encrypted(pub(super) String);
 pub(super) struct Transport {
     client: reqwest::Client,
     pace: Arc<Pace>,
+    lock: Arc<OnceLock<LockOnWrite>>,
 }
 
 impl Transport {
@@ -60,7 +62,12 @@ impl Transport {
             builder = builder.proxy(way(proxy).map_err(|_| settings("`spec.proxy.url` is not a usable address"))?);
         }
         let client = builder.build().map_err(|_| settings("the certificates of this system can't be read"))?;
-        Ok(Self { client, pace })
+        Ok(Self { client, pace, lock: Arc::default() })
+    }
+
+    /// Has writes locked from now on. The client that signs them is made after this one.
+    pub(super) fn lock_writes(&self, lock: LockOnWrite) {
+        self.lock.get_or_init(|| lock);
     }
 }
 
@@ -81,7 +88,10 @@ impl HttpConnector for Transport {
 
 #[async_trait]
 impl HttpService for Transport {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if let Some(lock) = self.lock.get() {
+            lock.protect(&mut request).await?;
+        }
         let mut reply = self.client.call(request).await?;
         if matches!(reply.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             self.pace.throttled(retry_after(reply.headers()));

@@ -13,7 +13,7 @@ pub use self::{
     azure::Azure,
     limits::{Limits, Rate, RateError, Window},
     proxy::Proxy,
-    s3::{S3, ServerSideEncryption, SseAlgorithm},
+    s3::{LockMode, ObjectLock, S3, ServerSideEncryption, SseAlgorithm},
 };
 
 /// Object storage in which recovery points and claims lie.
@@ -137,7 +137,8 @@ pub struct VaultStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<String>,
     /// `Ready`: points can be written and read. `CompareAndSwap`: it can be trusted with claims. `KeyEscrowed`: what
-    /// opens it is kept outside the regions as well, as far as this region was told.
+    /// opens it is kept outside the regions as well, as far as this region was told. `Immutable`: what recovery is made of is
+    /// locked, as the server says.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -99,7 +99,7 @@ impl Lab {
             Location::S3(at) => json!({"s3": {
                 "bucket": at.bucket, "prefix": at.prefix, "region": at.region,
                 "endpoint": at.endpoint, "pathStyle": at.path_style, "caBundle": at.ca_bundle,
-                "serverSideEncryption": at.server_side_encryption,
+                "serverSideEncryption": at.server_side_encryption, "objectLock": at.object_lock,
             }}),
             Location::Azure(at) => json!({"azure": {
                 "account": at.account, "container": at.container, "prefix": at.prefix, "endpoint": at.endpoint,

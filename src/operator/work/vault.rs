@@ -1,10 +1,12 @@
 //! Work on vaults: opening, testing, and the regions that use one.
 
+use jiff::Timestamp;
+
 use super::{failure, object, open};
 use crate::{
     core::work::{Failure, Outcome},
     operator::{context::Context, secrets::vault_failure},
-    vault::{VaultError, conformance},
+    vault::{VaultError, conformance, immutability},
 };
 
 pub(super) async fn test(name: &str, context: &Context) -> Result<Outcome, Failure> {
@@ -22,12 +24,16 @@ pub(super) async fn test(name: &str, context: &Context) -> Result<Outcome, Failu
         .map_err(|error| vault_failure(&VaultError::Store(error)))?;
     let failures = if found.passed { Vec::new() } else { found.failures };
     let keys = vault.list_keys().await.map_err(|error| vault_failure(&error))?;
+    let locks = immutability::test(vault.store(), &context.region, Timestamp::now())
+        .await
+        .map_err(|error| vault_failure(&VaultError::Store(error)))?;
     Ok(Outcome::VaultTested {
         id: vault.id().to_owned(),
         failures,
         regions: vault.regions().await.map_err(|error| failure("StoreFailed", error))?,
         key: vault.key_id(),
         keys: keys.into_iter().map(|it| it.id).collect(),
+        locks,
     })
 }
 
