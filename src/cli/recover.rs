@@ -291,7 +291,12 @@ fn refusal(
 
 /// What the application names and this cluster does not have.
 fn lacking(spec: &ProtectedApplicationSpec, vaults: &BTreeSet<String>, zones: &BTreeSet<String>) -> Option<String> {
-    let vault = spec.backup.vaults.iter().filter(|it| !vaults.contains(*it)).map(|it| format!("Vault {it} (spec.backup.vaults)"));
+    let vault = spec
+        .backup
+        .vaults
+        .iter()
+        .filter(|it| !vaults.contains(*it))
+        .map(|it| format!("Vault {it} (spec.backup.vaults)"));
     let zone = spec.traffic.iter().map(|it| &it.zone).filter(|it| !zones.contains(*it));
     let zone = zone.map(|it| format!("DnsZone {it} (spec.traffic.zone)"));
     let all: Vec<String> = vault.chain(zone).collect();

@@ -67,9 +67,11 @@ pub(super) async fn named(cluster: &Cluster, name: Option<&str>) -> Result<Strin
         vaults.map_err(request("list vaults"))?.items.iter().map(ResourceExt::name_any).collect();
     match (names.pop(), names.is_empty()) {
         (Some(name), true) => Ok(name),
-        (Some(last), false) => {
-            Err(CliError::Refused(format!("there are {} vaults, name one: {}, {last}", names.len() + 1, names.join(", "))))
-        }
+        (Some(last), false) => Err(CliError::Refused(format!(
+            "there are {} vaults, name one: {}, {last}",
+            names.len() + 1,
+            names.join(", ")
+        ))),
         (None, _) => Err(CliError::Refused(
             "there is no Vault in this cluster: make one that names the bucket, and the Secret with its key".to_owned(),
         )),
@@ -115,7 +117,13 @@ fn told(report: &CheckReport, colour: bool) -> String {
             (true, false) => Cell::toned("repaired", Tone::Doubtful),
             (false, _) => Cell::toned("damaged", Tone::Bad),
         };
-        vec![Cell::plain(&it.namespace), Cell::plain(&it.name), Cell::plain(points), Cell::plain(it.whole.to_string()), verdict]
+        vec![
+            Cell::plain(&it.namespace),
+            Cell::plain(&it.name),
+            Cell::plain(points),
+            Cell::plain(it.whole.to_string()),
+            verdict,
+        ]
     };
     let rows: Vec<Vec<Cell>> = report.applications.iter().map(row).collect();
     let mut out = table(&["NAMESPACE", "NAME", "POINTS", "WHOLE", "VERDICT"], &rows, colour);
@@ -146,9 +154,7 @@ fn finding(it: &Finding) -> String {
             head.as_deref().unwrap_or("no point"),
             newest.as_deref().unwrap_or("not there")
         ),
-        Finding::NoClaim => {
-            "there are points, and no claim: see docs/claim.md, \"A claim in conflict\"".to_owned()
-        }
+        Finding::NoClaim => "there are points, and no claim: see docs/claim.md, \"A claim in conflict\"".to_owned(),
         Finding::PointDamaged { point, reason } => format!("point {point}: {reason}"),
         Finding::Manifest { manifest, reason, points, count } => format!(
             "objects {}: {reason}; {}. The next point with the same objects stores them again once it is not there",

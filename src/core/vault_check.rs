@@ -153,7 +153,7 @@ pub struct ClaimFacts {
 pub struct Contents {
     /// The head.
     pub head: HeadSeen,
-    /// The claim. `None` when there is none; an error when it cannot be read.
+    /// The claim. `None` when there is none, or when it was not read.
     pub claim: Option<ClaimFacts>,
     /// The newest points, newest first; why not, if one is not what was written.
     pub points: Vec<(String, Result<Point, String>)>,
@@ -289,7 +289,13 @@ impl Contents {
         let claimed = self.claim.as_ref().and_then(|it| Some((it.epoch, it.region.clone()?)));
         let (epoch, sealed_by) = match (newest_epoch, claimed) {
             // Who made a point of an epoch held it: that is signed, and the claim is not.
-            (Some(point), Some(claim)) => if claim.0 > point.0 { claim } else { point },
+            (Some(point), Some(claim)) => {
+                if claim.0 > point.0 {
+                    claim
+                } else {
+                    point
+                }
+            }
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) => return None,
         };

@@ -117,7 +117,12 @@ pub(super) async fn difference(
     Ok(Difference { before: before.id, after: after.id, objects: changes, more_objects, volumes })
 }
 
-async fn volumes(vault: &Vault, before: &Point, after: &Point, limit: usize) -> Result<Vec<VolumeChange>, InspectError> {
+async fn volumes(
+    vault: &Vault,
+    before: &Point,
+    after: &Point,
+    limit: usize,
+) -> Result<Vec<VolumeChange>, InspectError> {
     let mut both: BTreeMap<&str, (Option<&Volume>, Option<&Volume>)> = BTreeMap::new();
     for it in &before.volumes {
         both.entry(&it.claim).or_default().0 = Some(it);

@@ -1,6 +1,7 @@
 //! In what the objects of two points differ, as a unified diff of YAML. What is in Secrets stays there.
 
 use std::{
+    cmp::Ordering,
     ops::ControlFlow,
     sync::mpsc::{Receiver, sync_channel},
     thread,
@@ -29,7 +30,11 @@ pub(super) fn kind_name(group: &str, kind: &str) -> String {
 
 /// The objects that are not alike, at most `limit`, and whether there are more. Both bundles are read side by side,
 /// an object at a time. Blocks.
-pub(super) fn compare(before: &Bundle, after: &Bundle, limit: usize) -> Result<(Vec<ObjectChange>, bool), InspectError> {
+pub(super) fn compare(
+    before: &Bundle,
+    after: &Bundle,
+    limit: usize,
+) -> Result<(Vec<ObjectChange>, bool), InspectError> {
     thread::scope(|scope| {
         let read = |bundle: &Bundle| {
             let (send, objects) = sync_channel(AHEAD);
@@ -59,19 +64,28 @@ fn merge(before: &Objects, after: &Objects, limit: usize) -> Result<(Vec<ObjectC
     loop {
         let change = match (old.take(), new.take()) {
             (None, None) => return Ok((changes, false)),
-            (Some(one), Some(other)) if one.id == other.id => {
-                (old, new) = (next(before)?, next(after)?);
-                changed(one, other)
-            }
-            (Some(one), other) if other.as_ref().is_none_or(|it| one.id < it.id) => {
-                (old, new) = (next(before)?, other);
+            (Some(one), None) => {
+                old = next(before)?;
                 Some(only(&one, Change::Removed))
             }
-            (one, Some(other)) => {
-                (old, new) = (one, next(after)?);
+            (None, Some(other)) => {
+                new = next(after)?;
                 Some(only(&other, Change::Added))
             }
-            (Some(_), None) => unreachable!("what is only in the first is told above"),
+            (Some(one), Some(other)) => match one.id.cmp(&other.id) {
+                Ordering::Less => {
+                    (old, new) = (next(before)?, Some(other));
+                    Some(only(&one, Change::Removed))
+                }
+                Ordering::Greater => {
+                    (old, new) = (Some(one), next(after)?);
+                    Some(only(&other, Change::Added))
+                }
+                Ordering::Equal => {
+                    (old, new) = (next(before)?, next(after)?);
+                    changed(one, other)
+                }
+            },
         };
         let Some(change) = change else { continue };
         text += change.diff.len();
@@ -133,12 +147,8 @@ mod tests {
         let mut sorted = BTreeMap::new();
         let mut counts = BTreeMap::<&str, u64>::new();
         for (kind, name, content) in objects {
-            let id = Id {
-                group: String::new(),
-                kind: (*kind).into(),
-                namespace: Some("shop".into()),
-                name: (*name).into(),
-            };
+            let id =
+                Id { group: String::new(), kind: (*kind).into(), namespace: Some("shop".into()), name: (*name).into() };
             let mut json = content.clone();
             json["apiVersion"] = "v1".into();
             json["kind"] = (*kind).into();

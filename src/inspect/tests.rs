@@ -213,7 +213,10 @@ async fn a_damaged_head_and_one_that_was_set_back_are_made_anew_and_a_newer_one_
     let old = json!({"format": 1, "epoch": 1, "sealedBy": "west", "seq": 2, "nonce": "x", "latest": made[0].id, "branches": []});
     scene.put(HEAD, old.to_string().as_bytes());
     let findings = scene.check(true).await.findings;
-    assert!(matches!(findings[..], [Finding::HeadEpoch { head: 1, known: 2 }, Finding::HeadLatest { .. }]), "{findings:?}");
+    assert!(
+        matches!(findings[..], [Finding::HeadEpoch { head: 1, known: 2 }, Finding::HeadLatest { .. }]),
+        "{findings:?}"
+    );
     let (after, _) = scene.vault.read_head("shop", "db").await.unwrap().unwrap();
     assert_eq!((after.epoch, &after.latest, &after.branches), (2, &now.latest, &now.branches));
 
@@ -281,7 +284,10 @@ async fn a_point_that_was_changed_is_told_and_takes_no_part_in_a_new_head() {
     scene.delete(HEAD);
     scene.delete(&key().claim_object());
     let findings = scene.check(true).await.findings;
-    assert!(matches!(&findings[..], [Finding::NoHead, Finding::NoClaim, Finding::PointDamaged { point, .. }] if *point == made[4].id), "{findings:?}");
+    assert!(
+        matches!(&findings[..], [Finding::NoHead, Finding::NoClaim, Finding::PointDamaged { point, .. }] if *point == made[4].id),
+        "{findings:?}"
+    );
     assert_eq!(scene.vault.read_head("shop", "db").await.unwrap().unwrap().0.latest.as_ref(), Some(&made[3].id));
 }
 

@@ -165,9 +165,7 @@ fn entry(node: &Node) -> Entry {
     let kind = match &node.node_type {
         NodeType::File => EntryKind::File,
         NodeType::Dir => EntryKind::Directory,
-        NodeType::Symlink { .. } => {
-            EntryKind::Link { to: node.node_type.to_link().to_string_lossy().into_owned() }
-        }
+        NodeType::Symlink { .. } => EntryKind::Link { to: node.node_type.to_link().to_string_lossy().into_owned() },
         NodeType::Dev { .. } | NodeType::Chardev { .. } => EntryKind::Device,
         NodeType::Fifo | NodeType::Socket => EntryKind::Pipe,
     };

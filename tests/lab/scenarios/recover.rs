@@ -20,7 +20,8 @@ use crate::harness::{
 /// `kubectl reprise WORDS -o json`, and how it ended.
 fn asked(app: &App, region: &Region, words: &[&str]) -> Result<Value> {
     let kubeconfig = region.kubeconfig.to_str().context("the path is no text")?;
-    let mut command = vec![env!("CARGO_BIN_EXE_kubectl-reprise"), "--kubeconfig", kubeconfig, "-n", app.name, "-o", "json"];
+    let mut command =
+        vec![env!("CARGO_BIN_EXE_kubectl-reprise"), "--kubeconfig", kubeconfig, "-n", app.name, "-o", "json"];
     command.extend(words);
     let answer = run(Duration::from_mins(5), &command, None).with_context(|| region.story(app.name))?;
     serde_json::from_str(&answer).with_context(|| format!("read {answer}"))
