@@ -153,7 +153,7 @@ pub struct ClaimFacts {
 pub struct Contents {
     /// The head.
     pub head: HeadSeen,
-    /// The claim. `None` when there is none; an error when it cannot be read.
+    /// The claim. `None` when there is none, or when it was not read.
     pub claim: Option<ClaimFacts>,
     /// The newest points, newest first; why not, if one is not what was written.
     pub points: Vec<(String, Result<Point, String>)>,

@@ -1,6 +1,7 @@
 //! In what the objects of two points differ, as a unified diff of YAML. What is in Secrets stays there.
 
 use std::{
+    cmp::Ordering,
     ops::ControlFlow,
     sync::mpsc::{Receiver, sync_channel},
     thread,
@@ -63,19 +64,28 @@ fn merge(before: &Objects, after: &Objects, limit: usize) -> Result<(Vec<ObjectC
     loop {
         let change = match (old.take(), new.take()) {
             (None, None) => return Ok((changes, false)),
-            (Some(one), Some(other)) if one.id == other.id => {
-                (old, new) = (next(before)?, next(after)?);
-                changed(one, other)
-            }
-            (Some(one), other) if other.as_ref().is_none_or(|it| one.id < it.id) => {
-                (old, new) = (next(before)?, other);
+            (Some(one), None) => {
+                old = next(before)?;
                 Some(only(&one, Change::Removed))
             }
-            (one, Some(other)) => {
-                (old, new) = (one, next(after)?);
+            (None, Some(other)) => {
+                new = next(after)?;
                 Some(only(&other, Change::Added))
             }
-            (Some(_), None) => unreachable!("what is only in the first is told above"),
+            (Some(one), Some(other)) => match one.id.cmp(&other.id) {
+                Ordering::Less => {
+                    (old, new) = (next(before)?, Some(other));
+                    Some(only(&one, Change::Removed))
+                }
+                Ordering::Greater => {
+                    (old, new) = (Some(one), next(after)?);
+                    Some(only(&other, Change::Added))
+                }
+                Ordering::Equal => {
+                    (old, new) = (next(before)?, next(after)?);
+                    changed(one, other)
+                }
+            },
         };
         let Some(change) = change else { continue };
         text += change.diff.len();

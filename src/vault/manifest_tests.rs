@@ -1,3 +1,5 @@
+//! Manifests that are stored, read back, damaged and swapped.
+
 use std::io::Cursor;
 
 use super::*;
