@@ -48,6 +48,9 @@ pub struct RestoreSpec {
     /// Whether what is there is saved before anything is changed. Default `Required`.
     #[serde(default)]
     pub safety_point: SafetyPoint,
+    /// Change nothing, and tell in `status.plan` what would be changed. Default `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// Which point.
@@ -123,7 +126,10 @@ pub struct RestoreStatus {
     /// Objects that are as in the point now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_objects: Option<u64>,
-    /// Objects that were not restored as they were, each with the reason. At most 100.
+    /// Of a dry run: what would be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Objects that were not restored as they were (of a dry run: would not be), each with the reason. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_restored: Vec<String>,
     /// When it ended, well or not.
@@ -135,6 +141,39 @@ pub struct RestoreStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// What a restore would change.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Objects that would be made.
+    pub created: u64,
+    /// Objects that are there, say something else, and would be changed.
+    pub updated: u64,
+    /// Objects that are as in the point already.
+    pub unchanged: u64,
+    /// The objects that would be made or changed. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// The volumes that would be made equal to the point. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
+    pub volumes: Vec<PlannedVolume>,
+}
+
+/// A volume, as it would be.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedVolume {
+    /// Its `PersistentVolumeClaim`.
+    pub claim: String,
+    /// The snapshot in the vault.
+    pub snapshot: String,
+    /// Files in the snapshot.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+}
+
 /// The steps of a restore, in order.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RestoreStepName {
@@ -142,6 +181,8 @@ pub enum RestoreStepName {
     Check,
     /// Choose the point.
     ChoosePoint,
+    /// Of a dry run, and its last: tell what would be changed.
+    Plan,
     /// Save what is there.
     SafetyPoint,
     /// Stop the workloads, when volumes are to be restored.

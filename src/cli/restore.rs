@@ -13,7 +13,10 @@ use crate::{
     api::{
         application::{ProtectedApplication, Role},
         mappings::ObjectSelector,
-        restore::{Part, PointChoice, Restore, RestoreSpec, RestoreStatus, RestoreStep, RestoreStepName, SafetyPoint},
+        restore::{
+            Part, Plan, PlannedVolume, PointChoice, Restore, RestoreSpec, RestoreStatus, RestoreStep, RestoreStepName,
+            SafetyPoint,
+        },
         restoring::OnConflict,
     },
     cli::{
@@ -52,6 +55,9 @@ pub struct RestoreArguments {
     /// Save nothing of what is there first: it is lost.
     #[arg(long)]
     pub skip_safety_point: bool,
+    /// Change nothing, and tell what would be changed. Stays until that is known.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Whether to stay.
     #[command(flatten)]
     pub waiting: Waiting,
@@ -79,7 +85,7 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
     let asked = asked_for(wanted, Timestamp::now());
     let made = restores.create(&PostParams::default(), &asked).await.map_err(request("make the restore"))?;
     let name = made.name_any();
-    if !wanted.waiting.wait {
+    if !wanted.waiting.wait && !wanted.dry_run {
         printer.answer(&made, |_| format!("restore.reprise.dev/{name} created\n"))?;
         return Ok(());
     }
@@ -135,6 +141,7 @@ fn asked_for(wanted: &RestoreArguments, now: Timestamp) -> Restore {
             only: part.then(|| Part { volumes: wanted.volumes.clone(), objects }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },
+            dry_run: wanted.dry_run,
         },
     )
 }
@@ -175,8 +182,25 @@ fn outcome(name: &str, status: &RestoreStatus) -> String {
     if let Some(id) = &status.safety_point_id {
         let _ = writeln!(out, "  what was there before: {id}");
     }
+    if let Some(plan) = &status.plan {
+        out.push_str(&planned(plan));
+    }
+    let not = if status.plan.is_some() { "would not be restored" } else { "not restored" };
     for it in &status.not_restored {
-        let _ = writeln!(out, "  not restored: {it}");
+        let _ = writeln!(out, "  {not}: {it}");
+    }
+    out
+}
+
+fn planned(plan: &Plan) -> String {
+    let Plan { created, updated, unchanged, changes, volumes } = plan;
+    let mut out = format!("  objects: {created} would be made, {updated} changed, {unchanged} are as in the point\n");
+    for it in changes {
+        let _ = writeln!(out, "    {it}");
+    }
+    for it in volumes {
+        let PlannedVolume { claim, snapshot, files, bytes } = it;
+        let _ = writeln!(out, "  volume {claim}: would be as in snapshot {snapshot:.8}: {files} files, {bytes} bytes");
     }
     out
 }
@@ -208,6 +232,7 @@ mod tests {
         let part = asked(&["--volume", "data", "--kind", "Secret", "--before", "2027-01-31T11:00:00Z"]);
         assert_eq!(part["only"], json!({"volumes": ["data"], "objects": [{"kind": "Secret"}]}));
         assert_eq!(part["point"], json!({"before": "2027-01-31T11:00:00Z"}));
+        assert_eq!(asked(&["--dry-run"])["dryRun"], json!(true));
         let other = asked(&["--on-conflict", "Skip", "--skip-safety-point", "--point", "p"]);
         assert_eq!((&other["onConflict"], &other["safetyPoint"]), (&json!("Skip"), &json!("Skip")));
     }

@@ -115,6 +115,21 @@ pub enum Work {
         /// Only while this region holds the claim with this epoch.
         epoch: u64,
     },
+    /// Look what would become of the objects if those of a point were brought back. Changes nothing.
+    PlanObjects {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// The bundle.
+        manifest: String,
+        /// What would be changed in them.
+        mappings: Box<Mappings>,
+        /// Only these objects. None: all of them.
+        only: Vec<ObjectSelector>,
+        /// What would become of objects that are there and say something else.
+        on_conflict: OnConflict,
+    },
     /// Start what was stopped here, as it was.
     StartWorkloads {
         /// Whose.
@@ -156,6 +171,7 @@ impl Work {
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::FindPoint { .. } => "FindPoint",
             Self::RestoreObjects { .. } => "RestoreObjects",
+            Self::PlanObjects { .. } => "PlanObjects",
             Self::StartWorkloads { .. } => "StartWorkloads",
             Self::Ask { .. } => "Ask",
             Self::Publish { .. } => "Publish",
@@ -181,6 +197,7 @@ impl Work {
             | Self::ReadLatest { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
+            | Self::PlanObjects { .. }
             | Self::Ask { .. } => None,
         }
     }
@@ -253,6 +270,19 @@ pub enum Outcome {
         not_restored: Vec<String>,
         /// What else people may want to know.
         notes: Vec<String>,
+    },
+    /// Of `PlanObjects`. Nothing was changed.
+    ObjectsPlanned {
+        /// How many would be made.
+        created: u64,
+        /// How many would be changed.
+        updated: u64,
+        /// How many are as in the point.
+        unchanged: u64,
+        /// Those that would be made or changed: the first of them.
+        changes: Vec<String>,
+        /// Those that would not be restored, with the reason: the first of them.
+        not_restored: Vec<String>,
     },
     /// Of `Ask`: what was bad. Empty when all is well.
     Answered(Vec<String>),

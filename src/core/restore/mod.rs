@@ -83,7 +83,7 @@ struct Pass<'a> {
     effects: Vec<Effect>,
 }
 
-/// The steps, in order.
+/// The steps, in order, but for that of dry runs.
 const STEPS: [RestoreStepName; 8] = [
     RestoreStepName::Check,
     RestoreStepName::ChoosePoint,
@@ -144,6 +144,7 @@ impl Pass<'_> {
             (Some(lost), _) => Next::Fail("LostClaim", format!("{lost}{}", self.left_behind())),
             (None, RestoreStepName::Check) => self.check(),
             (None, RestoreStepName::ChoosePoint) => self.choose_point(),
+            (None, RestoreStepName::Plan) => self.plan(),
             (None, RestoreStepName::SafetyPoint) => self.safety_point(),
             (None, RestoreStepName::Stop) => self.stop(),
             (None, RestoreStepName::RestoreVolumes) => self.restore_volumes(),
@@ -159,9 +160,9 @@ impl Pass<'_> {
             Next::Go(message) => {
                 self.note(step, &message);
                 self.leave(step);
-                match STEPS.iter().position(|it| *it == step).and_then(|it| STEPS.get(it + 1)) {
+                match self.following(step) {
                     Some(following) => {
-                        self.enter(*following);
+                        self.enter(following);
                         self.report(Truth::Unknown, "InProgress", format!("{following:?}: begun"));
                     }
                     None => self.succeed(),
@@ -177,10 +178,24 @@ impl Pass<'_> {
         }
     }
 
+    /// A dry run ends where the first step comes that writes something.
+    fn following(&self, step: RestoreStepName) -> Option<RestoreStepName> {
+        match (step, self.object.spec.dry_run) {
+            (RestoreStepName::ChoosePoint, true) => Some(RestoreStepName::Plan),
+            (RestoreStepName::Plan, _) => None,
+            _ => STEPS.iter().position(|it| *it == step).and_then(|it| STEPS.get(it + 1)).copied(),
+        }
+    }
+
     /// That something is not as in the point is never plain success.
     fn succeed(&mut self) {
         self.status.finished_at = Some(Time(self.now));
         let point = self.status.point.clone().unwrap_or_default();
+        if self.object.spec.dry_run {
+            let message = format!("status.plan says what {point} would change; nothing was changed");
+            self.effects.push(Effect::note("RestorePlanned", message.clone()));
+            return self.report(Truth::True, "Planned", message);
+        }
         let not = self.status.not_restored.len();
         if not > 0 {
             let message = format!("restored from {point}, but {not} objects are not as in it: see status.notRestored");

@@ -8,9 +8,10 @@ use super::{Next, Pass};
 use crate::{
     api::{
         application::Role,
-        mappings::Mappings,
+        mappings::{Mappings, ObjectSelector},
         recovery_point::Purpose,
-        restore::{PointChoice, SafetyPoint},
+        restore::{Plan, PlannedVolume, PointChoice, SafetyPoint},
+        restoring::OnConflict,
     },
     core::{
         application::point_object,
@@ -29,6 +30,8 @@ fn whole(at: jiff::Timestamp) -> Time {
 
 /// How long the workloads may take to be ready.
 const READY: SignedDuration = SignedDuration::from_mins(30);
+/// How many objects, and how many volumes, are told in a status.
+const TOLD: usize = 100;
 
 impl Pass<'_> {
     /// Nothing is changed, and nothing chosen, before this region serves and nothing else is being done.
@@ -79,6 +82,60 @@ impl Pass<'_> {
         self.status.point = Some(point.id.clone());
         self.status.consistent_at = Some(whole(point.consistent_at));
         Next::Go(format!("{} of {}", point.id, point.consistent_at))
+    }
+
+    /// What would be changed is told, and nothing is.
+    pub(super) fn plan(&mut self) -> Next {
+        let (point, volumes) = match self.volumes() {
+            Ok(it) => it,
+            Err(next) => return next,
+        };
+        let mut told = format!("{} volumes would be made equal to the point", volumes.len());
+        let mut plan = Plan::default();
+        if let Some(only) = self.wanted_objects() {
+            plan = match self.planned_objects(point.objects.manifest, only) {
+                Ok(it) => it,
+                Err(next) => return next,
+            };
+            let Plan { created, updated, unchanged, .. } = plan;
+            let fails = self.object.spec.on_conflict == OnConflict::Fail && updated > 0;
+            let fails = if fails { ", which onConflict: Fail does not let happen: it would fail" } else { "" };
+            told = format!(
+                "{created} objects would be made, {unchanged} are as in the point, {updated} would be changed{fails}; {told}"
+            );
+        }
+        let planned =
+            |it: Volume| PlannedVolume { claim: it.claim, snapshot: it.snapshot, files: it.files, bytes: it.bytes };
+        plan.volumes = volumes.into_iter().take(TOLD).map(planned).collect();
+        self.status.plan = Some(plan);
+        Next::Go(told)
+    }
+
+    /// What would become of the objects. Those that would not be restored stand in the status then.
+    fn planned_objects(&mut self, manifest: String, only: Vec<ObjectSelector>) -> Result<Plan, Next> {
+        let work = Work::PlanObjects {
+            vault: self.vault_name(),
+            application: self.key.clone(),
+            manifest,
+            mappings: Box::new(self.mappings()),
+            only,
+            on_conflict: self.object.spec.on_conflict,
+        };
+        match self.working(work, "the objects are being compared")? {
+            Outcome::ObjectsPlanned { created, updated, unchanged, changes, not_restored } => {
+                self.status.not_restored = not_restored.into_iter().take(TOLD).collect();
+                let changes = changes.into_iter().take(TOLD).collect();
+                Ok(Plan { created, updated, unchanged, changes, volumes: Vec::new() })
+            }
+            _ => Err(Next::Stay("the objects are being compared".into())),
+        }
+    }
+
+    /// Which objects are to be restored, none named being all of them. `None`: no object is.
+    fn wanted_objects(&self) -> Option<Vec<ObjectSelector>> {
+        let only = self.object.spec.only.as_ref();
+        let objects = only.map_or_else(Vec::new, |it| it.objects.clone());
+        (only.is_none() || !objects.is_empty()).then_some(objects)
     }
 
     /// What is there is saved. Its name stands in the status before it is made.
@@ -194,10 +251,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn restore_objects(&mut self) -> Next {
-        let only = self.object.spec.only.as_ref().map_or_else(Vec::new, |it| it.objects.clone());
-        if self.object.spec.only.is_some() && only.is_empty() {
+        let Some(only) = self.wanted_objects() else {
             return Next::Go("no object is restored".into());
-        }
+        };
         let point = match self.chosen() {
             Ok(point) => point,
             Err(next) => return next,
@@ -214,7 +270,7 @@ impl Pass<'_> {
         match self.working(work, "the objects are being restored") {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {
                 self.status.restored_objects = Some(restored);
-                self.status.not_restored = not_restored.iter().take(100).cloned().collect();
+                self.status.not_restored = not_restored.iter().take(TOLD).cloned().collect();
                 let told = format!("{restored} objects are as in the point, {not_restored_count} are not");
                 Next::Go(std::iter::once(told).chain(notes.iter().cloned()).collect::<Vec<_>>().join("; "))
             }

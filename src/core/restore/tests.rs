@@ -184,6 +184,13 @@ impl Play {
                             notes: Vec::new(),
                         }
                     }
+                    Work::PlanObjects { only, .. } => Outcome::ObjectsPlanned {
+                        created: 1,
+                        updated: 2,
+                        unchanged: 3 + only.len() as u64,
+                        changes: vec!["ConfigMap web: would be made".into(); 120],
+                        not_restored: vec!["Secret a: exists".into()],
+                    },
                     Work::StartWorkloads { .. } => {
                         self.done.push("start".into());
                         self.running = 2;
@@ -247,6 +254,24 @@ fn only_what_is_named_is_touched() {
     let (reason, message) = play.played_out(|_| false);
     assert_eq!((reason.as_str(), play.done.len()), ("NoSuchVolume", 0));
     assert!(message.contains("spec.only.volumes: lgo") && message.contains("data, log"), "{message}");
+}
+
+#[test]
+fn a_dry_run_tells_what_would_be_changed_and_changes_nothing() {
+    let mut play = Play::new(&json!({"dryRun": true}));
+    let (reason, message) = play.played_out(|second| second == 5);
+    assert_eq!((reason.as_str(), play.done.len(), play.running), ("Planned", 0, 2), "{message}");
+    let status = play.object.status.unwrap();
+    let told = status.plan.unwrap();
+    assert_eq!((told.created, told.updated, told.unchanged, told.changes.len()), (1, 2, 3, 100));
+    let volumes: Vec<_> = told.volumes.iter().map(|it| (it.claim.as_str(), it.snapshot.as_str(), it.bytes)).collect();
+    assert_eq!(volumes, [("data", "s-data", 1), ("log", "s-log", 1)]);
+    assert_eq!((status.safety_point, status.not_restored.len()), (None, 1));
+    let mut play = Play::new(&json!({"dryRun": true, "only": {"volumes": ["log"]}}));
+    play.played_out(|_| false);
+    let told = play.object.status.unwrap().plan.unwrap();
+    assert_eq!((told.volumes.len(), told.unchanged), (1, 0), "no object was named");
+    assert!(!play.works.contains_key("PlanObjects"));
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn deadline(work: &Work) -> Duration {
         Work::TestVault { .. } => Duration::from_mins(2),
         Work::SurveyPoints { .. } | Work::FindPoint { .. } => Duration::from_mins(5),
         Work::StartWorkloads { .. } => Duration::from_mins(6),
-        Work::Capture { .. } | Work::RestoreObjects { .. } => Duration::from_hours(2),
+        Work::Capture { .. } | Work::RestoreObjects { .. } | Work::PlanObjects { .. } => Duration::from_hours(2),
     }
 }
 
@@ -216,6 +216,17 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
                 ..Options::default()
             };
             Box::pin(restore::objects(vault, application, manifest, options, *epoch, context)).await
+        }
+        Work::PlanObjects { vault, application, manifest, mappings, only, on_conflict } => {
+            let options = Options {
+                mappings: mappings.as_ref().clone(),
+                policy: context.policy,
+                only: only.clone(),
+                on_conflict: *on_conflict,
+                dry_run: true,
+                ..Options::default()
+            };
+            Box::pin(restore::plan(vault, application, manifest, &options, context)).await
         }
         Work::StartWorkloads { application, epoch } => {
             restore::start(application, *epoch, context).await.map(|_| Outcome::Done)

@@ -16,7 +16,7 @@ use crate::{
     api::restore::PointChoice,
     capture::{
         apply::{Options, Phase, Restored, restore},
-        bundle::Incoming,
+        bundle::{Bundle, Incoming},
         fence,
     },
     core::{
@@ -216,12 +216,7 @@ pub(super) async fn objects(
     epoch: u64,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    let vault = open(name, context).await?;
-    let incoming = vault
-        .read_manifest(&application.namespace, &application.name, manifest, Incoming::new())
-        .await
-        .map_err(|error| catalogue_failure(&error))?;
-    let bundle = incoming.finish();
+    let bundle = bundle(name, application, manifest, context).await?;
     let namespace = &application.namespace;
     let valid = || context.keeper.valid_now(application, epoch);
     let put = async |phase| {
@@ -237,6 +232,36 @@ pub(super) async fn objects(
     let notes = notes(&first, &second);
     let not_restored = first.not_restored.into_iter().chain(second.not_restored).chain(unreadable).collect();
     Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes })
+}
+
+/// What would become of the objects. It only reads, so it needs no claim.
+pub(super) async fn plan(
+    name: &str,
+    application: &AppKey,
+    manifest: &str,
+    options: &Options,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let bundle = bundle(name, application, manifest, context).await?;
+    let planned = restore(&context.client, &application.namespace, &bundle, options);
+    let planned = planned.await.map_err(|error| failure("PlanFailed", error))?;
+    Ok(Outcome::ObjectsPlanned {
+        created: planned.created,
+        updated: planned.updated,
+        unchanged: planned.unchanged,
+        changes: planned.changes,
+        not_restored: planned.not_restored,
+    })
+}
+
+/// The objects of a point, read from the vault.
+async fn bundle(name: &str, application: &AppKey, manifest: &str, context: &Context) -> Result<Bundle, Failure> {
+    let vault = open(name, context).await?;
+    let incoming = vault
+        .read_manifest(&application.namespace, &application.name, manifest, Incoming::new())
+        .await
+        .map_err(|error| catalogue_failure(&error))?;
+    Ok(incoming.finish())
 }
 
 /// What else is told of both halves.
