@@ -172,7 +172,8 @@ impl Pair<'_> {
             secret_access_key: SecretText::new(PASSWORD),
             session_token: None,
         });
-        let vault = Vault::open(&Settings { location: Location::S3(s3), key: SecretText::new(KEY) })?;
+        let settings = Settings { location: Location::S3(s3), key: SecretText::new(KEY), limits: None };
+        let vault = Vault::open(&settings).await?;
         let mut noise = Noise(77);
         let object: Vec<u8> =
             std::iter::repeat_with(|| noise.next().to_le_bytes()).take(OBJECT / 8).flatten().collect();

@@ -49,6 +49,9 @@ impl Selection {
     }
 
     /// The same, recorded with the application that it is captured for.
+    ///
+    /// # Panics
+    /// Never: the specification is plain data.
     #[must_use]
     pub fn of(self, application: &ProtectedApplication) -> Self {
         let metadata = application.metadata.clone();

@@ -4,6 +4,7 @@
 //! with the rights of whoever calls; from there on it is a failover like any other, which takes the claim and restores.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use clap::Args;
 use futures::{StreamExt, stream};
@@ -120,7 +121,7 @@ fn listed(found: &Applications, here: &[ProtectedApplication], now: Timestamp, c
     let mut out = table(&headings, &rows, colour);
     for it in &found.applications {
         for doubt in &it.doubts {
-            out.push_str(&format!("{}/{}: {doubt}\n", it.namespace, it.name));
+            let _ = writeln!(out, "{}/{}: {doubt}", it.namespace, it.name);
         }
     }
     out
@@ -238,7 +239,7 @@ async fn recover(
     let Some(ended) = ended.await? else { return Ok(recovery) };
     let status = ended.status.unwrap_or_default();
     let end = status.conditions.iter().find(|it| it.type_ == SUCCEEDED);
-    recovery.point = status.point.clone();
+    recovery.point.clone_from(&status.point);
     recovery.succeeded = end.map(|it| it.status == "True");
     recovery.message = end.map(|it| it.message.clone()).unwrap_or_default();
     Ok(recovery)

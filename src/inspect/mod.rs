@@ -117,7 +117,7 @@ impl VaultArguments {
         let open = async |name: &str| Asked::open(namespace, name).await?.vault().await;
         match &self.verb {
             VaultVerb::Rewind(wanted) => rewind::run(namespace, wanted).await,
-            VaultVerb::Key(wanted) => key::run(namespace, wanted).await,
+            VaultVerb::Key(wanted) => Box::pin(key::run(namespace, wanted)).await,
             VaultVerb::Applications { vault } => answer(&points::applications(&open(vault).await?, region).await?),
             VaultVerb::Recorded { vault, application } => {
                 answer(&points::recorded(&open(vault).await?, application, region).await?)
@@ -192,7 +192,7 @@ impl From<StoreError> for InspectError {
 impl InspectError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Input(_) | Self::NoVault(_) => REFUSED,
+            Self::Input(_) | Self::NoVault(_) | Self::Catalogue(CatalogueError::Absent { .. }) => REFUSED,
             Self::Vault(error) => match error {
                 VaultError::Retire { .. } | VaultError::OtherKey | VaultError::Key(_) => REFUSED,
                 VaultError::Settings(_)
@@ -203,7 +203,6 @@ impl InspectError {
                 | VaultError::Identity
                 | VaultError::Stray { .. } => 1,
             },
-            Self::Catalogue(CatalogueError::Absent { .. }) => REFUSED,
             Self::Request { .. }
             | Self::Settings(_)
             | Self::Catalogue(_)

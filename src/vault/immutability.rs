@@ -22,7 +22,7 @@ const SAMPLES: usize = 16;
 /// The largest ledger that is read: about five million packs would take more, and are all asked for then.
 const LEDGER_LIMIT: u64 = 64 * 1024 * 1024;
 /// For how long the object of the test is locked.
-const TEST: Duration = Duration::from_secs(60);
+const TEST: Duration = Duration::from_mins(1);
 
 /// Until when each object was locked, in seconds since 1970, by its key.
 type Ledger = BTreeMap<String, i64>;
@@ -73,6 +73,9 @@ pub async fn hold(store: &Store, key: &str, needed: Timestamp) -> Result<Timesta
 ///
 /// # Errors
 /// Any `StoreError` but `Lost`.
+///
+/// # Panics
+/// Never: the note is plain data.
 pub async fn extend(
     store: &Store,
     repository: &str,

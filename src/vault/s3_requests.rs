@@ -119,7 +119,7 @@ impl S3Requests {
     }
 
     fn request(&self, asked: Asked<'_>) -> Result<HttpRequest, Failure> {
-        let unusable = |_| Failure::Refused(StoreError::Other(format!("`{}` can't be a key", asked.key)));
+        let unusable = |()| Failure::Refused(StoreError::Other(format!("`{}` can't be a key", asked.key)));
         let slash = if asked.key.is_empty() { "" } else { "/" };
         let address = format!("{}{slash}{}", self.url, asked.key);
         let url = Url::parse_with_params(&address, asked.query).map_err(|_| unusable(()))?;

@@ -173,8 +173,7 @@ async fn rewind_part(
         }
         if apply {
             let copies = stream::iter(lost).map(|version| bring_back(requests, version));
-            let copied = copies.buffer_unordered(AT_ONCE).try_fold(0, async |sum, ()| Ok(sum + 1)).await?;
-            rewound.restored += copied;
+            rewound.restored += copies.buffer_unordered(AT_ONCE).try_fold(0, async |sum, ()| Ok(sum + 1)).await?;
         }
     }
 }
