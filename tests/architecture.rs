@@ -60,7 +60,7 @@ const OUTSIDE: &[&str] = &[
     "std::time::SystemTime",
 ];
 
-const EDGES: &[&str] = &["vault", "capture", "traffic", "probe", "mover"];
+const EDGES: &[&str] = &["vault", "capture", "traffic", "probe", "exec", "mover"];
 
 fn rule(module: &str) -> Option<Rule> {
     let rule = |module, sees, crates, never| Some(Rule { module, sees, crates, never });
@@ -72,8 +72,11 @@ fn rule(module: &str) -> Option<Rule> {
         "capture" => rule("capture", &["api", "core", "vault"], None, &["clap"]),
         "traffic" => rule("traffic", &["api", "core"], None, &["clap"]),
         "probe" => rule("probe", &["api", "core", "traffic"], None, &["clap"]),
-        "mover" => rule("mover", &["api", "core", "vault", "capture"], None, &[]),
-        "operator" => rule("operator", &["api", "core", "vault", "capture", "traffic", "probe", "mover"], None, &[]),
+        "exec" => rule("exec", &["api", "core"], None, &["clap"]),
+        "mover" => rule("mover", &["api", "core", "vault", "capture", "exec"], None, &[]),
+        "operator" => {
+            rule("operator", &["api", "core", "vault", "capture", "traffic", "probe", "exec", "mover"], None, &[])
+        }
         // Programs and the map may see everything.
         "main" | "lib" | "bin" => None,
         other => panic!("src/{other} has no rule: say in tests/architecture.rs what it may see"),

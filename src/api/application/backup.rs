@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Dump;
+
 /// Where recovery points go, and how volumes are read.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct BackupSettings {
@@ -13,6 +15,11 @@ pub struct BackupSettings {
     /// How its volumes are read.
     #[serde(default)]
     pub volumes: VolumeSettings,
+    /// What databases write of themselves, beside their volumes or instead of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 16))]
+    pub dumps: Vec<Dump>,
 }
 
 /// How volumes are read.

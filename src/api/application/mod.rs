@@ -4,6 +4,7 @@
 
 mod backup;
 mod claim;
+mod dumps;
 mod failover;
 mod health;
 mod status;
@@ -12,7 +13,7 @@ mod traffic;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use self::{backup::*, claim::*, failover::*, health::*, status::*, traffic::*};
+pub use self::{backup::*, claim::*, dumps::*, failover::*, health::*, status::*, traffic::*};
 use super::span::{Span, in_days};
 
 /// The application that stands in this namespace, and what it was promised.

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod damage;
+mod dump;
 mod fidelity;
 mod lab;
 mod tasks;

@@ -254,6 +254,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             objects: Objects { count: 1, ..objects },
             volumes: vec![],
+            dumps: vec![],
             missing: if good { vec![] } else { vec!["volume data".to_owned()] },
         };
         vault.write_point(&point).await.unwrap();
