@@ -57,10 +57,12 @@ pub enum ExecError {
         why: String,
     },
     /// The connection ended before the command had.
-    #[error("the connection to the command in pod {pod} broke off before it had ended")]
+    #[error("the connection to the command in pod {pod} broke off before it had ended: {why}")]
     CutOff {
         /// The pod.
         pod: String,
+        /// What is known of it.
+        why: String,
     },
 }
 
@@ -144,7 +146,7 @@ type StatusOf = Pin<Box<dyn Future<Output = Option<Status>> + Send>>;
 pub struct Session {
     pod: String,
     // Its task moves the streams: it ends with this.
-    _process: AttachedProcess,
+    process: Option<AttachedProcess>,
     stdout: Option<ReadHalf<SimplexStream>>,
     stdin: Option<WriteHalf<SimplexStream>>,
     status: StatusOf,
@@ -214,7 +216,7 @@ pub async fn start(
             None => Box::pin(std::future::ready(None)),
         },
         ended: None,
-        _process: process,
+        process: Some(process),
         tail,
         reader,
     })
@@ -239,16 +241,18 @@ impl Session {
     /// When the connection broke.
     pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ExecError> {
         let Some(stdout) = &mut self.stdout else { return Ok(0) };
-        let cut_off = ExecError::CutOff { pod: self.pod.clone() };
         if self.ended.is_none() {
-            tokio::select! {
+            let status = tokio::select! {
                 biased;
-                read = stdout.read(buffer) => return read.map_err(|_| cut_off),
+                read = stdout.read(buffer) => return Ok(read.unwrap_or(0)),
                 // A connection that broke never ends the stream: only this tells.
-                status = &mut self.status => self.ended = Some(status.ok_or_else(|| cut_off.clone())?),
-            }
+                status = &mut self.status => status,
+            };
+            self.ended = Some(self.told(status).await?);
         }
-        stdout.read(buffer).await.map_err(|_| cut_off)
+        let Some(stdout) = &mut self.stdout else { return Ok(0) };
+        // What is on its way still comes, and then the end.
+        Ok(stdout.read(buffer).await.unwrap_or(0))
     }
 
     /// Writes to its standard input; returns how many bytes it took. None when the command has ended.
@@ -256,17 +260,31 @@ impl Session {
     /// # Errors
     /// When the connection broke.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<usize, ExecError> {
-        let cut_off = ExecError::CutOff { pod: self.pod.clone() };
         let (Some(stdin), None) = (&mut self.stdin, &self.ended) else { return Ok(0) };
-        tokio::select! {
+        let status = tokio::select! {
             biased;
             // Nobody takes from the pipe any more then, and nothing but this tells.
-            status = &mut self.status => {
-                self.ended = Some(status.ok_or(cut_off)?);
-                Ok(0)
-            }
-            written = stdin.write(bytes) => written.map_err(|_| cut_off),
+            status = &mut self.status => status,
+            written = stdin.write(bytes) => return Ok(written.unwrap_or(0)),
+        };
+        self.ended = Some(self.told(status).await?);
+        Ok(0)
+    }
+
+    /// The status, or why there is none.
+    async fn told(&mut self, status: Option<Status>) -> Result<Status, ExecError> {
+        if let Some(status) = status {
+            return Ok(status);
         }
+        let why = match self.process.take() {
+            Some(process) => timeout(Duration::from_secs(2), process.join()).await,
+            None => Ok(Ok(())),
+        };
+        let why = match why {
+            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(())) | Err(_) => "it was closed without an exit code".to_owned(),
+        };
+        Err(ExecError::CutOff { pod: self.pod.clone(), why })
     }
 
     /// Ends its standard input.
@@ -284,7 +302,7 @@ impl Session {
     pub async fn wait(&mut self) -> Result<Ended, ExecError> {
         if self.ended.is_none() {
             let status = (&mut self.status).await;
-            self.ended = Some(status.ok_or_else(|| ExecError::CutOff { pod: self.pod.clone() })?);
+            self.ended = Some(self.told(status).await?);
         }
         // It ends with the connection; should it not, what was read is told.
         let _ = timeout(Duration::from_secs(2), &mut self.reader).await;
@@ -303,7 +321,8 @@ impl Session {
     /// # Errors
     /// When it does not come.
     pub async fn end(&mut self) -> Result<Ended, ExecError> {
-        let cut_off = ExecError::CutOff { pod: self.pod.clone() };
+        let why = format!("its output ended, and no exit code came within {} s", LAG.as_secs());
+        let cut_off = ExecError::CutOff { pod: self.pod.clone(), why };
         timeout(LAG, self.wait()).await.unwrap_or(Err(cut_off))
     }
 }

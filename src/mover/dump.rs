@@ -1,6 +1,7 @@
 //! Streams a command's output in a pod into the repository, and back into a command's input. Nothing is put on a disk.
 //!
-//! A dump is good only when its command ended with 0 and said so over a connection that held to the end. The engine
+//! A dump is good only when its command ended with 0 and said so over a connection that held to the end, and when the
+//! end of its output has arrived. The engine
 //! leaves a file out that it cannot read to its end: of a bad dump nothing remains but a snapshot without a file, which
 //! nothing names.
 
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use jiff::Timestamp;
 use kube::Client;
 use rustic_core::{
@@ -27,6 +29,8 @@ use crate::{
 
 /// The file's name in a snapshot.
 const FILE: &str = "dump";
+/// How much is asked for at once.
+const PIECE: usize = 256 * 1024;
 /// How long one wait for the command may last, before it is looked whether its time is over.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -45,11 +49,16 @@ pub(super) fn dump(engine: &Engine, runtime: &Handle, dump: &Dump<'_>) -> Result
     engine.meter.phase("reading the index");
     let repository = engine.open_or_make()?.to_indexed_ids().map_err(|error| engine.error(&error))?;
     let started_at = Timestamp::now();
-    let session = begin(runtime, dump.namespace, dump.command, Streams::Output)?;
+    let mark = ulid::Ulid::generate().to_string();
+    let command = Command { command: marked(&dump.command.command, &mark), ..dump.command.clone() };
+    let session = begin(runtime, dump.namespace, &command, Streams::Output)?;
     let pod = session.pod().to_owned();
     let output = Output {
         limits: Limits::new(dump.command, dump.max_bytes),
         read: 0,
+        held: BytesMut::new(),
+        mark,
+        over: false,
         session,
         runtime: runtime.clone(),
         meter: engine.meter.clone(),
@@ -71,6 +80,13 @@ pub(super) fn dump(engine: &Engine, runtime: &Handle, dump: &Dump<'_>) -> Result
         command: Some(Ran { pod, started_at: Some(started_at), exit_code: Some(ended.code), stderr: ended.stderr }),
         ..Report::default()
     })
+}
+
+/// The command, with a mark behind all that it writes. Kubernetes has cut outputs short and told exit code 0: what ends
+/// with the mark is whole.
+fn marked(command: &[String], mark: &str) -> Vec<String> {
+    let script = format!(r#""$@"; code=$?; printf %s {mark}; exit $code"#);
+    ["sh", "-c", &script, "sh"].into_iter().map(str::to_owned).chain(command.iter().cloned()).collect()
 }
 
 /// Starts a command in the pod that it is for.
@@ -141,7 +157,8 @@ impl Verdict {
     /// Of an output that was never read to its end there is none.
     fn taken(&self, pod: &str) -> Result<Ended, MoverError> {
         let verdict = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        verdict.unwrap_or_else(|| Err(MoverError::not_run(&ExecError::CutOff { pod: pod.to_owned() })))
+        let why = "its output was not read to the end".to_owned();
+        verdict.unwrap_or_else(|| Err(MoverError::not_run(&ExecError::CutOff { pod: pod.to_owned(), why })))
     }
 }
 
@@ -164,6 +181,12 @@ struct Output {
     session: Session,
     limits: Limits,
     read: u64,
+    /// What has arrived, and was not handed on yet.
+    held: BytesMut,
+    /// What stands at the end of a whole output.
+    mark: String,
+    /// Whether the command has ended well, and all that it wrote was read.
+    over: bool,
     runtime: Handle,
     meter: Meter,
     verdict: Verdict,
@@ -178,7 +201,7 @@ impl Output {
                 return Err(self.broken_off(format!("was not done within {} s", self.limits.timeout.as_secs())));
             }
             let (runtime, session) = (&self.runtime, &mut self.session);
-            match runtime.block_on(timeout(left.min(LOOK), session.read(buffer))) {
+            match runtime.block_on(async { timeout(left.min(LOOK), session.read(buffer)).await }) {
                 Ok(Ok(count)) => return Ok(count),
                 Ok(Err(error)) => return Err(self.failed(&error)),
                 // A command may be silent for as long as it was given.
@@ -207,35 +230,48 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Reads until the buffer is full, or the command has ended well: the engine's chunker makes its buffer smaller
+    /// for good with each read that does not fill it.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, MoverError> {
+        let mut piece = vec![0; PIECE];
+        // What may be the mark is held back.
+        while self.held.len() < buffer.len() + self.mark.len() && !self.over {
+            match self.next(&mut piece)? {
+                0 => self.finish()?,
+                count => self.held.extend_from_slice(&piece[..count]),
+            }
+        }
+        let count = buffer.len().min(self.held.len());
+        buffer[..count].copy_from_slice(&self.held.split_to(count));
+        self.read += count as u64;
+        if self.read > self.limits.bytes {
+            return Err(self.broken_off(format!("wrote more than maxBytes, {} bytes", self.limits.bytes)));
+        }
+        Ok(count)
+    }
+
+    /// The output is at its end: is it the command's?
+    fn finish(&mut self) -> Result<(), MoverError> {
+        let ended = self.end()?;
+        if !self.held.ends_with(self.mark.as_bytes()) {
+            let (pod, why) = (self.session.pod().to_owned(), "the end of its output did not arrive".to_owned());
+            return Err(self.failed(&ExecError::CutOff { pod, why }));
+        }
+        self.held.truncate(self.held.len() - self.mark.len());
+        self.verdict.set(Ok(ended));
+        self.over = true;
+        Ok(())
+    }
+}
+
 impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        let count = match self.next(buffer) {
-            Ok(0) => match self.end() {
-                Ok(ended) => {
-                    self.verdict.set(Ok(ended));
-                    return Ok(0);
-                }
-                Err(error) => Err(error),
-            },
-            Ok(count) if self.read + count as u64 > self.limits.bytes => {
-                Err(self.broken_off(format!("wrote more than maxBytes, {} bytes", self.limits.bytes)))
-            }
-            next => next,
-        };
-        match count {
-            Ok(count) => {
-                self.read += count as u64;
-                Ok(count)
-            }
-            Err(error) => {
-                let text = error.to_string();
-                self.verdict.set(Err(error));
-                Err(io::Error::other(text))
-            }
-        }
+        self.fill(buffer).map_err(|error| {
+            let text = error.to_string();
+            self.verdict.set(Err(error));
+            io::Error::other(text)
+        })
     }
 }
 
@@ -309,7 +345,7 @@ impl Input {
             if left.is_zero() {
                 return Err(self.late());
             }
-            match self.runtime.block_on(timeout(left.min(LOOK), self.session.wait())) {
+            match self.runtime.block_on(async { timeout(left.min(LOOK), self.session.wait()).await }) {
                 Ok(Ok(ended)) if ended.code == 0 => return Ok(ended),
                 Ok(Ok(ended)) => return Err(MoverError::exited(self.session.pod(), &ended)),
                 Ok(Err(error)) => return Err(self.error(error.to_string())),
@@ -333,7 +369,7 @@ impl Input {
             if left.is_zero() {
                 return Err(self.late());
             }
-            match self.runtime.block_on(timeout(left.min(LOOK), self.session.write(bytes))) {
+            match self.runtime.block_on(async { timeout(left.min(LOOK), self.session.write(bytes)).await }) {
                 Ok(Ok(0)) => return Err(self.ended_early()),
                 Ok(Ok(count)) => return Ok(count),
                 Ok(Err(error)) => return Err(self.error(error.to_string())),
