@@ -294,7 +294,7 @@ fn tests_and_benches_say_what_they_are_for_too() {
 
 #[test]
 fn every_module_that_the_rules_speak_of_is_declared_inward() {
-    let order = ["api", "core", "vault", "capture", "traffic", "probe", "mover", "operator"];
+    let order = ["api", "core", "vault", "capture", "traffic", "probe", "exec", "mover", "operator"];
     for (at, module) in order.iter().enumerate() {
         let inner: BTreeSet<&str> = order[..at].iter().copied().collect();
         let sees = rule(module).expect("a rule").sees;

@@ -29,6 +29,9 @@ use crate::{
 
 /// The file's name in a snapshot.
 const FILE: &str = "dump";
+/// A command that fails before it has read all leaves the rest to the shell: the API server breaks a connection off that
+/// nobody reads from, and the exit code would be lost with it.
+const DRAINED: &str = r#""$@" || { code=$?; cat > /dev/null; exit $code; }"#;
 /// How much is asked for at once.
 const PIECE: usize = 256 * 1024;
 /// How long one wait for the command may last, before it is looked whether its time is over.
@@ -86,7 +89,13 @@ pub(super) fn dump(engine: &Engine, runtime: &Handle, dump: &Dump<'_>) -> Result
 /// with the mark is whole.
 fn marked(command: &[String], mark: &str) -> Vec<String> {
     let script = format!(r#""$@"; code=$?; printf %s {mark}; exit $code"#);
-    ["sh", "-c", &script, "sh"].into_iter().map(str::to_owned).chain(command.iter().cloned()).collect()
+    in_shell(&script, command)
+}
+
+/// A script of a shell that has the command as its arguments, and stays above it: of a command that is the first process
+/// of its exec, the standard input was seen to end early.
+fn in_shell(script: &str, command: &[String]) -> Vec<String> {
+    ["sh", "-c", script, "sh"].into_iter().map(str::to_owned).chain(command.iter().cloned()).collect()
 }
 
 /// Starts a command in the pod that it is for.
@@ -289,7 +298,8 @@ pub(super) fn load(
     let repository = repository.to_indexed().map_err(|error| engine.error(&error))?;
     let node = repository.node_from_snapshot_and_path(&snapshot, FILE).map_err(|error| engine.error(&error))?;
     let started_at = Timestamp::now();
-    let session = begin(runtime, into, command, Streams::Input)?;
+    let wrapped = Command { command: in_shell(DRAINED, &command.command), ..command.clone() };
+    let session = begin(runtime, into, &wrapped, Streams::Input)?;
     let pod = session.pod().to_owned();
     engine.meter.phase("loading");
     let mut input = Input {
