@@ -136,8 +136,6 @@ pub enum Streams {
     Output,
     /// What it reads; what it writes is thrown away where it runs, so that it cannot stand in the way.
     Input,
-    /// Both.
-    Both,
 }
 
 type StatusOf = Pin<Box<dyn Future<Output = Option<Status>> + Send>>;
@@ -183,8 +181,8 @@ pub async fn start(
 ) -> Result<Session, ExecError> {
     let params = AttachParams {
         container: Some(seat.container.clone()),
-        stdin: streams != Streams::Output,
-        stdout: streams != Streams::Input,
+        stdin: streams == Streams::Input,
+        stdout: streams == Streams::Output,
         stderr: true,
         tty: false,
         max_stdin_buf_size: Some(BUFFER),
@@ -307,13 +305,11 @@ impl Session {
         // It ends with the connection; should it not, what was read is told.
         let _ = timeout(Duration::from_secs(2), &mut self.reader).await;
         let status = self.ended.clone().unwrap_or_default();
-        match exit_code(&status) {
-            Some(code) => Ok(Ended { code, stderr: self.tail.text() }),
-            None => {
-                let why = status.message.unwrap_or_else(|| "no reason is given".to_owned());
-                Err(ExecError::NotStarted { pod: self.pod.clone(), why })
-            }
+        if let Some(code) = exit_code(&status) {
+            return Ok(Ended { code, stderr: self.tail.text() });
         }
+        let why = status.message.unwrap_or_else(|| "no reason is given".to_owned());
+        Err(ExecError::NotStarted { pod: self.pod.clone(), why })
     }
 
     /// Waits for the exit code of a command whose output has ended.

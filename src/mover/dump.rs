@@ -207,7 +207,7 @@ impl Output {
         loop {
             let left = self.limits.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.broken_off(format!("was not done within {} s", self.limits.timeout.as_secs())));
+                return Err(self.broken_off(&format!("was not done within {} s", self.limits.timeout.as_secs())));
             }
             let (runtime, session) = (&self.runtime, &mut self.session);
             match runtime.block_on(async { timeout(left.min(LOOK), session.read(buffer)).await }) {
@@ -233,7 +233,7 @@ impl Output {
         MoverError::Command { what: error.to_string(), exit_code: None, stderr: self.session.stderr() }
     }
 
-    fn broken_off(&self, why: String) -> MoverError {
+    fn broken_off(&self, why: &str) -> MoverError {
         let what = format!("the command in pod {} {why}, and was broken off", self.session.pod());
         MoverError::Command { what, exit_code: None, stderr: self.session.stderr() }
     }
@@ -255,7 +255,7 @@ impl Output {
         buffer[..count].copy_from_slice(&self.held.split_to(count));
         self.read += count as u64;
         if self.read > self.limits.bytes {
-            return Err(self.broken_off(format!("wrote more than maxBytes, {} bytes", self.limits.bytes)));
+            return Err(self.broken_off(&format!("wrote more than maxBytes, {} bytes", self.limits.bytes)));
         }
         Ok(count)
     }

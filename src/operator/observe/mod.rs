@@ -293,18 +293,12 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
     let at = ended.or(job.metadata.creation_timestamp.as_ref()).map_or(Timestamp::UNIX_EPOCH, |it| it.0);
     let ends: Vec<_> = pods.iter().filter_map(|it| termination(it)).collect();
     if is("Complete") || is("SuccessCriteriaMet") {
-        return match ends
-            .iter()
-            .rev()
-            .find(|(code, _)| *code == 0)
-            .and_then(|(_, message)| Report::from_message(message))
-        {
-            Some(report) => JobSeen::Succeeded(Box::new(report)),
-            None => {
-                let message = "the mover ended well, but its report is gone".into();
-                JobSeen::Failed { message, at, corrupt: false, command: None }
-            }
-        };
+        let good = ends.iter().rev().find(|(code, _)| *code == 0);
+        if let Some(report) = good.and_then(|(_, message)| Report::from_message(message)) {
+            return JobSeen::Succeeded(Box::new(report));
+        }
+        let message = "the mover ended well, but its report is gone".into();
+        return JobSeen::Failed { message, at, corrupt: false, command: None };
     }
     let last = ends.last();
     let report = last.and_then(|(_, message)| Report::from_message(message)).unwrap_or_default();

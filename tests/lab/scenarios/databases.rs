@@ -1,4 +1,4 @@
-//! A PostgreSQL that is written to all the time: its dumps and its snapshots are brought back, and PostgreSQL's own check
+//! A database that is written to all the time: its dumps and its snapshots are brought back, and the engine's own check
 //! finds nothing wrong with them.
 
 use std::time::Duration;
