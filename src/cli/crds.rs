@@ -134,9 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_kinds_in_stable_order() {
+    fn the_kinds_in_stable_order() {
         let files: Vec<String> = definitions().expect("definitions").into_iter().map(|it| it.file).collect();
-        let expected = ["dnszones", "failovers", "protectedapplications", "recoverypoints", "vaults"];
+        let expected = ["dnszones", "failovers", "protectedapplications", "recoverypoints", "restores", "vaults"];
         assert_eq!(files, expected.map(|it| format!("reprise.dev_{it}.yaml")));
     }
 

@@ -26,6 +26,8 @@ pub struct MoverSettings {
     pub pull_policy: String,
     /// A `ServiceAccount` without rights.
     pub service_account: String,
+    /// The `ServiceAccount` of movers that run a command in a pod: it may do that, and find the pod.
+    pub dump_service_account: String,
     /// Whether movers may read volumes through the node's file system.
     pub direct: bool,
     /// The kubelet's root on the nodes: `/var/lib/kubelet`.
@@ -51,6 +53,8 @@ pub enum Mount {
         /// The path on it.
         path: String,
     },
+    /// None: what is moved comes from a command, or goes to one.
+    Nothing,
 }
 
 /// One mover.
@@ -77,8 +81,12 @@ impl Mover<'_> {
     #[must_use]
     pub fn job(&self) -> kube::core::DynamicObject {
         let key = job_key(&self.settings.namespace, &self.run.derived(self.claim));
-        let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}}), self.volume()];
-        let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"}), self.volume_mount()];
+        let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
+        let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
+        if let Some((volume, mount)) = self.volume() {
+            volumes.push(volume);
+            mounts.push(mount);
+        }
         if let Some(directory) = &self.vault.directory {
             volumes.push(json!({"name": "vault", "persistentVolumeClaim": {"claimName": directory.claim_name}}));
             mounts.push(json!({"name": "vault", "mountPath": format!("{VAULTS}/{}", directory.claim_name)}));
@@ -88,10 +96,12 @@ impl Mover<'_> {
         if self.vault.azure.as_ref().is_some_and(|it| it.credentials.is_none()) {
             labels[WORKLOAD_IDENTITY] = json!("true");
         }
+        let (ordinary, commands) = (&self.settings.service_account, &self.settings.dump_service_account);
+        let account = if self.task.runs_a_command() { commands } else { ordinary };
         let mut pod = json!({
             "restartPolicy": "Never",
-            "serviceAccountName": self.settings.service_account,
-            "automountServiceAccountToken": false,
+            "serviceAccountName": account,
+            "automountServiceAccountToken": self.task.runs_a_command(),
             "terminationGracePeriodSeconds": 5,
             "securityContext": {"runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
@@ -105,8 +115,7 @@ impl Mover<'_> {
                 "securityContext": {
                     "allowPrivilegeEscalation": false,
                     "readOnlyRootFilesystem": true,
-                    // Files belong to anybody and are restored as they were: see docs/architecture.md.
-                    "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]},
+                    "capabilities": {"drop": ["ALL"], "add": self.capabilities()},
                 },
             }],
             "volumes": volumes,
@@ -125,19 +134,29 @@ impl Mover<'_> {
         self.run.object(&key, self.claim, json!({"spec": spec}))
     }
 
-    fn volume(&self) -> Value {
+    /// The volume, and how it is mounted.
+    fn volume(&self) -> Option<(Value, Value)> {
         match &self.mount {
-            Mount::Claim { name, .. } => json!({"name": "data", "persistentVolumeClaim": {"claimName": name}}),
-            Mount::Node { path, .. } => json!({"name": "data", "hostPath": {"path": path, "type": "Directory"}}),
+            Mount::Claim { name, read_only } => Some((
+                json!({"name": "data", "persistentVolumeClaim": {"claimName": name}}),
+                json!({"name": "data", "mountPath": DATA, "readOnly": read_only}),
+            )),
+            Mount::Node { path, .. } => Some((
+                json!({"name": "data", "hostPath": {"path": path, "type": "Directory"}}),
+                json!({"name": "data", "mountPath": DATA, "readOnly": true, "mountPropagation": "HostToContainer"}),
+            )),
+            Mount::Nothing => None,
         }
     }
 
-    fn volume_mount(&self) -> Value {
-        match &self.mount {
-            Mount::Claim { read_only, .. } => json!({"name": "data", "mountPath": DATA, "readOnly": read_only}),
-            Mount::Node { .. } => {
-                json!({"name": "data", "mountPath": DATA, "readOnly": true, "mountPropagation": "HostToContainer"})
+    /// Files belong to anybody and are restored as they were: see docs/architecture.md. One that moves no files needs
+    /// but to write into a vault that is a directory.
+    fn capabilities(&self) -> &'static [&'static str] {
+        match self.mount {
+            Mount::Claim { .. } | Mount::Node { .. } => {
+                &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
             }
+            Mount::Nothing => &["DAC_OVERRIDE"],
         }
     }
 
@@ -176,6 +195,7 @@ mod tests {
             image: "image".to_owned(),
             pull_policy: "Always".to_owned(),
             service_account: "mover".to_owned(),
+            dump_service_account: "dumper".to_owned(),
             direct: false,
             kubelet_root: "/var/lib/kubelet".to_owned(),
             resources: json!({}),

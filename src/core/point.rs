@@ -34,6 +34,8 @@ pub struct Point {
     pub objects: Objects,
     /// The volumes.
     pub volumes: Vec<Volume>,
+    /// The dumps. What loads them stands in the application's spec, not here: a vault gives nobody commands to run.
+    pub dumps: Vec<Dump>,
     /// What is missing. Empty when the point is complete; it does not count for the RPO otherwise.
     pub missing: Vec<String>,
 }
@@ -75,6 +77,20 @@ pub struct Volume {
     /// Files read.
     pub files: u64,
     /// Bytes read.
+    pub bytes: u64,
+}
+
+/// A dump of a point: what a database wrote of itself.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Dump {
+    /// Its name in the application's `backup.dumps`.
+    pub name: String,
+    /// The snapshot in the application's repository, of one file. Points may share it.
+    pub snapshot: String,
+    /// When its command was started.
+    pub consistent_at: Timestamp,
+    /// Its bytes.
     pub bytes: u64,
 }
 

@@ -1,3 +1,5 @@
+//! Manifests, written in parts and read back, on stores that misbehave.
+
 use std::io::Cursor;
 
 use super::*;
