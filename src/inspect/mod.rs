@@ -135,7 +135,7 @@ pub fn run(arguments: &VaultArguments) -> ExitCode {
             |runtime| {
                 runtime.block_on(async {
                     match &arguments.verb {
-                        VaultVerb::Key(wanted) => key::run(&arguments.namespace, wanted).await,
+                        VaultVerb::Key(wanted) => Box::pin(key::run(&arguments.namespace, wanted)).await,
                     }
                 })
             },
