@@ -43,7 +43,7 @@ impl Volume {
         for number in 0..rng.random_range(1..30) {
             let folder = ["volume", "volume/a", "volume/a/b"][number % 3];
             let length = if number == 0 { rng.random_range(0..10_000_000) } else { rng.random_range(0..50_000) };
-            let content: Vec<u8> = (0..length / 8 + 1).flat_map(|_| rng.random::<u64>().to_le_bytes()).collect();
+            let content: Vec<u8> = (0..=length / 8).flat_map(|_| rng.random::<u64>().to_le_bytes()).collect();
             fs::write(volume.path(folder).join(format!("file {number}")), content).unwrap();
         }
         volume
