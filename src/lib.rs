@@ -6,8 +6,8 @@
 //! - `core`: the decisions, as functions of plain values. `core::effect` lists everything Reprise can do to the world,
 //!   `core::claim` is the protocol by which regions agree on who serves.
 //! - `operator`: the shell: one loop for all kinds that observes, decides, performs, and writes the status.
-//! - `vault`, `capture`, `mover`, `traffic`, `probe`: the world: object storage, Kubernetes objects, volume data, DNS,
-//!   health.
+//! - `vault`, `capture`, `mover`, `exec`, `traffic`, `probe`: the world: object storage, Kubernetes objects, volume data,
+//!   commands in pods, DNS, health.
 //! - `cli`: `kubectl reprise`.
 //! - `inspect`: `reprise vault …`, which `cli` runs inside the operator's pod: what is asked of a vault.
 //!
@@ -19,6 +19,7 @@ pub mod api;
 pub mod capture;
 pub mod cli;
 pub mod core;
+pub mod exec;
 pub mod inspect;
 pub mod mover;
 pub mod operator;

@@ -47,6 +47,9 @@ struct OperatorArguments {
     /// The service account of movers.
     #[arg(long, env = "REPRISE_MOVER_SERVICE_ACCOUNT", default_value = "reprise-mover")]
     mover_service_account: String,
+    /// The service account of movers that run commands in pods.
+    #[arg(long, env = "REPRISE_DUMP_MOVER_SERVICE_ACCOUNT", default_value = "reprise-dump-mover")]
+    dump_mover_service_account: String,
     /// Whether movers may read volumes through the node's file system.
     #[arg(long, env = "REPRISE_DIRECT", default_value_t = false, action = clap::ArgAction::Set)]
     direct: bool,
@@ -134,6 +137,7 @@ fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
             image: arguments.mover_image,
             pull_policy: arguments.mover_pull_policy,
             service_account: arguments.mover_service_account,
+            dump_service_account: arguments.dump_mover_service_account,
             direct: arguments.direct,
             kubelet_root: arguments.kubelet_root,
             resources: arguments.mover_resources,

@@ -164,6 +164,8 @@ fn the_operator_has_the_rights_that_it_uses_and_no_others() {
     ];
     at_home.extend(others.map(ToOwned::to_owned));
     assert_eq!(rights("Role", "reprise"), at_home);
+    // A dump's mover has nothing else, and other movers have no token at all.
+    assert_eq!(rights("ClusterRole", "reprise-dump-mover"), ["/pods: list", "/pods/exec: get create"]);
 }
 
 /// The rules of a role of the rendered chart: one line for each resource, or for each name where rights go by name.

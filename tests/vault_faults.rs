@@ -167,6 +167,7 @@ fn point(number: u64) -> Point {
         created_at: Timestamp::UNIX_EPOCH,
         objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
         volumes: vec![],
+        dumps: vec![],
         missing: vec![],
         suspicious: vec![],
     }

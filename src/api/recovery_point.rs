@@ -97,6 +97,10 @@ pub struct RecoveryPointStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
     pub volumes: Vec<VolumeInPoint>,
+    /// The dumps in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub dumps: Vec<DumpInPoint>,
     /// Why its sources look as if something had emptied them: it does not count then, and is not chosen by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspicious: Vec<String>,
@@ -163,6 +167,47 @@ pub struct VolumeInPoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// Why there is nothing of it to read. The point is complete without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+}
+
+/// One dump in a point.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DumpInPoint {
+    /// Its name in `backup.dumps`.
+    pub name: String,
+    /// When its command was started: nothing in it is older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent_at: Option<Time>,
+    /// The snapshot in the repository, once it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// The point that it was made for, when that is an earlier one: it is younger than `every`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_for: Option<String>,
+    /// The pod that its command ran in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Bytes that the command wrote.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Bytes that were new, as stored.
+    #[serde(default)]
+    pub added_bytes: u64,
+    /// How long it took, in seconds.
+    #[serde(default)]
+    pub duration_seconds: u64,
+    /// The command's exit code, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The end of the command's standard error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
+    /// Why there is no good one in the point: the point is `Partial` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Why none is needed. The point is complete without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
 }

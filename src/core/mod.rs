@@ -9,6 +9,7 @@ pub mod child;
 pub mod claim;
 pub mod condition;
 pub mod dns_zone;
+pub mod dump;
 pub mod effect;
 pub mod failover;
 pub mod health;

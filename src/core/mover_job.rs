@@ -26,6 +26,8 @@ pub struct MoverSettings {
     pub pull_policy: String,
     /// A `ServiceAccount` without rights.
     pub service_account: String,
+    /// The `ServiceAccount` of movers that run a command in a pod: it may do that, and find the pod.
+    pub dump_service_account: String,
     /// Whether movers may read volumes through the node's file system.
     pub direct: bool,
     /// The kubelet's root on the nodes: `/var/lib/kubelet`.
@@ -92,12 +94,14 @@ impl Mover<'_> {
         if self.vault.azure.as_ref().is_some_and(|it| it.credentials.is_none()) {
             labels[WORKLOAD_IDENTITY] = json!("true");
         }
+        let (ordinary, commands) = (&self.settings.service_account, &self.settings.dump_service_account);
+        let account = if self.task.runs_a_command() { commands } else { ordinary };
         let mut pod = json!({
             "restartPolicy": "Never",
             // The Job's deadline is kept by the control plane; this one by the node itself, also when it is cut off.
             "activeDeadlineSeconds": self.deadline,
-            "serviceAccountName": self.settings.service_account,
-            "automountServiceAccountToken": false,
+            "serviceAccountName": account,
+            "automountServiceAccountToken": self.task.runs_a_command(),
             "terminationGracePeriodSeconds": 5,
             "securityContext": {"runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
@@ -111,8 +115,7 @@ impl Mover<'_> {
                 "securityContext": {
                     "allowPrivilegeEscalation": false,
                     "readOnlyRootFilesystem": true,
-                    // Files belong to anybody and are restored as they were: see docs/architecture.md.
-                    "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]},
+                    "capabilities": {"drop": ["ALL"], "add": self.capabilities()},
                 },
             }],
             "volumes": volumes,
@@ -129,6 +132,15 @@ impl Mover<'_> {
             "template": {"metadata": {"labels": labels, "annotations": {CLAIM: self.claim}}, "spec": pod},
         });
         self.run.object(&key, self.claim, json!({"spec": spec}))
+    }
+
+    /// Files belong to anybody and are restored as they were: see docs/architecture.md. One that moves no files needs
+    /// but to write into a vault that is a directory.
+    fn capabilities(&self) -> &'static [&'static str] {
+        match self.mount {
+            Some(_) => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
+            None => &["DAC_OVERRIDE"],
+        }
     }
 
     /// Secrets reach the mover by reference: the Job holds none.
@@ -182,6 +194,7 @@ mod tests {
             image: "image".to_owned(),
             pull_policy: "Always".to_owned(),
             service_account: "mover".to_owned(),
+            dump_service_account: "dumper".to_owned(),
             direct: false,
             kubelet_root: "/var/lib/kubelet".to_owned(),
             resources: json!({}),

@@ -3,6 +3,9 @@
 //! Data only: a `Task` travels as JSON in the pod's environment (without secrets), a `Report` comes back as the
 //! pod's termination message. The work itself is `mover`.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The environment variable that holds the `Task`, as JSON.
@@ -90,6 +93,50 @@ pub enum Task {
         /// How long data is kept that nothing names, in seconds: longer than any backup or restore takes.
         keep_seconds: u64,
     },
+    /// Store what a command in a pod writes to its standard output as one snapshot of one file.
+    Dump {
+        /// The application's namespace, and the pod's.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The region that makes the snapshot.
+        host: String,
+        /// The dump's name.
+        name: String,
+        /// The id of the point that it is made for.
+        point: String,
+        /// The command.
+        command: Command,
+        /// More bytes than this are refused.
+        max_bytes: Option<u64>,
+    },
+    /// Give a stored dump to the standard input of a command in a pod.
+    Load {
+        /// The namespace of the application whose repository holds the snapshot.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The snapshot's full id.
+        snapshot: String,
+        /// The pod's namespace.
+        into: String,
+        /// The command.
+        command: Command,
+    },
+}
+
+/// A command in a pod.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Command {
+    /// The labels that the pod must have.
+    pub pods: BTreeMap<String, String>,
+    /// The container. Without it, the one that kubectl would take.
+    pub container: Option<String>,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub timeout_seconds: u64,
 }
 
 impl Task {
@@ -100,7 +147,18 @@ impl Task {
             Self::Backup { namespace, application, .. }
             | Self::Restore { namespace, application, .. }
             | Self::Verify { namespace, application, .. }
-            | Self::Prune { namespace, application, .. } => (namespace, application),
+            | Self::Prune { namespace, application, .. }
+            | Self::Dump { namespace, application, .. }
+            | Self::Load { namespace, application, .. } => (namespace, application),
+        }
+    }
+
+    /// Whether it runs a command in a pod: only such a mover speaks to the API server.
+    #[must_use]
+    pub fn runs_a_command(&self) -> bool {
+        match self {
+            Self::Backup { .. } | Self::Restore { .. } | Self::Verify { .. } | Self::Prune { .. } => false,
+            Self::Dump { .. } | Self::Load { .. } => true,
         }
     }
 }
@@ -133,6 +191,22 @@ pub struct Report {
     pub error: Option<String>,
     /// Whether data in the repository is missing or damaged: trying again does not help.
     pub corrupt: bool,
+    /// What the command in the pod did, for a dump or its loading.
+    pub command: Option<Ran>,
+}
+
+/// What a command in a pod did.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ran {
+    /// The pod.
+    pub pod: String,
+    /// When it was started. Nothing that it wrote is older.
+    pub started_at: Option<Timestamp>,
+    /// Its exit code. Absent when it is not known, as after a connection that broke.
+    pub exit_code: Option<i32>,
+    /// The end of what it wrote to its standard error.
+    pub stderr: String,
 }
 
 /// What a prune removed.
@@ -152,7 +226,7 @@ pub struct Pruned {
 }
 
 impl Report {
-    /// As JSON of at most `REPORT_LIMIT` bytes: lists are shortened first, then the error's text.
+    /// As JSON of at most `REPORT_LIMIT` bytes: lists are shortened first, then what a command wrote, then the error.
     ///
     /// # Panics
     ///
@@ -171,6 +245,12 @@ impl Report {
                 &mut report.first_warnings
             };
             if longest.pop().is_none() {
+                if let Some(ran) = report.command.as_mut().filter(|it| !it.stderr.is_empty()) {
+                    // The end tells most.
+                    let half = ran.stderr.chars().count().div_ceil(2);
+                    ran.stderr = ran.stderr.chars().skip(half).collect();
+                    continue;
+                }
                 let error = report.error.take().unwrap_or_default();
                 report.error = Some(error.chars().take(error.chars().count() / 2).collect());
             }
@@ -209,6 +289,7 @@ mod tests {
             unreadable_files: (0..500).map(|i| format!("/data/ü{i}/{}: denied", "x".repeat(300))).collect(),
             first_warnings: vec!["w".repeat(900); 30],
             error: Some("\u{1}\"".repeat(9000)),
+            command: Some(Ran { stderr: "\u{1}".repeat(9000), exit_code: Some(3), ..Ran::default() }),
             ..Report::default()
         };
         let text = report.to_message();
@@ -216,6 +297,7 @@ mod tests {
         let back = Report::from_message(&text).unwrap();
         assert_eq!(back.unreadable, 9000);
         assert!(back.error.is_some_and(|error| !error.is_empty()));
+        assert_eq!(back.command.and_then(|it| it.exit_code), Some(3));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Point {
     pub objects: Objects,
     /// The volumes.
     pub volumes: Vec<Volume>,
+    /// The dumps. What loads them stands in the application's spec, not here: a vault gives nobody commands to run.
+    pub dumps: Vec<Dump>,
     /// What is missing. Empty when the point is complete; it does not count for the RPO otherwise.
     pub missing: Vec<String>,
     /// Why its sources look as if something had emptied them. It does not count for the RPO then, is not chosen by
@@ -45,6 +47,12 @@ pub struct Point {
 }
 
 impl Point {
+    /// Every snapshot that it needs, each after the claim or the dump that it is of.
+    pub fn snapshots(&self) -> impl Iterator<Item = (&str, &str)> {
+        let volumes = self.volumes.iter().map(|it| (it.claim.as_str(), it.snapshot.as_str()));
+        volumes.chain(self.dumps.iter().map(|it| (it.name.as_str(), it.snapshot.as_str())))
+    }
+
     /// Whether every declared source is in it.
     #[must_use]
     pub fn complete(&self) -> bool {
@@ -102,6 +110,20 @@ pub struct Protection {
     pub annotations: BTreeMap<String, String>,
     /// What it declares.
     pub spec: Value,
+}
+
+/// A dump of a point: what a database wrote of itself.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Dump {
+    /// Its name in the application's `backup.dumps`.
+    pub name: String,
+    /// The snapshot in the application's repository, of one file. Points may share it.
+    pub snapshot: String,
+    /// When its command was started.
+    pub consistent_at: Timestamp,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// The head of an application's catalogue: `apps/<ns>/<name>/head.json`, changed by compare-and-swap only.

@@ -254,9 +254,9 @@ impl Contents {
     fn bad_snapshots(&self) -> BTreeMap<(String, String), (String, Vec<String>)> {
         let mut bad: BTreeMap<(String, String), (String, Vec<String>)> = BTreeMap::new();
         for point in self.sound() {
-            for volume in &point.volumes {
-                if let Some(reason) = self.wrong(&volume.snapshot, self.snapshots.as_ref()) {
-                    let key = (volume.snapshot.clone(), volume.claim.clone());
+            for (of, snapshot) in point.snapshots() {
+                if let Some(reason) = self.wrong(snapshot, self.snapshots.as_ref()) {
+                    let key = (snapshot.to_owned(), of.to_owned());
                     bad.entry(key).or_insert((reason, Vec::new())).1.push(point.id.clone());
                 }
             }
@@ -276,7 +276,7 @@ impl Contents {
     pub fn whole(&self) -> usize {
         let has_all = |it: &&Point| {
             self.wrong(&it.objects.manifest, self.manifests.as_ref()).is_none()
-                && it.volumes.iter().all(|volume| self.wrong(&volume.snapshot, self.snapshots.as_ref()).is_none())
+                && it.snapshots().all(|(_, snapshot)| self.wrong(snapshot, self.snapshots.as_ref()).is_none())
         };
         self.sound().filter(has_all).count()
     }

@@ -215,7 +215,7 @@ impl Restore<'_> {
                 (Step::Going(note), vec![self.patch(volume, patch)])
             }
             Some(JobSeen::Failed { message, corrupt: true, .. }) => (Step::Corrupt(message.clone()), Vec::new()),
-            Some(JobSeen::Failed { message, at, corrupt: false }) => self.run_again(volume, message, *at),
+            Some(JobSeen::Failed { message, at, corrupt: false, .. }) => self.run_again(volume, message, *at),
             Some(JobSeen::Running(why)) => {
                 (Step::Going(why.clone().unwrap_or_else(|| "the data is being restored".into())), Vec::new())
             }

@@ -35,7 +35,8 @@ fn after_failure(counted: Option<&str>, seconds: i64) -> (Step, Vec<Effect>) {
     let mut seen = being_filled();
     let annotations = &mut seen.volume.as_mut().unwrap().annotations;
     annotations.extend(counted.map(|it| (FAILURES.to_owned(), it.to_owned())));
-    seen.job = Some(JobSeen::Failed { message: "the vault is away".into(), at: FAILED_AT, corrupt: false });
+    seen.job =
+        Some(JobSeen::Failed { message: "the vault is away".into(), at: FAILED_AT, corrupt: false, command: None });
     next(&seen, "s1", FAILED_AT + SignedDuration::from_secs(seconds))
 }
 
@@ -156,7 +157,7 @@ fn a_policy_that_was_put_back_is_not_remembered() {
 #[test]
 fn a_corrupt_snapshot_touches_nothing_more() {
     let mut seen = being_filled();
-    seen.job = Some(JobSeen::Failed { message: "pack gone".into(), at: FAILED_AT, corrupt: true });
+    seen.job = Some(JobSeen::Failed { message: "pack gone".into(), at: FAILED_AT, corrupt: true, command: None });
     assert_eq!(next(&seen, "s1", FAILED_AT), (Step::Corrupt("pack gone".into()), vec![]));
 }
 

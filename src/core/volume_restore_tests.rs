@@ -34,6 +34,7 @@ fn movers() -> MoverSettings {
         image: "reprise".into(),
         pull_policy: "Never".into(),
         service_account: "mover".into(),
+        dump_service_account: "dumper".into(),
         direct: false,
         kubelet_root: "/var/lib/kubelet".into(),
         resources: json!({}),
@@ -256,7 +257,9 @@ impl World {
         let unseen = |it: &&MoverJob| it.deleting && self.mutation == Mutation::PodUnseen;
         let job = self.job.as_ref().filter(|it| !unseen(it)).map(|it| match (it.done && !it.deleting, self.failed) {
             (false, _) => JobSeen::Running(None),
-            (true, true) => JobSeen::Failed { message: "the network was away".into(), at: FAILED_AT, corrupt: false },
+            (true, true) => {
+                JobSeen::Failed { message: "the network was away".into(), at: FAILED_AT, corrupt: false, command: None }
+            }
             (true, false) => JobSeen::Succeeded(Box::new(Report {
                 snapshot: Some(it.snapshot.clone()),
                 files: 3,

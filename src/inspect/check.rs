@@ -163,7 +163,7 @@ async fn read_all(
     let manifests: BTreeSet<String> =
         points().map(|it| it.objects.manifest.clone()).filter(|it| listed(&contents.manifests, it)).collect();
     let snapshots: BTreeSet<String> = points()
-        .flat_map(|it| it.volumes.iter().map(|it| it.snapshot.clone()))
+        .flat_map(|it| it.snapshots().map(|(_, snapshot)| snapshot.to_owned()))
         .filter(|it| listed(&contents.snapshots, it))
         .collect();
     for manifest in manifests {

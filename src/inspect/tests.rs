@@ -93,6 +93,7 @@ impl Scene {
             created_at: Timestamp::UNIX_EPOCH,
             objects: Objects { count: 3, ..objects },
             volumes: vec![volume],
+            dumps: vec![],
             missing: vec![],
             suspicious: vec![],
         };

@@ -2,7 +2,8 @@
 
 use rustic_core::RusticError;
 
-use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED};
+use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED, Ran};
+use crate::exec::{Ended, ExecError};
 use crate::vault::lease::LeaseError;
 use crate::vault::repository::Health;
 use crate::vault::{StoreError, VaultError};
@@ -45,6 +46,16 @@ pub enum MoverError {
     /// The pod was told to stop.
     #[error("the mover was stopped before it had finished")]
     Stopped,
+    /// A command in a pod did not run, or did not end well.
+    #[error("{what}{}", said(.stderr))]
+    Command {
+        /// What went wrong.
+        what: String,
+        /// Its exit code, if it is known.
+        exit_code: Option<i32>,
+        /// The end of its standard error.
+        stderr: String,
+    },
     /// Anything else that the engine says.
     #[error("{0}")]
     Engine(String),
@@ -66,8 +77,26 @@ impl MoverError {
             | Self::Marked
             | Self::Stalled(_)
             | Self::Stopped
+            | Self::Command { .. }
             | Self::Engine(_) => FAILED,
         }
+    }
+
+    /// A command ended with another code than 0.
+    pub(super) fn exited(pod: &str, ended: &Ended) -> Self {
+        let what = format!("the command in pod {pod} ended with {}", ended.code);
+        Self::Command { what, exit_code: Some(ended.code), stderr: ended.stderr.clone() }
+    }
+
+    /// A command did not run, or it is not known how it ended.
+    pub(super) fn not_run(error: &ExecError) -> Self {
+        Self::Command { what: error.to_string(), exit_code: None, stderr: String::new() }
+    }
+
+    /// What is known of the command that failed.
+    pub(super) fn ran(&self) -> Option<Ran> {
+        let Self::Command { exit_code, stderr, .. } = self else { return None };
+        Some(Ran { exit_code: *exit_code, stderr: stderr.clone(), ..Ran::default() })
     }
 
     /// What an engine's error comes from: the engine wraps what the backend said, or loses it.
@@ -105,6 +134,12 @@ impl MoverError {
         }
         Self::Engine(text.to_owned())
     }
+}
+
+/// The last line of what a command wrote to its standard error.
+fn said(stderr: &str) -> String {
+    let last = stderr.lines().rev().map(str::trim).find(|it| !it.is_empty());
+    last.map_or_else(String::new, |it| format!(": {}", it.chars().take(300).collect::<String>()))
 }
 
 fn vault_exit_code(error: &VaultError) -> u8 {

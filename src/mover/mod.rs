@@ -1,15 +1,17 @@
 //! Moves the data of a volume between a directory and the vault, in a pod of its own: `reprise mover`.
 //!
-//! One process does one task, says how it ended in its report and its exit code, and keeps nothing. It needs no API
-//! server. It may be killed at any time: what was stored already is found again by the next attempt.
+//! One process does one task, says how it ended in its report and its exit code, and keeps nothing. Only dumps, whose
+//! data comes from a command in a pod, need the API server. It may be killed at any time: what was stored already is
+//! found again by the next attempt.
 //!
-//! `rustic_core` makes and opens repositories, reads their index and snapshots, and checks their data. Writing and
-//! restoring are our own (`archive`, `restore`), in the same format: faster, in less memory, and with an error for each
+//! `rustic_core` makes and opens repositories, reads their index and snapshots, checks their data, and stores and loads
+//! dumps. Writing and restoring volumes are our own (`archive`, `restore`), in the same format: faster, in less memory, and with an error for each
 //! thing that goes wrong. What else the engine does by a panic or a warning, `error` and `log` take care of.
 
 mod archive;
 mod backup;
 mod check;
+mod dump;
 mod engine;
 pub mod error;
 mod index;
@@ -35,6 +37,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::backup::Backup;
+use self::dump::Dump;
 use self::engine::Engine;
 use self::error::MoverError;
 use self::log::Witness;
@@ -42,7 +45,7 @@ use self::prune::Prune;
 use crate::api::vault::VaultSpec;
 use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{
-    AZURE_CREDENTIALS, DONE, PROXY_CREDENTIALS, REPORT, Report, TASK, Task, VAULT, VAULT_KEY,
+    AZURE_CREDENTIALS, Command, DONE, PROXY_CREDENTIALS, REPORT, Report, TASK, Task, VAULT, VAULT_KEY,
 };
 use crate::vault::{
     AzureCredentials, Location, ProxyCredentials, S3Credentials, SecretText, Settings, Vault, VaultError,
@@ -74,6 +77,7 @@ fn run_to_code(vaults: &str) -> u8 {
     let code = outcome.as_ref().map_or_else(MoverError::exit_code, |_| DONE);
     let mut report = outcome.unwrap_or_else(|error| Report {
         corrupt: matches!(error, MoverError::Corrupt(_)),
+        command: error.ran(),
         error: Some(error.to_string()),
         ..Report::default()
     });
@@ -115,8 +119,7 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
 fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
     match task {
         Task::Backup { namespace, application, source, host, label, point } => {
-            let tags =
-                [format!("namespace={namespace}"), format!("application={application}"), format!("point={point}")];
+            let tags = tags(namespace, application, point);
             let backup = Backup { source: Path::new(source), host, label, tags };
             backup::back_up(engine, &backup, witness)
         }
@@ -130,7 +133,19 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
             let prune = Prune { vault, namespace, application, region, keep: Duration::from_secs(*keep_seconds) };
             prune.run(engine)
         }
+        Task::Dump { namespace, application, host, name, point, command, max_bytes } => {
+            let tags = tags(namespace, application, point);
+            let dump = Dump { namespace, host, name, tags, command, max_bytes: *max_bytes };
+            dump::dump(engine, engine.runtime(), &dump)
+        }
+        Task::Load { namespace: _, application: _, snapshot, into, command } => {
+            dump::load(engine, engine.runtime(), snapshot, into, command)
+        }
     }
+}
+
+fn tags(namespace: &str, application: &str, point: &str) -> [String; 3] {
+    [format!("namespace={namespace}"), format!("application={application}"), format!("point={point}")]
 }
 
 /// The first panic of any thread.
@@ -256,8 +271,29 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
                 return wrong("`region` must not be empty");
             }
         }
+        Task::Dump { name, host, point, command, .. } => {
+            if name.is_empty() || host.is_empty() || point.is_empty() || point.contains(',') {
+                return wrong("`name`, `host` and `point` must not be empty, and `point` must have no commas");
+            }
+            if !is_whole(command) {
+                return wrong("`command` must name pods by labels, and a program");
+            }
+        }
+        Task::Load { snapshot, into, command, .. } => {
+            if !is_id(snapshot) {
+                return wrong("`snapshot` must be a snapshot's full id");
+            }
+            if into.is_empty() || !is_whole(command) {
+                return wrong("`into` must be a namespace; `command` must name pods by labels, and a program");
+            }
+        }
     }
     Ok(task)
+}
+
+/// Without labels, any pod of the namespace would do.
+fn is_whole(command: &Command) -> bool {
+    !command.pods.is_empty() && command.command.first().is_some_and(|it| !it.is_empty())
 }
 
 /// The vault's place from one variable, its secrets from others.

@@ -122,8 +122,8 @@ impl Prune<'_> {
                     Err(CatalogueError::Absent { .. }) => continue,
                     Err(error) => return Err(unreadable(&error)),
                 };
+                named.snapshots.extend(point.snapshots().map(|(_, snapshot)| snapshot.to_owned()));
                 named.manifests.insert(point.objects.manifest);
-                named.snapshots.extend(point.volumes.into_iter().map(|it| it.snapshot));
             }
             engine.meter.step();
         }

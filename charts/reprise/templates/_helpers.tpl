@@ -26,6 +26,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 reprise-mover
 {{- end }}
 
+{{- define "reprise.dump-mover" -}}
+reprise-dump-mover
+{{- end }}
+
+{{/* What a mover may do that makes or loads a dump: find a pod, and run the declared command in it. */}}
+{{- define "reprise.dump-mover.rules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+# Over a WebSocket, to run a command is a `get`; newer API servers ask for `create` beside it.
+- apiGroups: [""]
+  resources: [pods/exec]
+  verbs: [get, create]
+{{- end }}
+
 {{/* What may be done in protected namespaces: the rules of a ClusterRole, or of a Role in each of them. */}}
 {{- define "reprise.protected.rules" -}}
 # Reading: a recovery point holds whatever objects the application consists of, and nobody lists their kinds beforehand.

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ObjectSettings;
+use super::{Dump, ObjectSettings};
 use crate::api::span::Span;
 
 /// Where recovery points go, and how volumes are read.
@@ -20,6 +20,11 @@ pub struct BackupSettings {
     /// Which Kubernetes objects are kept.
     #[serde(default)]
     pub objects: ObjectSettings,
+    /// What databases write of themselves, beside their volumes or instead of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 16))]
+    pub dumps: Vec<Dump>,
     /// Which points are kept. Without it every point is kept, and nothing is ever deleted from the vault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,

@@ -4,6 +4,7 @@
 
 mod backup;
 mod claim;
+mod dumps;
 mod failover;
 mod health;
 mod objects;
@@ -13,7 +14,7 @@ mod traffic;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use self::{backup::*, claim::*, failover::*, health::*, objects::*, status::*, traffic::*};
+pub use self::{backup::*, claim::*, dumps::*, failover::*, health::*, objects::*, status::*, traffic::*};
 use super::{
     mappings::Mappings,
     span::{Span, in_days},

@@ -83,6 +83,7 @@ fn point(id: &str, snapshot: &str) -> Point {
             files: 1,
             bytes: 1,
         }],
+        dumps: vec![],
         missing: Vec::new(),
         suspicious: Vec::new(),
     }
@@ -171,7 +172,7 @@ impl Play {
                 let job = if whole {
                     JobSeen::Running(None)
                 } else {
-                    JobSeen::Failed { message: "a pack is gone".into(), at: START, corrupt: true }
+                    JobSeen::Failed { message: "a pack is gone".into(), at: START, corrupt: true, command: None }
                 };
                 volume_restore::Seen {
                     own: bound("own"),
@@ -202,6 +203,7 @@ impl Play {
                 image: "reprise".into(),
                 pull_policy: "Never".into(),
                 service_account: "mover".into(),
+                dump_service_account: "dumper".into(),
                 direct: false,
                 kubelet_root: "/".into(),
                 resources: json!({}),

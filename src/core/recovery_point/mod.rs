@@ -2,6 +2,7 @@
 //!
 //! Which moment is due is decided by `core::application`; what a mover does is `mover`.
 
+mod dumps;
 mod suspicion;
 mod volumes;
 
@@ -17,16 +18,17 @@ use super::{
     child::Run,
     claim::view::View,
     condition::{self, Finding, READY, SUCCEEDED, Truth},
+    dump::Earlier,
     effect::{Decision, Effect, ObjectKey},
     mover_job::MoverSettings,
-    mover_task::Report,
-    point::{FORMAT, Objects, Point, Volume},
+    mover_task::{Ran, Report},
+    point::{Dump, FORMAT, Objects, Point, Volume},
     vault,
     work::{Outcome, Progress, Seen, Work, Works, see},
 };
 use crate::api::{
     application::ProtectedApplication,
-    recovery_point::{ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
+    recovery_point::{DumpInPoint, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
     vault::Vault,
 };
 
@@ -61,6 +63,8 @@ pub struct Observed {
     /// The newest points before this one that count, as far as this cluster has their records, newest first: down to
     /// the last that was made by hand.
     pub before: Vec<Before>,
+    /// The good dumps of the points before this one, as far as this cluster has their records, by name.
+    pub dumps: BTreeMap<String, Vec<Earlier>>,
     /// The `VolumeSnapshotClass` for each CSI driver.
     pub snapshot_classes: BTreeMap<String, String>,
     /// The tenant's snapshots of this run, by claim.
@@ -157,6 +161,8 @@ pub enum JobSeen {
         at: Timestamp,
         /// Whether the repository's data is bad: another try would find the same.
         corrupt: bool,
+        /// What the command did that it ran in a pod.
+        command: Option<Box<Ran>>,
     },
 }
 
@@ -233,6 +239,7 @@ impl Pass<'_> {
         status.started_at = Some(Time(self.now));
         let unbound = self.seen.unbound.iter().map(|it| volumes::without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
+        status.dumps = self.application.spec.backup.dumps.iter().map(|it| self.planned_dump(it)).collect();
         self.wait(status, "Preparing", "the volumes and objects of this moment are about to be read")
     }
 
@@ -254,10 +261,15 @@ impl Pass<'_> {
             self.advance(volume, patience, &mut effects);
         }
         status.volumes = volumes;
-        status.bytes = Some(
-            status.volumes.iter().map(|it| it.bytes).sum::<u64>() + status.objects.as_ref().map_or(0, |it| it.bytes),
-        );
-        let read = captured.is_some() && status.volumes.iter().all(volumes::settled);
+        let mut dumps = std::mem::take(&mut status.dumps);
+        for dump in dumps.iter_mut().filter(|it| !dumps::settled(it)) {
+            self.advance_dump(dump, patience, &mut effects);
+        }
+        status.dumps = dumps;
+        status.bytes = Some(read_in_all(&status));
+        let read = captured.is_some()
+            && status.volumes.iter().all(volumes::settled)
+            && status.dumps.iter().all(dumps::settled);
         let Some(captured_at) = captured.filter(|_| read) else {
             let message = self.waiting_for(&status);
             let mut decision = self.wait(status, "Reading", message);
@@ -268,7 +280,9 @@ impl Pass<'_> {
         if status.consistent_at.is_none() && self.point.spec.purpose == Purpose::Scheduled {
             status.suspicious = self.suspicions(&status);
         }
-        let instants = status.volumes.iter().filter_map(|it| it.consistent_at.as_ref().map(|at| at.0));
+        let volumes = status.volumes.iter().filter_map(|it| it.consistent_at.as_ref());
+        let instants =
+            volumes.chain(dumps::counting(&status).filter_map(|it| it.consistent_at.as_ref())).map(|at| at.0);
         status.consistent_at = Some(Time(instants.fold(captured_at, Timestamp::min)));
         self.commit(status)
     }
@@ -342,6 +356,10 @@ impl Pass<'_> {
                 bytes: it.bytes,
             })
         };
+        let dump = |it: &DumpInPoint| {
+            let (snapshot, consistent_at) = (it.snapshot.clone()?, it.consistent_at.as_ref()?.0);
+            Some(Dump { name: it.name.clone(), snapshot, consistent_at, bytes: it.bytes })
+        };
         Point {
             format: FORMAT,
             id: status.id.clone().unwrap_or_default(),
@@ -355,6 +373,7 @@ impl Pass<'_> {
             created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
             objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
             volumes: status.volumes.iter().filter_map(volume).collect(),
+            dumps: status.dumps.iter().filter_map(dump).collect(),
             missing: missing(status),
             suspicious: status.suspicious.clone(),
         }
@@ -378,6 +397,13 @@ impl Pass<'_> {
                 }
             };
             all.push(format!("volume {}: {why}", volume.claim));
+        }
+        for dump in status.dumps.iter().filter(|it| !dumps::settled(it)) {
+            let why = match self.seen.jobs.get(&super::dump::label(&dump.name)) {
+                Some(JobSeen::Running(Some(why))) => why.as_str(),
+                Some(_) | None => "is being made",
+            };
+            all.push(format!("dump {}: {why}", dump.name));
         }
         all.join("; ")
     }
@@ -424,7 +450,15 @@ fn missing(status: &RecoveryPointStatus) -> Vec<String> {
         None => None,
     });
     let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
-    volumes.chain(kinds).collect()
+    let dumps = status.dumps.iter().filter_map(|it| Some(format!("dump {}: {}", it.name, it.failure.as_ref()?)));
+    volumes.chain(dumps).chain(kinds).collect()
+}
+
+/// What was read for a point, in bytes: not what an earlier one has read.
+fn read_in_all(status: &RecoveryPointStatus) -> u64 {
+    let volumes = status.volumes.iter().map(|it| it.bytes);
+    let dumps = status.dumps.iter().filter(|it| it.made_for.is_none()).map(|it| it.bytes);
+    volumes.chain(dumps).sum::<u64>() + status.objects.as_ref().map_or(0, |it| it.bytes)
 }
 
 /// `<epoch, 10 digits>-<ULID>`: the time and a digest of the run, so that a repeated pass finds the same.

@@ -1,5 +1,7 @@
 //! One recovery point, pass by pass, as plain values.
 
+mod dumps;
+
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -76,6 +78,7 @@ fn observed() -> Observed {
             image: "reprise".into(),
             pull_policy: "Never".into(),
             service_account: "mover".into(),
+            dump_service_account: "dumper".into(),
             direct: true,
             kubelet_root: "/var/lib/kubelet".into(),
             resources: json!({}),
@@ -337,7 +340,7 @@ fn a_commit_that_is_repeated_writes_the_same_point() {
 
 #[test]
 fn a_point_that_lacks_something_is_kept_and_does_not_count() {
-    let failed = JobSeen::Failed { message: "the node is gone".into(), at: START, corrupt: false };
+    let failed = JobSeen::Failed { message: "the node is gone".into(), at: START, corrupt: false, command: None };
     for (job, kinds, missing) in [
         (failed, vec![], "volume data: the node is gone"),
         (stored(2), vec![], "volume data: 2 files could not be read"),

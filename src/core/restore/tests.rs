@@ -58,6 +58,7 @@ fn point() -> Point {
         created_at: START,
         objects: Objects { manifest: "m".into(), count: 5, bytes: 50 },
         volumes: vec![volume("data"), volume("log")],
+        dumps: Vec::new(),
         missing: Vec::new(),
         suspicious: vec![],
     }
@@ -119,6 +120,7 @@ impl Play {
                 image: "i".into(),
                 pull_policy: "Never".into(),
                 service_account: "m".into(),
+                dump_service_account: "d".into(),
                 direct: true,
                 kubelet_root: "/k".into(),
                 resources: json!({}),

@@ -3,6 +3,7 @@
 mod application_key;
 mod bucket;
 mod damage;
+mod dump;
 mod fidelity;
 pub(super) mod lab;
 mod look;

@@ -52,6 +52,7 @@ fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
         created_at: Timestamp::now(),
         objects: Objects { count: 1, ..objects },
         volumes: vec![volume],
+        dumps: vec![],
         missing: vec![],
         suspicious: vec![],
     };

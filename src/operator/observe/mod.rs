@@ -296,31 +296,28 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
     let at = ended.or(job.metadata.creation_timestamp.as_ref()).map_or(Timestamp::UNIX_EPOCH, |it| it.0);
     let ends: Vec<_> = pods.iter().filter_map(|it| termination(it)).collect();
     if is("Complete") || is("SuccessCriteriaMet") {
-        return match ends
-            .iter()
-            .rev()
-            .find(|(code, _)| *code == 0)
-            .and_then(|(_, message)| Report::from_message(message))
-        {
-            Some(report) => JobSeen::Succeeded(Box::new(report)),
-            None => {
-                JobSeen::Failed { message: "the mover ended well, but its report is gone".into(), at, corrupt: false }
-            }
-        };
+        let good = ends.iter().rev().find(|(code, _)| *code == 0);
+        if let Some(report) = good.and_then(|(_, message)| Report::from_message(message)) {
+            return JobSeen::Succeeded(Box::new(report));
+        }
+        let message = "the mover ended well, but its report is gone".into();
+        return JobSeen::Failed { message, at, corrupt: false, command: None };
     }
     let last = ends.last();
-    let told = last.and_then(|(_, message)| Report::from_message(message)).and_then(|it| it.error);
+    let report = last.and_then(|(_, message)| Report::from_message(message)).unwrap_or_default();
+    let (told, command) = (report.error, report.command.map(Box::new));
     if last.is_some_and(|(code, _)| *code == i32::from(CORRUPT)) {
         return JobSeen::Failed {
             message: told.unwrap_or_else(|| "its data in the repository is damaged".into()),
             at,
             corrupt: true,
+            command,
         };
     }
     if is("Failed") {
         let why = conditions.iter().find(|it| it.type_ == "Failed").and_then(|it| it.message.clone());
         let message = told.or(why).unwrap_or_else(|| "the mover failed".into());
-        return JobSeen::Failed { message, at, corrupt: false };
+        return JobSeen::Failed { message, at, corrupt: false, command };
     }
     JobSeen::Running(told.or_else(|| pods.last().and_then(|it| waiting(it))))
 }

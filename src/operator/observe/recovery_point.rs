@@ -17,6 +17,7 @@ use crate::{
         app_key::AppKey,
         child::{CLAIM, RUN, claim_key, content_key, job_key, key, snapshot_key},
         condition::{self, SUCCEEDED},
+        dump::Earlier,
         effect::{Decision, ObjectKey},
         recovery_point::{Before, Mounting, Observed, SnapshotSeen, Source, Unbound},
     },
@@ -65,6 +66,7 @@ impl Reconciled for RecoveryPoint {
         }
         (observed.sources, observed.unbound) = claims(&namespace, context).await?;
         observed.before = self.before(&namespace, context);
+        observed.dumps = self.dumps(&namespace, context);
         observed.snapshot_classes = snapshot_classes(context).await?;
         if self.status.as_ref().is_some_and(|it| it.id.is_some()) {
             observed.snapshots = snapshots(&namespace, &uid, context).await?;
@@ -106,6 +108,33 @@ fn before(point: &RecoveryPoint, own: &str) -> Option<Before> {
     let (id, objects) = (status.id.clone().filter(|id| id.as_str() < own)?, status.objects.as_ref()?.count);
     let volumes = status.volumes.iter().filter(|it| it.left_out.is_none());
     Some(Before { id, objects, volumes: volumes.map(|it| (it.claim.clone(), (it.files, it.bytes))).collect() })
+}
+
+impl RecoveryPoint {
+    /// The good dumps that other points of the application made, by name.
+    fn dumps(&self, namespace: &str, context: &Context) -> BTreeMap<String, Vec<Earlier>> {
+        let mut dumps: BTreeMap<String, Vec<Earlier>> = BTreeMap::new();
+        let others = stores::all(&context.stores.points, |it| {
+            it.namespace().as_deref() == Some(namespace)
+                && it.spec.application == self.spec.application
+                && it.uid() != self.uid()
+        });
+        // Of a point that never came into the vault, nothing there speaks for the dump.
+        let stored = |it: &&RecoveryPointStatus| {
+            condition::find(&it.conditions, SUCCEEDED)
+                .is_some_and(|it| ["Stored", "Partial"].contains(&it.reason.as_str()))
+        };
+        for status in others.iter().filter_map(|it| it.status.as_ref()).filter(stored) {
+            for dump in status.dumps.iter().filter(|it| it.failure.is_none() && it.made_for.is_none()) {
+                if let (Some(point), Some(snapshot), Some(at)) = (&status.id, &dump.snapshot, &dump.consistent_at) {
+                    let (point, snapshot) = (point.clone(), snapshot.clone());
+                    let earlier = Earlier { point, snapshot, consistent_at: at.0, bytes: dump.bytes };
+                    dumps.entry(dump.name.clone()).or_default().push(earlier);
+                }
+            }
+        }
+        dumps
+    }
 }
 
 /// The claims of a namespace: those that are bound, with what is needed to read them, and the others.

@@ -358,6 +358,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             objects: Objects { count: 1, ..objects },
             volumes: vec![],
+            dumps: vec![],
             missing: vec![],
             suspicious: vec![],
         }

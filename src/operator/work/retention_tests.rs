@@ -37,6 +37,7 @@ async fn filled(days: i64) -> (Fake, Vault, Vec<String>) {
             created_at: begin,
             objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
             volumes: vec![],
+            dumps: vec![],
             missing: vec![],
             suspicious: vec![],
         };

@@ -32,6 +32,11 @@ fn application_rules() -> Vec<Rule> {
         probe.as_object_mut().expect("an object").extend(changed.as_object().expect("an object").clone());
         probe
     };
+    let dump = |changed: Value| {
+        let mut dump = json!({"name": "a", "pods": {"matchLabels": {"a": "b"}}, "dump": ["d"], "load": ["l"]});
+        dump.as_object_mut().expect("an object").extend(changed.as_object().expect("an object").clone());
+        json!([dump])
+    };
     let claim = |renew, hold, fence, wait| json!({"renew": renew, "hold": hold, "fence": fence, "wait": wait});
     vec![
         ("/metadata/name", json!("a".repeat(41)), "metadata.name may have at most 40 characters"),
@@ -58,6 +63,11 @@ fn application_rules() -> Vec<Rule> {
         ("/spec/backup/retention", json!({"within": "soon"}), "backup.retention.within must be a length of time"),
         ("/spec/backup/retention", json!({"last": 0}), "spec.backup.retention.last"),
         ("/spec/backup/suspectBelowPercent", json!(100), "spec.backup.suspectBelowPercent"),
+        ("/spec/backup/dumps", dump(json!({"every": "59s"})), "backup.dumps.every must be at least 1m"),
+        ("/spec/backup/dumps", dump(json!({"timeout": "25h"})), "backup.dumps.timeout must be 1s to 24h"),
+        ("/spec/backup/dumps", dump(json!({"maxBytes": 0})), "spec.backup.dumps[0].maxBytes"),
+        ("/spec/backup/dumps", dump(json!({"load": []})), "spec.backup.dumps[0].load"),
+        ("/spec/backup/dumps", dump(json!({"pods": {"matchLabels": {}}})), "spec.backup.dumps[0].pods.matchLabels"),
         ("/spec/health/probes/0", probe(json!({"http": {"url": "http://a"}})), "exactly one of http, tcp and workload"),
         ("/spec/health/probes/0", json!({"name": "front"}), "exactly one of http, tcp and workload"),
         ("/spec/health/probes/0", probe(json!({"failures": 4})), "probe.failures cannot be greater than probe.of"),

@@ -51,6 +51,7 @@ fn seeing<const N: usize>(works: [(&'static str, Progress); N]) -> Observed {
         image: "reprise".into(),
         pull_policy: "Never".into(),
         service_account: "mover".into(),
+        dump_service_account: "dump-mover".into(),
         direct: false,
         kubelet_root: "/".into(),
         resources,
@@ -171,7 +172,7 @@ fn a_prune_follows_what_was_dropped_at_most_once_a_day_and_again_while_something
 #[test]
 fn a_prune_that_failed_is_told_and_tried_again_the_next_day() {
     let status = json!({"dropped": 3, "prune": {"startedAt": at(0).to_string(), "dropped": 3}});
-    let failed = JobSeen::Failed { message: "the vault is away".into(), at: at(9), corrupt: false };
+    let failed = JobSeen::Failed { message: "the vault is away".into(), at: at(9), corrupt: false, command: None };
     let told = decide(&kept(&status), &Observed { prune: Some(failed), ..seeing([]) }, at(10));
     assert_eq!(retention(&told).prune.unwrap().failure.as_deref(), Some("the vault is away"));
     let later = decide(&next(&told), &seeing([]), at(25 * HOURS));
