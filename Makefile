@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PROFILE ?= release
 export PROFILE
 
-.PHONY: help check unit test demo lab-up lab-down bench image crds
+.PHONY: help check unit fuzz test demo lab-up lab-down bench image crds
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -16,7 +16,10 @@ check: ## Format, lints, licences, CRDs, chart and kustomize base: nothing is bu
 unit: ## Tests that need neither root nor a cluster
 	@scripts/unit
 
-test: ## check, unit, then the lab tests: two real clusters on this machine (root; the first time 45 minutes of CPU time for building)
+fuzz: ## Hostile bytes for what reads a vault, a minute for each target
+	@scripts/fuzz 60
+
+test: ## check, unit, a short fuzz, then the lab tests: two real clusters on this machine (root; the first time 45 minutes of CPU time for building)
 	@scripts/test
 
 demo: ## An application loses its region and comes back in the other one, measured from outside (root)

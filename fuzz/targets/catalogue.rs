@@ -31,6 +31,7 @@ impl Bucket {
         let settings = Settings {
             location: Location::Directory(DirectoryLocation { path }),
             key: SecretText::new("a key that is long enough for a vault"),
+            limits: None,
         };
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let vault = runtime.block_on(Vault::open(&settings)).expect("a vault");

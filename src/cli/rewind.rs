@@ -9,7 +9,7 @@ use super::{
     inside::Inside,
     output::{Cell, Printer, Tone, table},
 };
-use crate::vault::versions::{Change, Rewound};
+use crate::core::rewound::{Change, Rewound};
 
 /// Which vault, and to when.
 #[derive(Args, Debug)]
@@ -71,7 +71,7 @@ fn told(found: &Rewound, at: &str, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vault::versions::Difference;
+    use crate::core::rewound::Difference;
 
     #[test]
     fn what_was_lost_is_named_and_counted() {

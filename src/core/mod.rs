@@ -20,6 +20,7 @@ pub mod point;
 pub mod recovery_point;
 pub mod restore;
 pub mod retention;
+pub mod rewound;
 pub mod schedule;
 pub mod slo;
 pub mod vault;

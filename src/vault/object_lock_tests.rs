@@ -6,9 +6,9 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::api::span::Span;
+use crate::core::rewound::Change;
 use crate::vault::immutability;
 use crate::vault::minio::Minio;
-use crate::vault::versions::Change;
 use crate::vault::{Condition, Location, Locked, S3Location, SecretText, Settings};
 
 const LOCKED: [&str; 7] = [

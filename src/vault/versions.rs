@@ -8,16 +8,15 @@ use std::collections::VecDeque;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::object_lock::is_locked;
 use super::s3_requests::{Asked, S3Requests};
 use super::{Store, StoreError};
+use crate::core::rewound::{Change, Difference, Rewound};
 
 /// How many copies are under way at once.
 const AT_ONCE: usize = 8;
-/// The most differences that are named.
-const NAMED: usize = 100;
 
 /// One page of versions, newest first within each key.
 #[derive(Deserialize)]
@@ -52,44 +51,6 @@ struct Version {
     /// Absent in a delete marker.
     #[serde(rename = "ETag", default)]
     tag: Option<String>,
-}
-
-/// What became of an object since.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum Change {
-    /// It is hidden behind a delete marker.
-    Deleted,
-    /// Its current version holds something else.
-    Overwritten,
-}
-
-/// An object that is not what it was.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Difference {
-    /// Its key.
-    pub key: String,
-    /// What became of it.
-    pub change: Change,
-    /// When, by the store's clock.
-    pub at: Timestamp,
-}
-
-/// What differs from an earlier time.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Rewound {
-    /// How many objects were there at that time.
-    pub objects: u64,
-    /// How many were deleted since.
-    pub deleted: u64,
-    /// How many were overwritten since.
-    pub overwritten: u64,
-    /// How many of both were brought back.
-    pub restored: u64,
-    /// The first of the differences.
-    pub first: Vec<Difference>,
 }
 
 /// What comes back: what is locked, and with `keys` the wrapped keys.
@@ -174,19 +135,6 @@ async fn rewind_part(
         if apply {
             let copies = stream::iter(lost).map(|version| bring_back(requests, version));
             rewound.restored += copies.buffer_unordered(AT_ONCE).try_fold(0, async |sum, ()| Ok(sum + 1)).await?;
-        }
-    }
-}
-
-impl Rewound {
-    fn note(&mut self, difference: Difference) {
-        self.objects += 1;
-        match difference.change {
-            Change::Deleted => self.deleted += 1,
-            Change::Overwritten => self.overwritten += 1,
-        }
-        if self.first.len() < NAMED {
-            self.first.push(difference);
         }
     }
 }

@@ -171,7 +171,7 @@ struct Wrong {
 const WRONG: [Wrong; 11] = [
     wrong("Vault", "no-secret", "Ready", "SecretMissing", &["spec.encryption.secret", "'nowhere'", "create it"]),
     wrong("Vault", "no-bucket", "Ready", "StoreFailed", &["absent", "create it, or correct `spec.s3.bucket`"]),
-    wrong("Vault", "other-key", "Ready", "WrongKey", &["correct the Secret of `spec.encryption.secret`"]),
+    wrong("Vault", "other-key", "Ready", "WrongKey", &["into the Secret of `spec.encryption.secret`"]),
     wrong("Vault", "wrong-secret", "Ready", "StoreFailed", &["correct `secretAccessKey`", "`spec.s3.credentials`"]),
     wrong(
         "Vault",
