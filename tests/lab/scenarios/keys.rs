@@ -62,7 +62,8 @@ fn a_key_is_given_out_rotated_and_retired_and_a_lost_one_recovered_while_both_re
     let app = scene.notes("keys", 30_108, TERMS)?;
     ask("POST", &app, scene.west, "/records/1")?;
     point(&app, scene.west)?;
-    await_vault(scene.west, "a warning", |it| condition(it, "KeyEscrowed").as_deref() == Some("False/NotConfirmed"))?;
+    // Not confirmed; or, on a lab that was kept, confirmed for the key of an earlier run.
+    await_vault(scene.west, "a warning", |it| condition(it, "KeyEscrowed").is_some_and(|it| it.starts_with("False/")))?;
 
     let old = key(scene.west, "export", &[], None)?;
     let (old_id, old_key) = (text(&old, "id")?, text(&old, "key")?);
