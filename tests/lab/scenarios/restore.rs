@@ -58,7 +58,7 @@ fn damage(app: &App, region: &Region) -> Result<()> {
 fn lose_operator(app: &App, region: &Region) -> Result<()> {
     until("the volumes being restored", SOON, || {
         let all: Vec<Restore> = region.list(app.name)?;
-        let step = all.iter().find_map(|it| it.status.as_ref()?.step);
+        let step = all.iter().filter(|it| !it.spec.dry_run).find_map(|it| it.status.as_ref()?.step);
         let there = step >= Some(RestoreStepName::RestoreVolumes);
         Ok(if there { Look::Seen(()) } else { Look::NotYet(format!("{step:?}")) })
     })?;
