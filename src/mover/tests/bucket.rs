@@ -73,7 +73,7 @@ fn a_volume_comes_back_from_a_container_of_azurite() {
 
 #[test]
 #[ignore = "needs a MinIO binary: REPRISE_TEST_MINIO=path cargo test --lib bucket -- --ignored"]
-fn a_limited_backup_and_restore_take_as_long_as_the_limit_says() {
+fn a_limited_backup_and_restore_over_a_bucket_take_no_less_than_the_limit_says() {
     let (mut lab, _minio) = lab();
     lab.limits = Some(json!({"upload": "4Mi", "download": "8Mi"}));
     fs::write(lab.volume().join("file"), noise(1, 32 << 20)).unwrap();
@@ -86,8 +86,8 @@ fn a_limited_backup_and_restore_take_as_long_as_the_limit_says() {
     let restored = begin.elapsed().as_secs_f64();
     println!("32 MiB: stored in {stored:.1} s at 4 MiB/s, restored in {restored:.1} s at 8 MiB/s");
     assert_eq!(portrait(&lab.target()), portrait(&lab.volume()));
-    assert!((5.0..14.0).contains(&stored), "{stored}");
-    assert!((2.0..10.0).contains(&restored), "{restored}");
+    // A busy machine takes longer; the limit is that it takes no less.
+    assert!(stored > 5.0 && restored > 2.0, "{stored}, {restored}");
 }
 
 #[test]
