@@ -27,7 +27,7 @@ use super::{
     blocks::Span,
     spool::{Frozen, Reader, Spool},
 };
-use crate::core::point::Protection;
+use crate::core::{hex::hex, point::Protection};
 
 /// The format that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 2;
@@ -356,14 +356,6 @@ fn part(name: &str) -> bool {
     !matches!(name, "" | "." | "..")
         && name.len() <= 253
         && !name.contains(|it: char| matches!(it, '/' | '\\') || it.is_control())
-}
-
-/// Bytes in hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |it: u8| char::from(DIGITS[usize::from(it)]);
-    bytes.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect()
 }
 
 /// A bundle that is being written, or comes from a vault: its bytes, part by part.

@@ -10,7 +10,7 @@ use super::{
     bundle::{Id, Index},
     call::{self, CallError},
     discover::{self, Discovered},
-    put::segment,
+    object::segment,
 };
 
 /// How long new definitions may take until they are served.

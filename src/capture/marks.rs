@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    bundle::hex,
     discover::Resource,
     object::{annotation, deleting, name},
     rules,
 };
+use crate::core::hex::hex;
 
 /// Annotation of a workload at zero: how many replicas it had.
 pub const REPLICAS: &str = "reprise.dev/fenced-replicas";

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::bundle::hex;
+use crate::core::hex::hex;
 
 /// Whether it is being deleted.
 #[must_use]

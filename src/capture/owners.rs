@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::{
     call::{self, CallError},
+    object::segment,
     prepare::Setup,
-    put::segment,
 };
 
 /// So many identities are remembered; another one is asked for anew.

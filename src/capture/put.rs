@@ -14,11 +14,11 @@ use serde_json::Value;
 use super::{
     FIELD_MANAGER,
     apply::terminating,
-    bundle::{Id, hex},
+    bundle::Id,
     call::{self, CallError},
     compare::{covers, covers_but_owners, exact, replacement},
     definitions, marks,
-    object::{self, deleting},
+    object::{self, deleting, segment},
     owners::Owners,
     policy::{RBAC, Verdict},
     prepare::{NO_OWNER, Prepared, Ready, Setup},
@@ -392,19 +392,6 @@ pub(super) fn exists(error: &CallError) -> bool {
     matches!(error, CallError::Refused(status) if status.code == 409 && status.reason == "AlreadyExists")
 }
 
-/// A name as part of an address: roles may be called nearly anything.
-pub(super) fn segment(name: &str) -> String {
-    let mut done = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
-            done.push(char::from(byte));
-        } else {
-            done.extend(['%'].into_iter().chain(hex(&[byte]).to_uppercase().chars()));
-        }
-    }
-    done
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::Status;
@@ -417,11 +404,5 @@ mod tests {
         let refused = |code: u16| CallError::Refused(Status { code, ..Status::failure("no", "Forbidden") }.boxed());
         assert!(remedy(&id, &refused(403)).contains("restore.escalate=true"));
         assert_eq!(remedy(&id, &refused(400)), "");
-    }
-
-    #[test]
-    fn names_cannot_lead_to_another_address() {
-        assert_eq!(segment("system:web.a-b_c"), "system:web.a-b_c");
-        assert_eq!(segment("a?b/c d#e"), "a%3Fb%2Fc%20d%23e");
     }
 }

@@ -14,13 +14,13 @@ use crate::{
         recovery_point::{Purpose, RecoveryPoint, RecoveryPointSpec, RecoveryPointStatus},
     },
     cli::{
-        CliError, Waiting,
+        CliError, Waiting, application,
         connection::Cluster,
-        failover::{SUCCEEDED, absent},
         follow,
         output::{Printer, Tone, short},
-        request,
+        request, succeeded,
     },
+    core::condition::{self, SUCCEEDED},
 };
 
 /// What to back up.
@@ -44,13 +44,8 @@ pub struct BackupArguments {
 /// # Errors
 /// When it is refused, cannot be made, ends without success, or takes longer than was allowed.
 pub async fn run(cluster: &Cluster, wanted: &BackupArguments, printer: &mut Printer) -> Result<(), CliError> {
-    let applications: Api<ProtectedApplication> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let points: Api<RecoveryPoint> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let application = applications
-        .get_opt(&wanted.application)
-        .await
-        .map_err(request(format!("read the application {}", wanted.application)))?
-        .ok_or_else(|| CliError::Refused(absent(&wanted.application, &cluster.namespace)))?;
+    let application = application(cluster, &wanted.application).await?;
     if let Some(why) = refusal(&application) {
         return Err(CliError::Refused(why));
     }
@@ -77,13 +72,7 @@ pub async fn run(cluster: &Cluster, wanted: &BackupArguments, printer: &mut Prin
     })?;
     let status = ended.status.clone().unwrap_or_default();
     printer.answer(&ended, |_| outcome(&name, &status))?;
-    match status.conditions.iter().find(|it| it.type_ == SUCCEEDED) {
-        Some(it) if it.status == "True" => Ok(()),
-        other => Err(CliError::Unsuccessful {
-            what: format!("recovery point {name}"),
-            message: other.map_or_else(String::new, |it| it.message.clone()),
-        }),
-    }
+    succeeded(format!("recovery point {name}"), &status.conditions)
 }
 
 /// Why this cluster cannot be asked for a point, if it cannot: only the region that serves has data worth keeping.
@@ -100,12 +89,11 @@ fn refusal(application: &ProtectedApplication) -> Option<String> {
 }
 
 fn ended(point: &RecoveryPoint) -> bool {
-    let conditions = point.status.as_ref().map(|it| it.conditions.as_slice()).unwrap_or_default();
-    conditions.iter().any(|it| it.type_ == SUCCEEDED && it.status != "Unknown")
+    point.status.as_ref().is_some_and(|it| condition::ended(&it.conditions))
 }
 
 fn outcome(name: &str, status: &RecoveryPointStatus) -> String {
-    let ended = status.conditions.iter().find(|it| it.type_ == SUCCEEDED);
+    let ended = condition::find(&status.conditions, SUCCEEDED);
     let mut out = format!("recovery point {name}: {}\n", ended.map_or("unknown", |it| it.reason.as_str()));
     if let Some(id) = &status.id {
         let _ = writeln!(out, "  in the vault: {id}");

@@ -17,16 +17,14 @@ use crate::{
         failover::{Failover, FailoverSpec, FailoverStatus, Initiator, Step, StepName},
     },
     cli::{
-        CliError, Waiting,
+        CliError, Waiting, application,
         connection::Cluster,
         follow,
         output::{Printer, Tone, short},
-        request,
+        request, succeeded,
     },
+    core::condition::{self, SUCCEEDED},
 };
-
-/// The condition that tells how a run ended.
-pub const SUCCEEDED: &str = "Succeeded";
 
 /// What to move, and where.
 #[derive(Args, Debug)]
@@ -47,8 +45,7 @@ pub struct FailoverArguments {
 /// Whether a failover has not ended.
 #[must_use]
 pub fn active(failover: &Failover) -> bool {
-    let conditions = failover.status.as_ref().map(|it| it.conditions.as_slice()).unwrap_or_default();
-    conditions.iter().find(|it| it.type_ == SUCCEEDED).is_none_or(|it| it.status == "Unknown")
+    !failover.status.as_ref().is_some_and(|it| condition::ended(&it.conditions))
 }
 
 /// Make the `Failover`, and follow it.
@@ -56,13 +53,8 @@ pub fn active(failover: &Failover) -> bool {
 /// # Errors
 /// When it is refused, cannot be made, ends without success, or takes longer than was allowed.
 pub async fn run(cluster: &Cluster, wanted: &FailoverArguments, printer: &mut Printer) -> Result<(), CliError> {
-    let applications: Api<ProtectedApplication> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let failovers: Api<Failover> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let application = applications
-        .get_opt(&wanted.application)
-        .await
-        .map_err(request(format!("read the application {}", wanted.application)))?
-        .ok_or_else(|| CliError::Refused(absent(&wanted.application, &cluster.namespace)))?;
+    let application = application(cluster, &wanted.application).await?;
     let listed = failovers.list(&ListParams::default()).await.map_err(request("list failovers"))?.items;
     if let Some(why) = refusal(&application, &listed, &wanted.to) {
         return Err(CliError::Refused(why));
@@ -80,20 +72,7 @@ pub async fn run(cluster: &Cluster, wanted: &FailoverArguments, printer: &mut Pr
     let ended = followed(&failovers, &name, &wanted.waiting, &cluster.namespace, printer).await?;
     let status = ended.status.clone().unwrap_or_default();
     printer.answer(&ended, |_| outcome(&name, &status))?;
-    match status.conditions.iter().find(|it| it.type_ == SUCCEEDED) {
-        Some(it) if it.status == "True" => Ok(()),
-        other => Err(CliError::Unsuccessful {
-            what: format!("failover {name}"),
-            message: other.map_or_else(String::new, |it| it.message.clone()),
-        }),
-    }
-}
-
-/// What to say when there is no such application.
-pub(super) fn absent(application: &str, namespace: &str) -> String {
-    format!(
-        "there is no ProtectedApplication {application} in namespace {namespace}; name another with -n, or see them all with: kubectl reprise status -A"
-    )
+    succeeded(format!("failover {name}"), &status.conditions)
 }
 
 /// Why this cluster cannot be asked for that, if it cannot.
@@ -198,7 +177,7 @@ fn line(step: &Step) -> String {
 }
 
 fn outcome(name: &str, status: &FailoverStatus) -> String {
-    let ended = status.conditions.iter().find(|it| it.type_ == SUCCEEDED);
+    let ended = condition::find(&status.conditions, SUCCEEDED);
     let mut out = format!("failover {name}: {}\n", ended.map_or("unknown", |it| it.reason.as_str()));
     let figures = [
         ("RTO", status.rto_seconds, status.rto_objective_seconds),

@@ -22,15 +22,17 @@ pub mod vault;
 use std::{io, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    api::span::Span,
+    api::{application::ProtectedApplication, span::Span},
     cli::{
         connection::{Connection, ConnectionError},
         output::{Format, Printer},
     },
+    core::condition::{self, SUCCEEDED},
 };
 
 const EXIT_CODES: &str = "\
@@ -186,6 +188,28 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Diff(wanted) => look::difference(&cluster, &wanted, &mut printer).await,
         Verb::Recover(wanted) => recover::run(&cluster, &wanted, &mut printer).await,
         Verb::Vault(wanted) => vault::run(&cluster, &wanted, &mut printer).await,
+    }
+}
+
+/// The application that is meant.
+async fn application(cluster: &connection::Cluster, name: &str) -> Result<ProtectedApplication, CliError> {
+    let applications: Api<ProtectedApplication> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let found = applications.get_opt(name).await.map_err(request(format!("read the application {name}")))?;
+    found.ok_or_else(|| CliError::Refused(absent(name, &cluster.namespace)))
+}
+
+/// What to say when there is no such application.
+fn absent(application: &str, namespace: &str) -> String {
+    format!(
+        "there is no ProtectedApplication {application} in namespace {namespace}; name another with -n, or see them all with: kubectl reprise status -A"
+    )
+}
+
+/// How a run ended, by its conditions.
+fn succeeded(what: String, conditions: &[Condition]) -> Result<(), CliError> {
+    match condition::find(conditions, SUCCEEDED) {
+        Some(it) if it.status == "True" => Ok(()),
+        other => Err(CliError::Unsuccessful { what, message: other.map_or_else(String::new, |it| it.message.clone()) }),
     }
 }
 

@@ -16,12 +16,12 @@ use crate::{
         recovery_point::RecoveryPoint,
     },
     cli::{
-        CliError,
+        CliError, application,
         connection::Cluster,
-        failover::{SUCCEEDED, absent},
         output::{Cell, Printer, Tone, short, table},
         request,
     },
+    core::condition::{SUCCEEDED, find},
 };
 
 /// Which points.
@@ -77,12 +77,7 @@ pub async fn run(cluster: &Cluster, wanted: &PointsArguments, printer: &mut Prin
         printer.answer(&rows, |colour| text(&rows, Timestamp::now(), colour))?;
         return Ok(());
     };
-    let applications: Api<ProtectedApplication> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let application = applications
-        .get_opt(name)
-        .await
-        .map_err(request(format!("read the application {name}")))?
-        .ok_or_else(|| CliError::Refused(absent(name, &cluster.namespace)))?;
+    let application = application(cluster, name).await?;
     let fates = fates(&application, &rows);
     printer.answer(&fates, |colour| explanation(&application, &fates, colour))?;
     Ok(())
@@ -96,11 +91,7 @@ fn rows(points: &[RecoveryPoint]) -> Vec<Row> {
             name: Some(it.name_any()),
             application: it.spec.application.clone(),
             purpose: format!("{:?}", it.spec.purpose),
-            state: status
-                .conditions
-                .iter()
-                .find(|it| it.type_ == SUCCEEDED)
-                .map_or_else(String::new, |it| it.reason.clone()),
+            state: find(&status.conditions, SUCCEEDED).map_or_else(String::new, |it| it.reason.clone()),
             consistent_at: status.consistent_at.map(|it| it.0),
             bytes: status.bytes,
             hold: it.spec.hold,

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::{
     CliError, Waiting,
     connection::Cluster,
-    failover::{SUCCEEDED, Told, active},
+    failover::{Told, active},
     follow,
     inside::Inside,
     output::{Cell, Printer, Tone, short, table},
@@ -33,7 +33,10 @@ use crate::{
         failover::{Failover, FailoverSpec, Initiator},
         vault::Vault,
     },
-    core::vault_answer::{Applications, InVault, Recorded, Released},
+    core::{
+        condition::{SUCCEEDED, find},
+        vault_answer::{Applications, InVault, Recorded, Released},
+    },
 };
 
 /// How many applications are brought back at a time, unless told otherwise.
@@ -238,7 +241,7 @@ async fn recover(
     });
     let Some(ended) = ended.await? else { return Ok(recovery) };
     let status = ended.status.unwrap_or_default();
-    let end = status.conditions.iter().find(|it| it.type_ == SUCCEEDED);
+    let end = find(&status.conditions, SUCCEEDED);
     recovery.point.clone_from(&status.point);
     recovery.succeeded = end.map(|it| it.status == "True");
     recovery.message = end.map(|it| it.message.clone()).unwrap_or_default();

@@ -20,13 +20,13 @@ use crate::{
         restoring::OnConflict,
     },
     cli::{
-        CliError, Waiting,
+        CliError, Waiting, application,
         connection::Cluster,
-        failover::{SUCCEEDED, absent},
         follow,
         output::{Printer, Tone, short},
-        request,
+        request, succeeded,
     },
+    core::condition::{self, SUCCEEDED},
 };
 
 /// What to bring back, and from when.
@@ -72,13 +72,8 @@ fn on_conflict(given: &str) -> Result<OnConflict, String> {
 /// # Errors
 /// When it is refused, cannot be made, ends without success, or takes longer than was allowed.
 pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Printer) -> Result<(), CliError> {
-    let applications: Api<ProtectedApplication> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let restores: Api<Restore> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let application = applications
-        .get_opt(&wanted.application)
-        .await
-        .map_err(request(format!("read the application {}", wanted.application)))?
-        .ok_or_else(|| CliError::Refused(absent(&wanted.application, &cluster.namespace)))?;
+    let application = application(cluster, &wanted.application).await?;
     if let Some(why) = refusal(&application) {
         return Err(CliError::Refused(why));
     }
@@ -104,13 +99,7 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
     })?;
     let status = ended.status.clone().unwrap_or_default();
     printer.answer(&ended, |_| outcome(&name, &status))?;
-    match status.conditions.iter().find(|it| it.type_ == SUCCEEDED) {
-        Some(it) if it.status == "True" => Ok(()),
-        other => Err(CliError::Unsuccessful {
-            what: format!("restore {name}"),
-            message: other.map_or_else(String::new, |it| it.message.clone()),
-        }),
-    }
+    succeeded(format!("restore {name}"), &status.conditions)
 }
 
 /// Why this cluster cannot be asked for that, if it cannot: only the region that serves is restored in place.
@@ -147,8 +136,7 @@ fn asked_for(wanted: &RestoreArguments, now: Timestamp) -> Restore {
 }
 
 fn ended(restore: &Restore) -> bool {
-    let conditions = restore.status.as_ref().map(|it| it.conditions.as_slice()).unwrap_or_default();
-    conditions.iter().any(|it| it.type_ == SUCCEEDED && it.status != "Unknown")
+    restore.status.as_ref().is_some_and(|it| condition::ended(&it.conditions))
 }
 
 /// A line for each step that began, changed its message, or ended since the last call.
@@ -174,7 +162,7 @@ fn line(step: &RestoreStep) -> String {
 }
 
 fn outcome(name: &str, status: &RestoreStatus) -> String {
-    let ended = status.conditions.iter().find(|it| it.type_ == SUCCEEDED);
+    let ended = condition::find(&status.conditions, SUCCEEDED);
     let mut out = format!("restore {name}: {}\n", ended.map_or("unknown", |it| it.reason.as_str()));
     if let (Some(point), Some(at)) = (&status.point, &status.consistent_at) {
         let _ = writeln!(out, "  from {point}, whose data is of {}", at.0);

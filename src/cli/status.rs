@@ -17,11 +17,11 @@ use crate::{
     cli::{
         CliError,
         connection::Cluster,
-        failover::{SUCCEEDED, active},
+        failover::active,
         output::{Cell, Printer, Tone, short, table},
         request,
     },
-    core::condition::{FAILOVER_ADVISED, find},
+    core::condition::{FAILOVER_ADVISED, SUCCEEDED, find, is_true},
 };
 
 /// What to show.
@@ -158,7 +158,7 @@ fn reached(application: &str, namespace: &str, failovers: &[Failover]) -> Option
         .filter(|it| it.spec.application == application && it.namespace().is_none_or(|there| there == namespace));
     succeeded
         .filter_map(|it| it.status.as_ref())
-        .filter(|it| it.conditions.iter().any(|one| one.type_ == SUCCEEDED && one.status == "True"))
+        .filter(|it| is_true(&it.conditions, SUCCEEDED))
         .max_by_key(|it| it.finished_at.as_ref().map(|at| at.0))
         .and_then(|it| it.rto_seconds)
 }

@@ -113,6 +113,15 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
     conditions.iter().find(|it| it.type_ == type_)
 }
 
+/// Times in a status are whole seconds: finer ones would never equal what is read back.
+///
+/// # Panics
+/// Never: the seconds of a timestamp are in range.
+#[must_use]
+pub fn whole_second(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).expect("a timestamp's seconds are in range"))
+}
+
 /// Whether a run has ended, well or not.
 #[must_use]
 pub fn ended(conditions: &[Condition]) -> bool {

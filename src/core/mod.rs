@@ -13,6 +13,7 @@ pub mod dump;
 pub mod effect;
 pub mod failover;
 pub mod health;
+pub mod hex;
 pub mod key_answer;
 pub mod mover_job;
 pub mod mover_task;

@@ -12,10 +12,10 @@ use tokio::runtime::Handle;
 
 use super::{InspectError, claim};
 use crate::{
-    capture::bundle::hex,
     core::{
         app_key::AppKey,
         claim::record::{Claim, Intent},
+        hex::hex,
         vault_check::{CheckReport, Checked, ClaimFacts, Contents, Finding, HeadSeen},
     },
     mover::look,

@@ -11,8 +11,8 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 
 use super::SecretText;
-use super::directory::hex;
 use super::keys::derive;
+use crate::core::hex::hex;
 
 const SALT: &[u8] = b"reprise application key";
 

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use ulid::Ulid;
 
 use super::{Condition, DirectoryLocation, Entry, LIST_LIMIT, Object, Provider, StoreError, VaultError, deadline};
+use crate::core::hex::hex;
 
 /// Where locks and unfinished files are.
 const OWN: &str = ".reprise";
@@ -275,14 +276,6 @@ fn hash_of(file: &mut File) -> Result<String, Trouble> {
             read => hash.update(&part[..read]),
         }
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Takes the lock of a key; it is given back when the file is closed, also by a crash.

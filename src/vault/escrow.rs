@@ -7,10 +7,10 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::directory::hex;
 use super::keys::Root;
 use super::wraps::PREFIX;
 use super::{Condition, Store, StoreError, VaultError};
+use crate::core::hex::hex;
 
 const NAME: &str = "escrow-";
 /// More than the root for one recipient takes: what is larger was not written by us.

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Receiver;
 
-use super::directory::hex;
 use super::{Condition, Entry, Object, Part, Provider, StoreError};
+use crate::core::hex::hex;
 
 /// How it treats conditional writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

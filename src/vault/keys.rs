@@ -15,7 +15,7 @@ use sha2::Sha256;
 
 use super::SecretText;
 use super::application_key::{ApplicationKey, RepositoryKey};
-use super::directory::hex;
+use crate::core::hex::hex;
 
 /// Tells a text that holds a root from others.
 const ROOT_MARK: &str = "reprise-root-1:";

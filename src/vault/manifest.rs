@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::catalogue::{CatalogueError, folder};
-use super::directory::hex;
 use super::keys::UnsealError;
 use super::{Part, Vault};
+use crate::core::hex::hex;
 use crate::core::point::Objects;
 
 /// A manifest that is younger need not be written again for a new point. Shorter than `core::retention::keep_data` by

@@ -29,10 +29,10 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use super::catalogue::folder;
-use super::directory::hex;
 use super::limits::Limits;
 use super::uploads::Uploads;
 use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault, immutability};
+use crate::core::hex::hex;
 
 /// How long a request is tried again; the store itself tries some more within the deadline of each attempt.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -11,8 +11,8 @@ use sha2::Sha256;
 
 use super::SecretText;
 use super::application_key::{identity_text, parsed};
-use super::directory::hex;
 use super::keys::{Root, UnsealError, derive, unseal};
+use crate::core::hex::hex;
 
 /// The least characters of a key.
 pub const KEY_LENGTH: usize = 32;

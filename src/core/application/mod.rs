@@ -151,7 +151,7 @@ impl Pass<'_> {
     fn judge(&mut self) {
         self.status.health = self.seen.health.as_ref().map(|it| HealthStatus {
             verdict: it.verdict,
-            since: Some(whole_second(it.since)),
+            since: Some(condition::whole_second(it.since)),
             reasons: it.reasons.clone(),
         });
         let succeeded = |it: &FailoverStatus| condition::is_true(&it.conditions, condition::SUCCEEDED);
@@ -348,12 +348,6 @@ impl Pass<'_> {
 /// had not yet restored is of an older one.
 pub(super) fn resumes(fence: &FenceStatus, epoch: u64) -> bool {
     fence.retake == Some(epoch) && fence.epoch + 1 == epoch
-}
-
-/// Times in a status are whole seconds: finer ones would never equal what is read back.
-fn whole_second(at: Timestamp) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
-    let seconds = Timestamp::from_second(at.as_second()).expect("a timestamp's seconds are in range");
-    k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(seconds)
 }
 
 /// Labels an object as made by Reprise, and as owned by its application.

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{LOOK, Pass, fencing::point_object, whole_second};
+use super::{LOOK, Pass, fencing::point_object};
 use crate::{
     api::{
         application::{BackupStatus, LastPoint},
@@ -93,7 +93,7 @@ impl Pass<'_> {
     }
 
     fn take_over(&mut self, id: &str, at: Timestamp) {
-        let consistent_at = whole_second(at);
+        let consistent_at = condition::whole_second(at);
         if self.status.last_point.as_ref().is_none_or(|it| it.consistent_at.0 < consistent_at.0) {
             self.status.last_point = Some(LastPoint { id: id.to_owned(), consistent_at });
         }

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{Pass, whole_second};
+use super::Pass;
 use crate::{
     api::application::{PruneStatus, RetentionStatus},
     core::{
@@ -103,7 +103,7 @@ impl Pass<'_> {
             status.kept = review.kept;
             status.points = review.points.iter().take(REVIEWED).cloned().collect();
             status.suspended.clone_from(&review.suspended);
-            status.changed_at = Some(whole_second(self.now));
+            status.changed_at = Some(condition::whole_second(self.now));
         }
         status.dropping = review.drop.iter().take(AT_ONCE).cloned().collect();
     }
@@ -164,7 +164,7 @@ impl Pass<'_> {
         let due = last.started_at.as_ref().is_none_or(|it| it.0 + PRUNE <= self.now);
         if idle && useful && due {
             status.prune = Some(PruneStatus {
-                started_at: Some(whole_second(self.now)),
+                started_at: Some(condition::whole_second(self.now)),
                 finished_at: None,
                 dropped: status.dropped,
                 failure: None,
@@ -188,20 +188,20 @@ impl Pass<'_> {
         match &self.seen.prune {
             Some(JobSeen::Succeeded(report)) if going => {
                 let pruned = report.pruned.clone().unwrap_or_default();
-                record(prune, &pruned, whole_second(self.now));
+                record(prune, &pruned, condition::whole_second(self.now));
                 if pruned.refused > 0 {
                     let note = format!("the vault refused to delete {} files", pruned.refused);
                     self.effects.push(Effect::warn("PruneRefused", note));
                 }
             }
             Some(JobSeen::Failed { message, .. }) if going => {
-                prune.finished_at = Some(whole_second(self.now));
+                prune.finished_at = Some(condition::whole_second(self.now));
                 prune.failure = Some(message.clone());
                 self.effects.push(Effect::warn("PruneFailed", message.clone()));
             }
             None if going && serving => self.make_prune(movers),
             None if going => {
-                prune.finished_at = Some(whole_second(self.now));
+                prune.finished_at = Some(condition::whole_second(self.now));
                 prune.failure = Some("it was not begun before this region stopped serving".to_owned());
             }
             Some(_) if prune.finished_at.is_some() => self.effects.push(Effect::Delete(key)),

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Next, Pass, whole};
+use super::{Next, Pass};
 use crate::{
     api::{
         application::{Role, Verdict},
@@ -160,7 +160,7 @@ impl<'a> Pass<'a> {
             }
             Seen::Done(Outcome::Surveyed { chosen: Some(point), passed_over }, _) => {
                 self.status.point = Some(point.id.clone());
-                self.status.consistent_at = Some(whole(point.consistent_at));
+                self.status.consistent_at = Some(condition::whole_second(point.consistent_at));
                 // The oldest of them bounds the next choice, so it is the newest that are forgotten.
                 self.status.passed_over.extend(passed_over.iter().cloned());
                 let surplus = self.status.passed_over.len().saturating_sub(REASONS);

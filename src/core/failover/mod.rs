@@ -192,7 +192,7 @@ impl Pass<'_> {
         self.status.from = self.seen.claim.as_ref().and_then(|it| it.holder.clone());
         let created = self.object.metadata.creation_timestamp.as_ref().map_or(self.now, |it| it.0);
         let disrupted = self.seen.health.as_ref().and_then(|it| it.disrupted_at).map_or(created, |it| it.min(created));
-        self.status.disrupted_at = Some(whole(disrupted));
+        self.status.disrupted_at = Some(condition::whole_second(disrupted));
         self.enter(StepName::WaitOutClaim);
         self.report(Truth::Unknown, "InProgress", "begun".to_owned());
     }
@@ -239,7 +239,7 @@ impl Pass<'_> {
             Next::Fail(reason, message) => {
                 self.note(step, &message);
                 self.leave(step);
-                self.status.finished_at = Some(whole(self.now));
+                self.status.finished_at = Some(condition::whole_second(self.now));
                 self.effects.push(Effect::warn("FailoverFailed", message.clone()));
                 self.report(Truth::False, reason, message);
             }
@@ -247,7 +247,7 @@ impl Pass<'_> {
     }
 
     fn succeed(&mut self) {
-        self.status.finished_at = Some(whole(self.now));
+        self.status.finished_at = Some(condition::whole_second(self.now));
         let disrupted = self.status.disrupted_at.as_ref().map_or(self.now, |it| it.0);
         let seconds = |from: Timestamp, to: Timestamp| u64::try_from(to.as_second() - from.as_second()).unwrap_or(0);
         let rto = seconds(disrupted, self.now);
@@ -269,12 +269,17 @@ impl Pass<'_> {
 
     fn enter(&mut self, name: StepName) {
         self.status.step = Some(name);
-        self.status.steps.push(Step { name, started_at: whole(self.now), finished_at: None, message: String::new() });
+        self.status.steps.push(Step {
+            name,
+            started_at: condition::whole_second(self.now),
+            finished_at: None,
+            message: String::new(),
+        });
         self.effects.push(Effect::note("FailoverStep", format!("{name:?}")));
     }
 
     fn leave(&mut self, name: StepName) {
-        let at = whole(self.now);
+        let at = condition::whole_second(self.now);
         if let Some(step) = self.status.steps.iter_mut().find(|it| it.name == name) {
             step.finished_at = Some(at);
         }
@@ -314,10 +319,6 @@ impl Pass<'_> {
         let holder = view.holder.as_deref().unwrap_or("another region");
         (view.epoch > self.epoch()).then(|| format!("{holder} has taken the claim with epoch {} meanwhile", view.epoch))
     }
-}
-
-fn whole(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).expect("a timestamp's seconds are in range"))
 }
 
 #[cfg(test)]

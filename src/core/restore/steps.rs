@@ -1,7 +1,6 @@
 //! The steps, one by one.
 
 use jiff::SignedDuration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{Next, Pass};
@@ -22,11 +21,6 @@ use crate::{
         work::{Outcome, REASONS, Seen, Work, see},
     },
 };
-
-/// Times in a status are whole seconds: finer ones would never equal what is read back.
-fn whole(at: jiff::Timestamp) -> Time {
-    Time(jiff::Timestamp::from_second(at.as_second()).expect("a timestamp's seconds are in range"))
-}
 
 /// How long the workloads may take to be ready.
 const READY: SignedDuration = SignedDuration::from_mins(30);
@@ -80,7 +74,7 @@ impl Pass<'_> {
             return Next::Fail("NoSuchVolume", message);
         }
         self.status.point = Some(point.id.clone());
-        self.status.consistent_at = Some(whole(point.consistent_at));
+        self.status.consistent_at = Some(condition::whole_second(point.consistent_at));
         Next::Go(format!("{} of {}", point.id, point.consistent_at))
     }
 

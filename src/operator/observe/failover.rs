@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use super::{BOUND, address, copy, movers, not_ready, phase};
+use super::{BOUND, address, copy, movers, not_ready, phase, recent};
 use crate::{
     api::{
         failover::{Failover, FailoverStatus, StepName},
@@ -63,8 +63,7 @@ impl Reconciled for Failover {
             }
             Some(_) | None => Err("it is not looked up yet".to_owned()),
         };
-        let recent = self.status.as_ref().and_then(|it| it.finished_at.as_ref());
-        let recent = recent.is_none_or(|it| it.0 + jiff::SignedDuration::from_mins(10) > Timestamp::now());
+        let recent = recent(self.status.as_ref().and_then(|it| it.finished_at.as_ref()));
         Ok(Observed {
             region: context.region.clone(),
             movers: context.movers.clone(),

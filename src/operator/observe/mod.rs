@@ -7,14 +7,14 @@ mod restore;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, StatefulSet},
         batch::v1::{CronJob, Job},
         core::v1::{Node, PersistentVolumeClaim, Pod, PodSpec, Service},
     },
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time},
 };
 use kube::{
     Api, ResourceExt,
@@ -174,6 +174,11 @@ fn slowest(namespace: &str, context: &Context) -> Option<(String, u64)> {
         it.spec.as_ref()?.template.spec.as_ref()
     }));
     all.into_iter().max().map(|(seconds, name)| (name, seconds))
+}
+
+/// Whether a run goes on, or ended so lately that something of it may still be there.
+fn recent(finished_at: Option<&Time>) -> bool {
+    finished_at.is_none_or(|it| it.0 + SignedDuration::from_mins(10) > Timestamp::now())
 }
 
 /// What of the workloads that want to run is not ready, read from the API server.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{copy, failover::volumes, not_ready, recovery_point::made};
+use super::{copy, failover::volumes, not_ready, recent, recovery_point::made};
 use crate::{
     api::{
         failover::Failover,
@@ -32,8 +32,7 @@ impl Reconciled for Restore {
         let stopping = matches!(step, Some(RestoreStepName::Stop | RestoreStepName::RestoreVolumes));
         let restoring = step == Some(RestoreStepName::RestoreVolumes);
         let works = context.works.of(self);
-        let recent = self.status.as_ref().and_then(|it| it.finished_at.as_ref());
-        let recent = recent.is_none_or(|it| it.0 + jiff::SignedDuration::from_mins(10) > Timestamp::now());
+        let recent = recent(self.status.as_ref().and_then(|it| it.finished_at.as_ref()));
         let mappings = application.as_ref().map(|it| it.mappings(&context.region)).unwrap_or_default();
         Ok(Observed {
             region: context.region.clone(),

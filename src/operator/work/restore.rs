@@ -319,8 +319,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        capture::bundle::hex,
-        core::point::{FORMAT, Objects},
+        core::{
+            hex::hex,
+            point::{FORMAT, Objects},
+        },
         vault::{
             Store,
             fake::{Fake, Manner},

@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use jiff::Timestamp;
 use reprise::{
     api::failover::Failover,
-    cli::failover::{SUCCEEDED, Told, active},
+    cli::failover::{Told, active},
+    core::condition::SUCCEEDED,
 };
 
 use crate::{
