@@ -19,7 +19,8 @@ pub struct RewindArguments {
     /// The time that it is to be rewound to, as 2027-01-15T08:00:00Z: before the damage.
     #[arg(long)]
     pub at: Timestamp,
-    /// The wrapped keys of the vault as well. A key that was retired since then opens it again: retire it anew.
+    /// The wraps of all keys of the vault, and not only that of the key of this region. A key that was retired since then
+    /// opens it again: retire it anew.
     #[arg(long)]
     pub keys: bool,
     /// Bring back what differs. What was made since stays, and nothing is removed.

@@ -15,6 +15,7 @@ pub mod failover;
 pub mod health;
 pub mod hex;
 pub mod key_answer;
+pub mod locks;
 pub mod mover_job;
 pub mod mover_task;
 pub mod point;

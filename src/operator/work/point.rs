@@ -56,11 +56,12 @@ pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Resu
         return Err(Failure { reason: "Absent", message, lasting: true });
     }
     vault.write_point(point).await.map_err(|error| catalogue_failure(&error))?;
+    let locked_until = vault.lock_point(point).await.map_err(|error| catalogue_failure(&error.into()))?;
     // A partial or suspicious point is kept for people; the head names only what counts.
     if point.good() || point.branch {
         vault.enter_head(point, point.epoch, &point.region).await.map_err(|error| catalogue_failure(&error))?;
     }
-    Ok(Outcome::Done)
+    Ok(Outcome::Committed { locked_until })
 }
 
 pub(super) async fn read_head(name: &str, application: &AppKey, context: &Context) -> Result<Outcome, Failure> {
