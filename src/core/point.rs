@@ -180,6 +180,7 @@ pub(crate) fn example(namespace: &str, application: &str) -> Point {
         objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
         volumes: Vec::new(),
         dumps: Vec::new(),
+        skipped: Vec::new(),
         missing: Vec::new(),
         suspicious: Vec::new(),
     }
