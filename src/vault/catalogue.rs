@@ -193,6 +193,21 @@ impl Vault {
         .await
     }
 
+    /// Enters a point for the region that certainly holds the claim with the point's epoch: a head that was lost is
+    /// sealed anew first. What it said of branches is lost with it, until it is repaired.
+    ///
+    /// # Errors
+    /// As `seal_head` and `enter_head`.
+    pub async fn enter_as_holder(&self, point: &Point) -> Result<Head, CatalogueError> {
+        match self.enter_head(point, point.epoch, &point.region).await {
+            Err(CatalogueError::Unsealed) => {
+                self.seal_head(&point.namespace, &point.application, point.epoch, &point.region).await?;
+                self.enter_head(point, point.epoch, &point.region).await
+            }
+            entered => entered,
+        }
+    }
+
     /// Swaps the head: reads, asks what to make of it, writes; again when another writer was first.
     async fn change_head(
         &self,

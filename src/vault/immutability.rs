@@ -126,22 +126,22 @@ pub async fn go_on(
     let repository = repository::prefix(namespace, application);
     // In the order of their names, so that one key tells how far it is.
     for prefix in [format!("{folder}/manifests/"), format!("{folder}/points/"), format!("{repository}/")] {
-        let begin = after.filter(|after| *after > prefix.as_str());
-        if begin.is_some_and(|begin| !begin.starts_with(&prefix)) {
+        let last = after.filter(|after| *after > prefix.as_str());
+        if last.is_some_and(|last| !last.starts_with(&prefix)) {
             continue;
         }
-        let mut begin = begin.map(ToOwned::to_owned);
+        let mut last = last.map(ToOwned::to_owned);
         loop {
-            let page = store.page(&prefix, begin.as_deref(), PAGE_LIMIT).await?;
+            let page = store.page(&prefix, last.as_deref(), PAGE_LIMIT).await?;
             let keys: Vec<_> = page.iter().filter(|it| is_locked(&it.key)).map(|it| it.key.clone()).collect();
             step.objects += keys.len() as u64;
             hold_all(store, keys, asked).await?;
-            begin = page.last().map(|entry| entry.key.clone());
+            last = page.last().map(|entry| entry.key.clone());
             if page.len() < PAGE_LIMIT {
                 break;
             }
             if Instant::now() >= end {
-                return Ok(Step { after: begin, ..step });
+                return Ok(Step { after: last, ..step });
             }
         }
     }
