@@ -16,6 +16,7 @@ pub mod health;
 pub mod hex;
 pub mod key_answer;
 pub mod mover_job;
+pub mod mover_progress;
 pub mod mover_task;
 pub mod point;
 pub mod recovery_point;

@@ -1,5 +1,7 @@
 //! The steps, one by one.
 
+use std::{collections::BTreeSet, sync::LazyLock};
+
 use jiff::SignedDuration;
 use kube::ResourceExt;
 
@@ -11,6 +13,7 @@ use crate::{
         recovery_point::Purpose,
         restore::{Plan, PlannedVolume, PointChoice, SafetyPoint},
         restoring::OnConflict,
+        vault::VaultSpec,
     },
     core::{
         application::point_object,
@@ -211,21 +214,13 @@ impl Pass<'_> {
         let Some(vault) = self.seen.vault.as_ref().map(|it| it.spec.clone()) else {
             return Next::Stay("the Vault object is gone".into());
         };
-        let (nothing, application, mut going) = (VolumeSeen::default(), self.application.name_any(), Vec::new());
+        let (mut done, mut going, mut all) = (BTreeSet::new(), Vec::new(), Vec::new());
         for volume in &volumes {
-            let restore = VolumeRestore {
-                run: &self.run,
-                movers: &self.seen.movers,
-                application: &application,
-                vault: &vault,
-                volume,
-                seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
-                deadline: 24 * 3_600,
-                now: self.now,
-            };
-            let (step, effects) = restore.next();
+            let (step, effects) = self.volume_restore(&vault, volume).next();
             match step {
-                Step::Done => {}
+                Step::Done => {
+                    done.insert(volume.claim.as_str());
+                }
                 Step::Going(what) | Step::Failed(what) => going.push(format!("{}: {what}", volume.claim)),
                 Step::Corrupt(why) => {
                     let left = self.left_behind();
@@ -235,12 +230,29 @@ impl Pass<'_> {
                     );
                 }
             }
-            self.effects.extend(effects);
+            all.extend(effects);
         }
+        self.effects.extend(all);
+        self.tell_volumes(&volumes, &done);
         if going.is_empty() {
             Next::Go(format!("{} volumes are as in {}", volumes.len(), point.id))
         } else {
             Next::Stay(going.join("; "))
+        }
+    }
+
+    /// What is done to one volume.
+    pub(super) fn volume_restore<'a>(&'a self, vault: &'a VaultSpec, volume: &'a Volume) -> VolumeRestore<'a> {
+        static NOTHING: LazyLock<VolumeSeen> = LazyLock::new(VolumeSeen::default);
+        VolumeRestore {
+            run: &self.run,
+            movers: &self.seen.movers,
+            application: &self.key.name,
+            vault,
+            volume,
+            seen: self.seen.volumes.get(&volume.claim).unwrap_or(&NOTHING),
+            deadline: 24 * 3_600,
+            now: self.now,
         }
     }
 
@@ -261,9 +273,14 @@ impl Pass<'_> {
             on_conflict: self.object.spec.on_conflict,
             epoch: self.status.epoch.unwrap_or(0),
         };
+        if let Some(done) = self.seen.objects_done {
+            let whole = self.object.spec.only.is_none().then_some(point.objects.count);
+            self.tell_objects(done, whole);
+        }
         match self.working(work, "the objects are being restored") {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {
                 self.status.restored_objects = Some(restored);
+                self.status.progress.iter_mut().for_each(|it| it.estimated_end = None);
                 self.status.not_restored = not_restored.iter().take(TOLD).cloned().collect();
                 let told = format!("{restored} objects are as in the point, {not_restored_count} are not");
                 Next::Go(std::iter::once(told).chain(notes.iter().cloned()).collect::<Vec<_>>().join("; "))
@@ -295,7 +312,7 @@ impl Pass<'_> {
     }
 
     /// The chosen point, and those of its volumes that are to be restored.
-    fn volumes(&mut self) -> Result<(Point, Vec<Volume>), Next> {
+    pub(super) fn volumes(&mut self) -> Result<(Point, Vec<Volume>), Next> {
         let point = self.chosen()?;
         let mappings = self.mappings();
         let wanted = point.volumes.iter().filter(|it| self.wants_volume(&it.claim));
