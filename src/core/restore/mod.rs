@@ -6,6 +6,7 @@
 mod cancel;
 pub mod progress;
 mod steps;
+mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

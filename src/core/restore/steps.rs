@@ -1,7 +1,5 @@
 //! The steps, one by one.
 
-use std::{collections::BTreeSet, sync::LazyLock};
-
 use jiff::SignedDuration;
 use kube::ResourceExt;
 
@@ -13,14 +11,12 @@ use crate::{
         recovery_point::Purpose,
         restore::{Plan, PlannedVolume, PointChoice, SafetyPoint},
         restoring::OnConflict,
-        vault::VaultSpec,
     },
     core::{
         application::point_object,
         condition,
         effect::Effect,
         point::{Point, Volume},
-        volume_restore::{Restore as VolumeRestore, Seen as VolumeSeen, Step, mapped},
         work::{Outcome, REASONS, Seen, Work, see},
     },
 };
@@ -192,68 +188,12 @@ impl Pass<'_> {
     }
 
     /// Whether something runs, which is stopped then.
-    fn runs(&mut self) -> bool {
+    pub(super) fn runs(&mut self) -> bool {
         let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
         if runs {
             self.effects.push(Effect::StopWorkloads { namespace: self.run.namespace.clone() });
         }
         runs
-    }
-
-    pub(super) fn restore_volumes(&mut self) -> Next {
-        let (point, volumes) = match self.volumes() {
-            Ok(it) => it,
-            Err(next) => return next,
-        };
-        if volumes.is_empty() {
-            return Next::Go("no volume is restored".into());
-        }
-        if self.runs() {
-            return Next::Stay("something was started meanwhile, and is being stopped".into());
-        }
-        let Some(vault) = self.seen.vault.as_ref().map(|it| it.spec.clone()) else {
-            return Next::Stay("the Vault object is gone".into());
-        };
-        let (mut done, mut going, mut all) = (BTreeSet::new(), Vec::new(), Vec::new());
-        for volume in &volumes {
-            let (step, effects) = self.volume_restore(&vault, volume).next();
-            match step {
-                Step::Done => {
-                    done.insert(volume.claim.as_str());
-                }
-                Step::Going(what) | Step::Failed(what) => going.push(format!("{}: {what}", volume.claim)),
-                Step::Corrupt(why) => {
-                    let left = self.left_behind();
-                    return Next::Fail(
-                        "PointDamaged",
-                        format!("volume {} cannot be restored from {}: {why}{left}", volume.claim, point.id),
-                    );
-                }
-            }
-            all.extend(effects);
-        }
-        self.effects.extend(all);
-        self.tell_volumes(&volumes, &done);
-        if going.is_empty() {
-            Next::Go(format!("{} volumes are as in {}", volumes.len(), point.id))
-        } else {
-            Next::Stay(going.join("; "))
-        }
-    }
-
-    /// What is done to one volume.
-    pub(super) fn volume_restore<'a>(&'a self, vault: &'a VaultSpec, volume: &'a Volume) -> VolumeRestore<'a> {
-        static NOTHING: LazyLock<VolumeSeen> = LazyLock::new(VolumeSeen::default);
-        VolumeRestore {
-            run: &self.run,
-            movers: &self.seen.movers,
-            application: &self.key.name,
-            vault,
-            volume,
-            seen: self.seen.volumes.get(&volume.claim).unwrap_or(&NOTHING),
-            deadline: 24 * 3_600,
-            now: self.now,
-        }
     }
 
     pub(super) fn restore_objects(&mut self) -> Next {
@@ -311,22 +251,13 @@ impl Pass<'_> {
         Next::Stay(missing)
     }
 
-    /// The chosen point, and those of its volumes that are to be restored.
-    pub(super) fn volumes(&mut self) -> Result<(Point, Vec<Volume>), Next> {
-        let point = self.chosen()?;
-        let mappings = self.mappings();
-        let wanted = point.volumes.iter().filter(|it| self.wants_volume(&it.claim));
-        let volumes = wanted.map(|it| mapped(it, &mappings)).collect();
-        Ok((point, volumes))
-    }
-
     /// What is different in this region: the point may be another's.
-    fn mappings(&self) -> Mappings {
+    pub(super) fn mappings(&self) -> Mappings {
         self.seen.application.as_ref().map(|it| it.mappings(&self.seen.region)).unwrap_or_default()
     }
 
     /// The point that stands in the status. It is read again after a restart of the operator.
-    fn chosen(&mut self) -> Result<Point, Next> {
+    pub(super) fn chosen(&mut self) -> Result<Point, Next> {
         let id = self.status.point.clone().unwrap_or_default();
         let (found, _) = self.found(PointChoice { name: Some(id.clone()), before: None })?;
         if let Some(point) = found.filter(|it| it.id == id) {
