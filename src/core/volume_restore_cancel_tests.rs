@@ -32,7 +32,9 @@ fn given_back(mut world: World, between: usize) -> World {
         if step == Step::Done {
             return world;
         }
-        effects.iter().for_each(|it| world.perform(it));
+        for effect in &effects {
+            world.perform(effect);
+        }
     }
     panic!("no end: {world:#?}")
 }
