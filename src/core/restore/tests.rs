@@ -62,6 +62,7 @@ fn point() -> Point {
         missing: Vec::new(),
         skipped: vec![Skipped { claim: "cache".into(), size: "1Gi".into(), ..Skipped::default() }],
         suspicious: vec![],
+        lock_until: None,
     }
 }
 
