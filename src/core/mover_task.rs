@@ -82,6 +82,17 @@ pub enum Task {
         #[serde(default)]
         read_percent: u8,
     },
+    /// Lock all that the snapshots need until then at least.
+    Lock {
+        /// The application's namespace.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The snapshots' full ids.
+        snapshots: Vec<String>,
+        /// The moment.
+        until: Timestamp,
+    },
     /// Remove from the application's repository and catalogue what no point needs.
     Prune {
         /// The application's namespace.
@@ -147,6 +158,7 @@ impl Task {
             Self::Backup { namespace, application, .. }
             | Self::Restore { namespace, application, .. }
             | Self::Verify { namespace, application, .. }
+            | Self::Lock { namespace, application, .. }
             | Self::Prune { namespace, application, .. }
             | Self::Dump { namespace, application, .. }
             | Self::Load { namespace, application, .. } => (namespace, application),
@@ -157,7 +169,11 @@ impl Task {
     #[must_use]
     pub fn runs_a_command(&self) -> bool {
         match self {
-            Self::Backup { .. } | Self::Restore { .. } | Self::Verify { .. } | Self::Prune { .. } => false,
+            Self::Backup { .. }
+            | Self::Restore { .. }
+            | Self::Verify { .. }
+            | Self::Lock { .. }
+            | Self::Prune { .. } => false,
             Self::Dump { .. } | Self::Load { .. } => true,
         }
     }

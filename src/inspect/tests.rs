@@ -97,6 +97,7 @@ impl Scene {
             missing: vec![],
             skipped: vec![],
             suspicious: vec![],
+            lock_until: None,
         };
         self.vault.write_point(&point).await.unwrap();
         point

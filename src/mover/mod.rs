@@ -15,6 +15,7 @@ mod dump;
 mod engine;
 pub mod error;
 mod index;
+mod locks;
 mod log;
 pub mod look;
 mod meter;
@@ -129,6 +130,7 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
         }
+        Task::Lock { namespace: _, application: _, snapshots, until } => locks::lock(engine, snapshots, *until),
         Task::Prune { namespace, application, region, keep_seconds } => {
             let prune = Prune { vault, namespace, application, region, keep: Duration::from_secs(*keep_seconds) };
             prune.run(engine)
@@ -264,6 +266,11 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
             }
             if *read_percent > 100 {
                 return wrong("`readPercent` must be at most 100");
+            }
+        }
+        Task::Lock { snapshots, .. } => {
+            if snapshots.is_empty() || !snapshots.iter().all(is_id) {
+                return wrong("`snapshots` must be full ids, at least one");
             }
         }
         Task::Prune { region, .. } => {

@@ -30,6 +30,7 @@ fn point(epoch: u64, number: u64, branch: bool) -> Point {
         missing: vec!["a \",\"mac\":\"x\"} b".to_owned()],
         skipped: vec![],
         suspicious: vec![],
+        lock_until: None,
     }
 }
 
