@@ -20,5 +20,6 @@ pub mod recovery_point;
 pub mod schedule;
 pub mod slo;
 pub mod vault;
+pub mod volume_ahead;
 pub mod volume_restore;
 pub mod work;

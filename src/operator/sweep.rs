@@ -21,7 +21,7 @@ use super::{
     stores,
 };
 use crate::{
-    api::failover::Failover,
+    api::{application::ProtectedApplication, failover::Failover},
     core::{
         child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
         condition,
@@ -62,6 +62,10 @@ async fn volumes(before: &HashSet<Version>, context: &Context) -> Result<HashSet
     let ended = |it: &Failover| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
     for run in stores::all(&context.stores.failovers, ended) {
         going.remove(&run.uid().unwrap_or_default());
+    }
+    let cold = |it: &ProtectedApplication| it.status.as_ref().is_none_or(|it| it.warm.is_none());
+    for application in stores::all(&context.stores.applications, cold) {
+        going.remove(&application.uid().unwrap_or_default());
     }
     marked.retain(|it| it.run.as_ref().is_some_and(|run| !going.contains(run)));
     let mut left = HashSet::new();

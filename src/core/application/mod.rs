@@ -8,6 +8,7 @@ mod findings;
 mod outlook;
 mod points;
 mod traffic;
+pub mod warm;
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,6 +66,8 @@ pub struct Observed {
     pub unaskable: Vec<String>,
     /// The address of its Service, if it has one.
     pub address: Result<String, String>,
+    /// What is restored ahead. Looked up only while something is done about it.
+    pub warm: warm::WarmSeen,
     /// Work in progress.
     pub works: Works,
 }
@@ -124,6 +127,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     } else {
         pass.status.role = None;
     }
+    pass.follow_warm();
     pass.find();
     Decision { status: pass.status, effects: pass.effects, recheck: Some(pass.recheck) }
 }

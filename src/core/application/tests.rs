@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod handing_over;
+mod kept_warm;
 mod latest;
 mod points;
 mod suspicion;
@@ -94,6 +95,7 @@ fn observed(view: Option<View>) -> Observed {
         slowest: None,
         unaskable: Vec::new(),
         address: Ok("192.0.2.7".into()),
+        warm: warm::WarmSeen::default(),
         works: Works::new(),
     }
 }

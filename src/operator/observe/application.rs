@@ -57,6 +57,7 @@ impl Reconciled for ProtectedApplication {
             slowest: slowest(&namespace, context),
             unaskable,
             address,
+            warm: self.warm(&key, foreign, &works, context).await?,
             works,
         })
     }

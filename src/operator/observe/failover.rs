@@ -12,6 +12,7 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use super::{BOUND, address, copy, movers, not_ready, phase};
 use crate::{
     api::{
+        application::ProtectedApplication,
         failover::{Failover, FailoverStatus, StepName},
         mappings::Mappings,
     },
@@ -23,7 +24,7 @@ use crate::{
         condition,
         effect::Decision,
         failover::Observed,
-        point::Volume,
+        point::{Point, Volume},
         volume_restore::{ClaimSeen, Seen, VolumeSeen, mapped},
         work::{Outcome, Progress, Works},
     },
@@ -77,7 +78,11 @@ impl Reconciled for Failover {
             claim: context.keeper.view(&app),
             health: context.watch.health(&app),
             copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
-            volumes: if restoring { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
+            volumes: if restoring {
+                volumes(&run, &works, &mappings, application.as_deref(), context).await?
+            } else {
+                BTreeMap::new()
+            },
             not_ready: if step == Some(StepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {
@@ -110,12 +115,27 @@ async fn volumes(
     run: &Run,
     works: &Works,
     mappings: &Mappings,
+    application: Option<&ProtectedApplication>,
     context: &Context,
 ) -> Result<BTreeMap<String, Seen>, Error> {
     let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = works.get("SurveyPoints")
     else {
         return Ok(BTreeMap::new());
     };
+    let mut seen = volumes_of(run, point, mappings, context).await?;
+    if let Some(application) = application {
+        super::warm::ahead(application, &mut seen, context).await?;
+    }
+    Ok(seen)
+}
+
+/// The volumes of a point, as a run left them.
+pub(super) async fn volumes_of(
+    run: &Run,
+    point: &Point,
+    mappings: &Mappings,
+    context: &Context,
+) -> Result<BTreeMap<String, Seen>, Error> {
     let marked = marked_volumes(&format!("{RUN}={}", run.uid), &context.client).await?;
     let classes = Api::<StorageClass>::all(context.client.clone());
     let classes =
@@ -151,7 +171,7 @@ pub(in crate::operator) async fn marked_volumes(labels: &str, client: &Client) -
 async fn one(run: &Run, volume: &Volume, marked: Option<&VolumeSeen>, context: &Context) -> Result<Seen, Error> {
     let tenant = claim(&run.namespace, &volume.claim, context).await?;
     let own = claim(&context.movers.namespace, &run.derived(&volume.claim), context).await?;
-    let bound_to = tenant.as_ref().or(own.as_ref()).and_then(|it| it.volume.clone());
+    let bound_to = [&tenant, &own].into_iter().find_map(|it| it.as_ref()?.volume.clone());
     let found = match (marked, bound_to) {
         (Some(found), _) => Some(found.clone()),
         (None, Some(name)) => {

@@ -3,6 +3,7 @@
 mod application;
 pub(super) mod failover;
 mod recovery_point;
+mod warm;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -9,4 +9,5 @@ mod manual;
 mod power_loss;
 mod stage;
 mod vault_away;
+mod warm;
 mod without_cas;
