@@ -92,27 +92,22 @@ fn runs(of: &[Run]) -> Runs {
 }
 
 /// Both programs, on one server.
-struct Pair<'a> {
-    folder: &'a Path,
-    tree: &'a Path,
-    storage: &'a Storage,
+pub struct Pair<'a> {
+    /// Where both work.
+    pub folder: &'a Path,
+    /// What is backed up.
+    pub tree: &'a Path,
+    /// The server.
+    pub storage: &'a Storage,
     /// Files and bytes of the tree.
-    wanted: (u64, u64),
+    pub wanted: (u64, u64),
 }
 
 impl Pair<'_> {
     /// Backs up twice, and restores, by the mover.
     async fn mover(&self) -> Result<[Run; 3]> {
-        let backup = |point: &str| Task::Backup {
-            namespace: "bench".to_owned(),
-            application: "tree".to_owned(),
-            source: self.tree.to_string_lossy().into_owned(),
-            host: "bench".to_owned(),
-            label: "data".to_owned(),
-            point: point.to_owned(),
-        };
-        let (first, _) = self.move_data(&backup("1")).await?;
-        let (again, report) = self.move_data(&backup("2")).await?;
+        let (first, _) = self.move_data(&self.backup_task("1")).await?;
+        let (again, report) = self.move_data(&self.backup_task("2")).await?;
         let target = self.target()?;
         let restore = Task::Restore {
             namespace: "bench".to_owned(),
@@ -126,8 +121,23 @@ impl Pair<'_> {
         Ok([first, again, restored])
     }
 
+    /// A backup of the tree.
+    pub fn backup_task(&self, point: &str) -> Task {
+        Task::Backup {
+            namespace: "bench".to_owned(),
+            application: "tree".to_owned(),
+            source: self.tree.to_string_lossy().into_owned(),
+            host: "bench".to_owned(),
+            label: "data".to_owned(),
+            point: point.to_owned(),
+        }
+    }
+
     /// Runs the mover as its Job does.
-    async fn move_data(&self, task: &Task) -> Result<(Run, Report)> {
+    ///
+    /// # Errors
+    /// When it does not do its task.
+    pub async fn move_data(&self, task: &Task) -> Result<(Run, Report)> {
         let report = self.folder.join("report");
         let text = |value: String| OsString::from(value);
         let mut variables: Variables = credentials();
@@ -185,7 +195,10 @@ impl Pair<'_> {
     }
 
     /// As many files and bytes are there as were backed up; then they are removed.
-    fn check(&self, inside: &Path, target: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check(&self, inside: &Path, target: &Path) -> Result<()> {
         let found = size_of(inside)?;
         ensure!(found == self.wanted, "restored {found:?} files and bytes, backed up {:?}", self.wanted);
         fs::remove_dir_all(target).context("remove what was restored")
@@ -193,7 +206,10 @@ impl Pair<'_> {
 }
 
 /// Makes the tree: the same each time.
-fn plant(root: &Path) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn plant(root: &Path) -> Result<()> {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut left = TREE;
     for at in 0..SMALL {
@@ -239,7 +255,10 @@ impl Noise {
 }
 
 /// Files below a directory, and their bytes.
-fn size_of(root: &Path) -> Result<(u64, u64)> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn size_of(root: &Path) -> Result<(u64, u64)> {
     let (mut files, mut bytes, mut waiting) = (0, 0, vec![root.to_owned()]);
     while let Some(folder) = waiting.pop() {
         for entry in fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {

@@ -99,7 +99,8 @@ impl Restore<'_> {
         let marked = self.seen.volume.as_ref().is_some_and(|it| it.run.as_ref() == Some(&self.run.uid));
         // A claim that has a volume of its own is what the application had here last: that one is made equal then.
         let own = self.seen.tenant.as_ref().is_some_and(|it| it.bound || it.volume.is_some());
-        if let Some(volume) = ahead.volume.as_ref().filter(|_| !marked && !own) {
+        let sound = ahead.own.as_ref().is_none_or(|it| it.bound && self.fits(it));
+        if let Some(volume) = ahead.volume.as_ref().filter(|_| !marked && !own && sound) {
             let contents = Contents::of(volume);
             let contents = match &ahead.job {
                 Some(JobSeen::Running(_)) if contents.announces(wanted) => {
@@ -127,6 +128,18 @@ impl Restore<'_> {
         let (home, name) = (&self.movers.namespace, ahead.run.derived(&self.volume.claim));
         let effects = vec![Effect::Delete(job_key(home, &name)), Effect::Delete(claim_key(home, &name))];
         Some((Step::Going("what restored ahead is tidied away".into()), effects))
+    }
+
+    /// Whether the claim was made for the size that the point has. A volume cannot be handed to a claim that asks for more.
+    pub(super) fn fits(&self, own: &ClaimSeen) -> bool {
+        own.size.as_ref().is_none_or(|it| *it == self.volume.size)
+    }
+
+    /// The application's claim has another size by now. The volume goes with the operator's claim, and is made anew.
+    pub(super) fn drop_smaller(&self) -> (Step, Vec<Effect>) {
+        let (home, name) = (&self.movers.namespace, self.run.derived(&self.volume.claim));
+        let effects = vec![Effect::Delete(job_key(home, &name)), Effect::Delete(claim_key(home, &name))];
+        (Step::Going(format!("the volume is made anew with {}", self.volume.size)), effects)
     }
 
     /// The volume equals the snapshot, and waits with the operator's claim. From here on it may go with that claim: it

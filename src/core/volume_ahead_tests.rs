@@ -225,6 +225,22 @@ fn what_the_application_has_here_of_its_own_is_taken_instead() {
 }
 
 #[test]
+fn a_volume_of_another_size_is_made_anew_and_never_handed_over() {
+    let larger = |mut own: ClaimSeen| {
+        own.size = Some("500Mi".into());
+        Some(own)
+    };
+    let seen = kept("s2", None);
+    let seen = Seen { own: larger(seen.own.clone().unwrap()), ..seen };
+    let gone = |effects: &[Effect]| effects.len() == 2 && effects.iter().all(|it| matches!(it, Effect::Delete(_)));
+    assert!(gone(&next(&seen, "app", "s2").1));
+    let mut seen = found("s2", None);
+    let ahead = seen.ahead.as_mut().unwrap();
+    ahead.own = larger(ahead.own.clone().unwrap());
+    assert!(gone(&next(&seen, "run", "s2").1));
+}
+
+#[test]
 fn what_was_handed_over_is_no_base_any_more() {
     let mut seen = taken("s2", None);
     seen.volume.as_mut().unwrap().claim = Some(("shop".into(), "data".into(), Some("t-1".into())));

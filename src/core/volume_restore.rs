@@ -60,6 +60,8 @@ pub struct ClaimSeen {
     pub deleting: bool,
     /// Its storage class.
     pub storage_class: Option<String>,
+    /// The size that it asks for.
+    pub size: Option<String>,
 }
 
 /// A `PersistentVolume`.
@@ -144,6 +146,7 @@ impl Restore<'_> {
                 );
                 (Step::Failed(message), Vec::new())
             }
+            (Some(_), _) if self.ahead && seen.own.as_ref().is_some_and(|it| !self.fits(it)) => self.drop_smaller(),
             (Some(volume), _) if Contents::of(volume).equals(&self.volume.snapshot) => {
                 if self.ahead {
                     self.keep(volume)

@@ -238,6 +238,7 @@ impl World {
             bound: it.bound,
             deleting: it.deleting,
             storage_class: Some(it.class.clone()),
+            size: None,
         })
     }
 

@@ -34,7 +34,7 @@ pub struct ProtectedApplicationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<SloStatus>,
     /// The newest recovery point that counts for the RPO. Where none are made: as the vault named it when it was last
-    /// asked, once a minute or once in `objectives.rpo`, whichever is longer.
+    /// asked, once a minute or once in `objectives.rpo`, whichever is longer; once a minute where it is restored ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_point: Option<LastPoint>,
     /// What is restored ahead here. Absent unless `spec.regions[].standby` is `Warm`.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim},
+    core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec},
     storage::v1::StorageClass,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{BOUND, address, copy, movers, not_ready, phase};
@@ -197,8 +198,13 @@ pub(in crate::operator) async fn claim(
         volume: it.spec.as_ref().and_then(|it| it.volume_name.clone()),
         bound: phase(&it) == BOUND,
         deleting: it.metadata.deletion_timestamp.is_some(),
+        size: it.spec.as_ref().and_then(requests).map(|it| it.0.clone()),
         storage_class: it.spec.and_then(|it| it.storage_class_name),
     }))
+}
+
+fn requests(claim: &PersistentVolumeClaimSpec) -> Option<&Quantity> {
+    claim.resources.as_ref()?.requests.as_ref()?.get("storage")
 }
 
 fn volume_seen(it: PersistentVolume) -> VolumeSeen {
