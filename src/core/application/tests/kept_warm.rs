@@ -20,7 +20,7 @@ fn warm(status: &Value) -> ProtectedApplication {
 }
 
 /// A standby whose copy is stopped and saved, and that knows a newest point.
-fn standing_by(newest: &str, warm: Value) -> Value {
+fn standing_by(newest: &str, warm: &Value) -> Value {
     json!({
         "fence": {"epoch": 1, "since": at(-600).to_string(), "stoppedAt": at(-590).to_string(), "settled": true},
         "lastPoint": {"id": newest, "consistentAt": at(-20).to_string()}, "warm": warm, "conditions": [],
@@ -80,8 +80,8 @@ fn during(point: &Point, holds: &[Option<&str>], made: Vec<ObjectKey>) -> Observ
             .into(),
         ..VolumeSeen::default()
     };
-    let seen = |it: &Option<&str>| VolumeSeenOf { volume: it.map(volume), ..VolumeSeenOf::default() };
-    let volumes = point.volumes.iter().zip(holds).map(|(it, holds)| (it.claim.clone(), seen(holds))).collect();
+    let seen = |it: Option<&str>| VolumeSeenOf { volume: it.map(volume), ..VolumeSeenOf::default() };
+    let volumes = point.volumes.iter().zip(holds).map(|(it, holds)| (it.claim.clone(), seen(*holds))).collect();
     let work = Work::ReadPoint { vault: "main".into(), application: key(), id: point.id.clone() };
     let outcome = Outcome::PointRead(Box::new(point.clone()));
     Observed {
@@ -111,10 +111,10 @@ fn movers_started(decision: &Decided) -> usize {
 
 #[test]
 fn a_new_point_is_written_down_before_anything_is_done_for_it() {
-    let first = decide(&warm(&standing_by("p7", json!(null))), &idle(), at(2));
+    let first = decide(&warm(&standing_by("p7", &json!(null))), &idle(), at(2));
     assert_eq!(first.status.warm.as_ref().unwrap().round.as_ref().unwrap().point, "p7");
     assert_eq!(begun(&first), [""; 0]);
-    let next = decide(&warm(&standing_by("p7", round("p7"))), &idle(), at(4));
+    let next = decide(&warm(&standing_by("p7", &round("p7"))), &idle(), at(4));
     assert_eq!((begun(&next), condition_of(&next)), (vec!["ReadPoint"], ("False".into(), "FirstRound".into())));
 }
 
@@ -122,10 +122,10 @@ fn a_new_point_is_written_down_before_anything_is_done_for_it() {
 fn a_round_ends_with_the_point_that_it_was_begun_for_and_the_next_one_skips_to_the_newest() {
     let p7 = point("p7", &["data", "log"]);
     let busy = during(&p7, &[Some("data of p7"), Some("-,log of p7")], vec![]);
-    let going = decide(&warm(&standing_by("p9", round("p7"))), &busy, at(4));
+    let going = decide(&warm(&standing_by("p9", &round("p7"))), &busy, at(4));
     assert_eq!(going.status.warm.unwrap().round.unwrap().point, "p7");
     let equal = during(&p7, &[Some("data of p7"), Some("log of p7")], vec![]);
-    let done = decide(&warm(&standing_by("p9", round("p7"))), &equal, at(4));
+    let done = decide(&warm(&standing_by("p9", &round("p7"))), &equal, at(4));
     assert_eq!(condition_of(&done), ("True".into(), "RestoredAhead".into()));
     let status = done.status.warm.clone().unwrap();
     assert_eq!((status.point.as_deref(), status.bytes, &status.round), (Some("p7"), 42, &None));
@@ -137,7 +137,7 @@ fn a_round_ends_with_the_point_that_it_was_begun_for_and_the_next_one_skips_to_t
 fn an_idle_standby_does_nothing() {
     let finished =
         json!({"point": "p7", "consistentAt": at(-20).to_string(), "finishedAt": at(0).to_string(), "bytes": 1});
-    let decision = decide(&warm(&standing_by("p7", finished)), &idle(), at(20));
+    let decision = decide(&warm(&standing_by("p7", &finished)), &idle(), at(20));
     assert_eq!(
         decision.effects.iter().filter(|it| !matches!(it, Effect::Wish { .. } | Effect::Announce(_))).count(),
         0
@@ -149,14 +149,14 @@ fn an_idle_standby_does_nothing() {
 fn only_two_volumes_are_restored_at_a_time() {
     let p7 = point("p7", &["a", "b", "c", "d"]);
     let seen = during(&p7, &[Some("a of p7"), None, None, None], vec![]);
-    assert_eq!(movers_started(&decide(&warm(&standing_by("p7", round("p7"))), &seen, at(4))), 2);
+    assert_eq!(movers_started(&decide(&warm(&standing_by("p7", &round("p7"))), &seen, at(4))), 2);
 }
 
 #[test]
 fn nothing_is_restored_ahead_while_something_runs_here_or_is_not_saved_or_the_claim_is_here() {
     let p7 = point("p7", &["data"]);
     let seen = during(&p7, &[None], vec![]);
-    let status = standing_by("p7", round("p7"));
+    let status = standing_by("p7", &round("p7"));
     assert_eq!(movers_started(&decide(&warm(&status), &seen, at(4))), 1);
     let runs = Observed { copy: LocalCopy { wanted: 1, pods: 1, volumes: 1 }, ..seen.clone() };
     assert_eq!(movers_started(&decide(&warm(&status), &runs, at(4))), 0);
@@ -180,10 +180,10 @@ fn a_point_that_cannot_be_restored_is_told_and_left_for_a_newer_one() {
     volume.volume.as_mut().unwrap().claim = Some(own);
     volume.own = Some(crate::core::volume_restore::ClaimSeen { volume: Some("pv".into()), ..Default::default() });
     volume.job = Some(JobSeen::Failed { message: "pack gone".into(), at: at(1), corrupt: true });
-    let same = decide(&warm(&standing_by("p7", round("p7"))), &seen, at(4));
+    let same = decide(&warm(&standing_by("p7", &round("p7"))), &seen, at(4));
     assert_eq!(condition_of(&same), ("False".into(), "Failed".into()));
     assert!(same.status.warm.as_ref().unwrap().round.is_some());
-    let newer = decide(&warm(&standing_by("p8", round("p7"))), &seen, at(4));
+    let newer = decide(&warm(&standing_by("p8", &round("p7"))), &seen, at(4));
     assert_eq!(newer.status.warm.unwrap().round, None);
 }
 
@@ -193,7 +193,7 @@ fn what_was_restored_for_a_claim_that_is_no_longer_in_the_point_goes() {
     let run = run_of(&key(), "app".into());
     let keys = |claim: &str| vec![claim_key("reprise-system", &run.derived(claim))];
     let seen = during(&p7, &[Some("data of p7")], [keys("data"), keys("old")].concat());
-    let decision = decide(&warm(&standing_by("p7", round("p7"))), &seen, at(4));
+    let decision = decide(&warm(&standing_by("p7", &round("p7"))), &seen, at(4));
     let deleted: Vec<_> = decision.effects.iter().filter(|it| matches!(it, Effect::Delete(_))).cloned().collect();
     assert_eq!(deleted, [Effect::Delete(keys("old").remove(0))]);
 }
@@ -201,7 +201,7 @@ fn what_was_restored_for_a_claim_that_is_no_longer_in_the_point_goes() {
 #[test]
 fn what_is_not_wanted_any_more_is_tidied_away() {
     let left = vec![job_key("reprise-system", "reprise-1"), claim_key("reprise-system", "reprise-1")];
-    let status = standing_by("p7", json!({"point": "p7", "bytes": 0}));
+    let status = standing_by("p7", &json!({"point": "p7", "bytes": 0}));
     let of = |made: Vec<ObjectKey>| Observed {
         warm: WarmSeen { movers: Some(movers()), made, ..WarmSeen::default() },
         ..idle()
