@@ -63,6 +63,7 @@ fn next(seen: &Seen, snapshot: &str, now: Timestamp) -> (Step, Vec<Effect>) {
         volume: &volume,
         seen,
         deadline: 600,
+        ahead: false,
         now,
     };
     restore.next()
@@ -245,6 +246,7 @@ impl World {
             bound: it.bound,
             deleting: it.deleting,
             storage_class: Some(it.class.clone()),
+            size: None,
         })
     }
 
@@ -266,7 +268,14 @@ impl World {
                 ..Report::default()
             })),
         });
-        Seen { tenant, own, volume: found.map(|(name, it)| self.volume_seen(name, it)), job, class_present: true }
+        Seen {
+            tenant,
+            own,
+            volume: found.map(|(name, it)| self.volume_seen(name, it)),
+            job,
+            class_present: true,
+            ahead: None,
+        }
     }
 
     fn volume_seen(&self, name: &str, it: &Pv) -> VolumeSeen {

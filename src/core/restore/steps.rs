@@ -221,6 +221,7 @@ impl Pass<'_> {
                 volume,
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
                 deadline: 24 * 3_600,
+                ahead: false,
                 now: self.now,
             };
             let (step, effects) = restore.next();

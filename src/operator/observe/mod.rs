@@ -4,6 +4,7 @@ mod application;
 pub(super) mod failover;
 mod recovery_point;
 mod restore;
+mod warm;
 
 use std::{collections::BTreeMap, sync::Arc};
 
