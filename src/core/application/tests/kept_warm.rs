@@ -53,6 +53,7 @@ fn point(id: &str, claims: &[&str]) -> Point {
         objects: Objects { manifest: String::new(), count: 1, bytes: 1 },
         volumes: claims.iter().map(volume).collect(),
         missing: Vec::new(),
+        skipped: Vec::new(),
         dumps: Vec::new(),
         suspicious: Vec::new(),
     }
