@@ -96,7 +96,7 @@ impl Restore<'_> {
     pub(super) fn adopt(&self) -> Option<(Step, Vec<Effect>)> {
         let ahead = self.seen.ahead.as_ref()?;
         let wanted = &self.volume.snapshot;
-        let marked = self.seen.volume.as_ref().is_some_and(|it| it.run.as_ref() == Some(&self.run.uid));
+        let marked = self.marked().is_some();
         // A claim that has a volume of its own is what the application had here last: that one is made equal then.
         let own = self.seen.tenant.as_ref().is_some_and(|it| it.bound || it.volume.is_some());
         let sound = ahead.own.as_ref().is_none_or(|it| it.bound && self.fits(it));
