@@ -28,6 +28,7 @@ use crate::{
 mod handing_over;
 mod kept_warm;
 mod latest;
+mod locks;
 mod points;
 mod retention;
 mod suspicion;
