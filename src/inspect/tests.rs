@@ -13,7 +13,7 @@ use crate::{
     core::{
         app_key::AppKey,
         claim::record::{Claim, Deadlines, FORMAT as CLAIM, Intent},
-        point::{FORMAT, Objects, Point, Protection, Volume},
+        point::{FORMAT, Head, Objects, Point, Protection, Volume},
         vault_check::{Checked, Finding},
     },
     vault::{
@@ -215,7 +215,8 @@ async fn a_damaged_head_and_one_that_was_set_back_are_made_anew_and_a_newer_one_
     scene.put(HEAD, b"{");
     assert!(matches!(scene.check(true).await.findings[..], [Finding::HeadDamaged { .. }]));
     let old = json!({"format": 1, "epoch": 1, "sealedBy": "west", "seq": 2, "nonce": "x", "latest": made[0].id, "branches": []});
-    scene.put(HEAD, old.to_string().as_bytes());
+    let old: Head = serde_json::from_value(old).unwrap();
+    scene.put(HEAD, &scene.vault.signed_head("shop", "db", &old));
     let findings = scene.check(true).await.findings;
     assert!(
         matches!(findings[..], [Finding::HeadEpoch { head: 1, known: 2 }, Finding::HeadLatest { .. }]),
@@ -341,7 +342,7 @@ async fn a_claim_is_given_up_only_by_the_region_that_it_names_and_when_nobody_re
 #[tokio::test]
 async fn a_head_that_another_region_changes_meanwhile_is_not_overwritten() {
     let (scene, _) = Scene::usual().await;
-    let object = scene.fake.get(HEAD).unwrap().unwrap();
+    let (now, _) = scene.vault.read_head("shop", "db").await.unwrap().unwrap();
     let rebuilt = crate::core::vault_check::Rebuilt {
         epoch: 9,
         sealed_by: "west".to_owned(),
@@ -349,8 +350,8 @@ async fn a_head_that_another_region_changes_meanwhile_is_not_overwritten() {
         gone: None,
         branches: vec![],
     };
-    let text = String::from_utf8(object.bytes.to_vec()).unwrap().replace("\"epoch\":2", "\"epoch\":11");
-    scene.fake.put_after_next_get([(HEAD, Bytes::from(text))]);
+    let newer = scene.vault.signed_head("shop", "db", &Head { epoch: 11, ..now });
+    scene.fake.put_after_next_get([(HEAD, newer)]);
     let (head, written) = scene.vault.repair_head("shop", "db", &rebuilt).await.unwrap();
     assert_eq!((head.epoch, written), (11, false));
 }
