@@ -24,6 +24,8 @@ use crate::{
     },
 };
 
+mod thief;
+
 const HEAD: &str = "apps/shop/db/head.json";
 
 fn key() -> AppKey {
@@ -38,6 +40,60 @@ fn snapshot(number: u64) -> String {
     format!("{number:064x}")
 }
 
+/// A point that holds objects of its own, and a volume whose snapshot lies in the repository.
+async fn write(vault: &Vault, epoch: u64, minute: u64, branch: bool) -> Point {
+    let protection = Protection {
+        name: "db".to_owned(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        spec: json!({"objectives": {"rto": "5m", "rpo": format!("{}s", 60 + minute)}}),
+    };
+    let index = Index {
+        format: BUNDLE,
+        namespace: Namespace {
+            name: "shop".to_owned(),
+            labels: [("team".to_owned(), "a".to_owned())].into(),
+            annotations: BTreeMap::new(),
+        },
+        protection: Some(protection),
+        ..Index::default()
+    };
+    let bundle = bundle::write(&index, std::iter::empty(), |_, _| Ok(())).unwrap();
+    let content = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: 3 };
+    let objects = vault.write_manifest("shop", "db", content, bundle.reader()).await.unwrap();
+    let file = format!("{}/snapshots/{}", repository::prefix("shop", "db"), snapshot(minute));
+    vault.store().put(&file, Bytes::from_static(b"snapshot")).await.unwrap();
+    let volume = Volume {
+        claim: "data".to_owned(),
+        snapshot: snapshot(minute),
+        size: "1Gi".to_owned(),
+        storage_class: None,
+        access_modes: vec![],
+        files: 1,
+        bytes: 1000,
+    };
+    let point = Point {
+        format: FORMAT,
+        id: id(epoch, minute),
+        namespace: "shop".to_owned(),
+        application: "db".to_owned(),
+        epoch,
+        region: if epoch == 1 { "west" } else { "north" }.to_owned(),
+        branch,
+        consistent_at: Timestamp::UNIX_EPOCH,
+        created_at: Timestamp::UNIX_EPOCH,
+        objects: Objects { count: 3, ..objects },
+        volumes: vec![volume],
+        dumps: vec![],
+        missing: vec![],
+        skipped: vec![],
+        suspicious: vec![],
+        lock_until: None,
+    };
+    vault.write_point(&point).await.unwrap();
+    point
+}
+
 struct Scene {
     fake: Fake,
     vault: Vault,
@@ -50,57 +106,8 @@ impl Scene {
         Self { fake, vault }
     }
 
-    /// A point that holds objects of its own, and a volume whose snapshot lies in the repository.
     async fn write(&self, epoch: u64, minute: u64, branch: bool) -> Point {
-        let protection = Protection {
-            name: "db".to_owned(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            spec: json!({"objectives": {"rto": "5m", "rpo": format!("{}s", 60 + minute)}}),
-        };
-        let index = Index {
-            format: BUNDLE,
-            namespace: Namespace {
-                name: "shop".to_owned(),
-                labels: [("team".to_owned(), "a".to_owned())].into(),
-                annotations: BTreeMap::new(),
-            },
-            protection: Some(protection),
-            ..Index::default()
-        };
-        let bundle = bundle::write(&index, std::iter::empty(), |_, _| Ok(())).unwrap();
-        let content = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: 3 };
-        let objects = self.vault.write_manifest("shop", "db", content, bundle.reader()).await.unwrap();
-        self.put(&format!("{}/snapshots/{}", repository::prefix("shop", "db"), snapshot(minute)), b"snapshot");
-        let volume = Volume {
-            claim: "data".to_owned(),
-            snapshot: snapshot(minute),
-            size: "1Gi".to_owned(),
-            storage_class: None,
-            access_modes: vec![],
-            files: 1,
-            bytes: 1000,
-        };
-        let point = Point {
-            format: FORMAT,
-            id: id(epoch, minute),
-            namespace: "shop".to_owned(),
-            application: "db".to_owned(),
-            epoch,
-            region: if epoch == 1 { "west" } else { "north" }.to_owned(),
-            branch,
-            consistent_at: Timestamp::UNIX_EPOCH,
-            created_at: Timestamp::UNIX_EPOCH,
-            objects: Objects { count: 3, ..objects },
-            volumes: vec![volume],
-            dumps: vec![],
-            missing: vec![],
-            skipped: vec![],
-            suspicious: vec![],
-            lock_until: None,
-        };
-        self.vault.write_point(&point).await.unwrap();
-        point
+        write(&self.vault, epoch, minute, branch).await
     }
 
     /// Three points of the first epoch and a branch, two of the second, a head and a claim.
