@@ -238,7 +238,7 @@ mod tests {
             "69f061d6b856898ec72871e30ff68001aa11375971db6822879b173b4f1c2aa42cab9129b7efd392049a06897646430a96f91401e8802a0018e89d0f10a2080c"
         );
         assert_eq!(
-            keys.mac("shop", "db", b"point"),
+            keys.mac(Signed::Point, "shop", "db", b"point"),
             "32ea6a906c7e3c75538cf901359978cfc6778930fd3afda6d5c180acd19b0cbb"
         );
     }
@@ -253,7 +253,8 @@ mod tests {
             keys.repository_password("b", "a").expose().to_owned(),
             keys.repository_password("ab", "").expose().to_owned(),
             hex(&keys.repository_key("a", "b").encrypt),
-            keys.mac("a", "b", b""),
+            keys.mac(Signed::Point, "a", "b", b""),
+            keys.mac(Signed::Head, "a", "b", b""),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
