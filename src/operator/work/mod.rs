@@ -49,6 +49,8 @@ struct Owned {
     tasks: BTreeMap<&'static str, JoinHandle<()>>,
     /// How many times in a row it failed.
     failed: BTreeMap<&'static str, u32>,
+    /// Why an effect of the last pass was not done.
+    hindrance: Option<String>,
 }
 
 impl Drop for Owned {
@@ -79,6 +81,25 @@ impl Registry {
                 Works::new()
             }
             None => Works::new(),
+        }
+    }
+
+    /// Why an effect of the object's last pass was not done, such as a quota that is used up.
+    #[must_use]
+    pub fn hindrance<K: Resource<DynamicType = ()>>(&self, object: &K) -> Option<String> {
+        self.objects().get(&object.uid().unwrap_or_default()).and_then(|it| it.hindrance.clone())
+    }
+
+    /// Keeps in mind how the effects of the object's last pass went.
+    pub fn performed<K: Resource<DynamicType = ()>>(&self, object: &K, failed: Option<String>) {
+        let (uid, mut objects) = (object.uid().unwrap_or_default(), self.objects());
+        match objects.get_mut(&uid) {
+            Some(owned) => owned.hindrance = failed,
+            None if failed.is_some() => {
+                let owned = objects.entry(uid).or_default();
+                (owned.generation, owned.hindrance) = (object.meta().generation, failed);
+            }
+            None => {}
         }
     }
 
