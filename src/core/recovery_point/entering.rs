@@ -14,9 +14,10 @@ use crate::{
 
 impl Pass<'_> {
     /// Everything is read: the point is written, and entered.
-    pub(super) fn commit(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
+    pub(super) fn commit(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         match see(&self.seen.works, "CommitPoint", self.now) {
-            Seen::Done(..) => {
+            Seen::Done(outcome, _) => {
+                status.locked_until = self.locked_until(&status, outcome);
                 let missing = missing(&status);
                 let ending = match (missing.is_empty(), status.suspicious.is_empty()) {
                     (true, true) => Ending::Stored,

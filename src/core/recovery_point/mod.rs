@@ -4,6 +4,7 @@
 
 mod dumps;
 mod entering;
+mod locks;
 mod method;
 mod suspicion;
 mod volumes;

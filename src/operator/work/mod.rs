@@ -2,6 +2,7 @@
 //!
 //! It lives in memory only. After a restart it is begun again: each work is idempotent.
 
+mod locks;
 mod point;
 mod restore;
 mod retention;
@@ -11,7 +12,10 @@ mod vault;
 use std::{
     collections::{BTreeMap, HashMap},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,6 +51,8 @@ struct Owned {
     generation: Option<i64>,
     works: Works,
     tasks: BTreeMap<&'static str, JoinHandle<()>>,
+    /// How much of it is done, for work that counts.
+    counts: BTreeMap<&'static str, Arc<AtomicU64>>,
     /// How many times in a row it failed.
     failed: BTreeMap<&'static str, u32>,
     /// Why an effect of the last pass was not done.
@@ -103,6 +109,14 @@ impl Registry {
         }
     }
 
+    /// How much of an object's work is done that goes on and counts: of `RestoreObjects`, how many objects.
+    #[must_use]
+    pub fn count<K: Resource<DynamicType = ()>>(&self, object: &K, name: &str) -> Option<u64> {
+        let objects = self.objects();
+        let owned = objects.get(&object.uid().unwrap_or_default())?;
+        owned.counts.get(name).map(|it| it.load(Ordering::Relaxed))
+    }
+
     /// Forgets the work of objects that are no longer there.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
         self.objects().retain(|uid, _| keep(uid));
@@ -131,6 +145,7 @@ impl Registry {
         }
         owned.works.insert(name, progress);
         owned.tasks.remove(name);
+        owned.counts.remove(name);
     }
 }
 
@@ -147,10 +162,12 @@ pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Co
         return;
     }
     owned.works.insert(name, Progress::Running);
+    let count = Arc::<AtomicU64>::default();
+    owned.counts.insert(name, Arc::clone(&count));
     let tasks = Arc::clone(&registry);
     let task = tokio::spawn(async move {
         let permit = tasks.permits.acquire().await;
-        let result = ended(work.name(), deadline(&work), Box::pin(carry_out(&work, &context))).await;
+        let result = ended(work.name(), deadline(&work), Box::pin(carry_out(&work, &count, &context))).await;
         drop(permit);
         if let Err(failure) = &result {
             tracing::warn!(
@@ -209,7 +226,7 @@ fn deadline(work: &Work) -> Duration {
         | Work::SetHold { .. }
         | Work::Ask { .. } => Duration::from_mins(1),
         Work::TestVault { .. } => Duration::from_mins(2),
-        Work::SurveyPoints { .. } | Work::FindPoint { .. } => Duration::from_mins(5),
+        Work::SurveyPoints { .. } | Work::FindPoint { .. } | Work::ExtendLocks { .. } => Duration::from_mins(5),
         Work::StartWorkloads { .. } => Duration::from_mins(6),
         Work::DropPoints { .. } => Duration::from_mins(10),
         Work::ReviewPoints { .. } => Duration::from_mins(30),
@@ -217,7 +234,7 @@ fn deadline(work: &Work) -> Duration {
     }
 }
 
-async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
+async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Result<Outcome, Failure> {
     match work {
         Work::TestVault { vault } => vault::test(vault, context).await,
         Work::ListRegions { vault } => vault::list_regions(vault, context).await,
@@ -239,6 +256,7 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
                 policy: context.policy,
                 only: only.clone(),
                 on_conflict: *on_conflict,
+                done: Arc::clone(count),
                 ..Options::default()
             };
             Box::pin(restore::objects(vault, application, manifest, options, *epoch, context)).await
@@ -248,6 +266,9 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         }
         Work::DropPoints { vault, application, ids, epoch } => {
             retention::drop_points(vault, application, ids, *epoch, context).await
+        }
+        Work::ExtendLocks { vault, application, began, after } => {
+            locks::extend(vault, application, *began, after.as_deref(), context).await
         }
         Work::SetHold { vault, application, point, held } => {
             retention::set_hold(vault, application, point, *held, context).await

@@ -217,7 +217,7 @@ impl World {
                 let objects = Objects { manifest: format!("m{}", self.captures), count: 7, bytes: 70 };
                 Ok(Outcome::Captured { objects, at: at(self.second), failed: vec![], left_out: vec![] })
             }
-            Work::CommitPoint { point, .. } => self.commit(point).map(|()| Outcome::Done),
+            Work::CommitPoint { point, .. } => self.commit(point).map(|()| Outcome::Committed { locked_until: None }),
             other => panic!("a run does not {other:?}"),
         };
         let name = work.name();
