@@ -21,11 +21,14 @@ use super::{
     shell::Error,
     stores,
 };
-use crate::core::{
-    child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
-    condition,
-    effect::ObjectKey,
-    volume_restore::{self, RECLAIM_POLICY, VolumeSeen},
+use crate::{
+    api::application::ProtectedApplication,
+    core::{
+        child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
+        condition,
+        effect::ObjectKey,
+        volume_restore::{self, RECLAIM_POLICY, VolumeSeen},
+    },
 };
 
 /// Longer than any pass.
@@ -56,7 +59,11 @@ async fn volumes(before: &HashSet<Version>, context: &Context) -> Result<HashSet
     let mut marked = marked_volumes(&ours, &context.client).await?;
     marked.retain(|it| it.annotations.contains_key(RECLAIM_POLICY));
     // Looked up after the volumes: a run that has marked one is known by now.
-    let going = going(context).await;
+    let mut going = going(context).await;
+    let cold = |it: &ProtectedApplication| it.status.as_ref().is_none_or(|it| it.warm.is_none());
+    for application in stores::all(&context.stores.applications, cold) {
+        going.remove(&application.uid().unwrap_or_default());
+    }
     marked.retain(|it| it.run.as_ref().is_some_and(|run| !going.contains(run)));
     let mut left = HashSet::new();
     for volume in marked {

@@ -12,4 +12,5 @@ mod recover;
 mod restore;
 mod stage;
 mod vault_away;
+mod warm;
 mod without_cas;
