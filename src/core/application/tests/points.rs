@@ -41,7 +41,7 @@ fn a_clock_that_was_set_back_makes_no_pause_and_its_last_point_is_not_the_newest
     let decision = decide(&application(json!({})), &seen, at(100));
     let newest = decision.status.last_point.as_ref().unwrap();
     assert_eq!((newest.id.as_str(), newest.consistent_at.0), ("1-09001", at(0)));
-    assert_eq!(condition::is_true(&decision.status.conditions, condition::RPO_MET), false, "the future is no excuse");
+    assert!(!condition::is_true(&decision.status.conditions, condition::RPO_MET), "the future is no excuse");
 }
 
 #[test]
