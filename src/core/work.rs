@@ -71,6 +71,13 @@ pub enum Work {
         /// The point that is known already.
         known: Option<String>,
     },
+    /// Read which point the head names in each of some vaults, and of when it is.
+    ReadCopies {
+        /// The `Vault`s.
+        vaults: Vec<String>,
+        /// Whose.
+        application: AppKey,
+    },
     /// Seal the head with the new epoch.
     SealCatalogue {
         /// The `Vault`.
@@ -202,6 +209,7 @@ impl Work {
             Self::CommitPoint { .. } => "CommitPoint",
             Self::ReadHead { .. } => "ReadHead",
             Self::ReadLatest { .. } => "ReadLatest",
+            Self::ReadCopies { .. } => "ReadCopies",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::FindPoint { .. } => "FindPoint",
@@ -235,6 +243,7 @@ impl Work {
             | Self::CommitPoint { .. }
             | Self::ReadHead { .. }
             | Self::ReadLatest { .. }
+            | Self::ReadCopies { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
             | Self::SetHold { .. }
@@ -294,6 +303,8 @@ pub enum Outcome {
     HeadRead(Option<u64>),
     /// Of `ReadLatest`: the point and the instant of its data, if it is another than the known one.
     Latest(Option<(String, Timestamp)>),
+    /// Of `ReadCopies`: by vault, the point and the instant of its data. Vaults that could not be read are not in it.
+    CopiesRead(BTreeMap<String, (String, Timestamp)>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints` and `FindPoint`.

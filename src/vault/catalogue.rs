@@ -194,6 +194,32 @@ impl Vault {
         .await
     }
 
+    /// Enters a point that was copied from another vault: the head follows the newest one, and the epoch that it is of. It
+    /// never goes back, also when copies of two regions meet. Entering again changes nothing.
+    ///
+    /// # Errors
+    /// `Contended`, `Store`, `Corrupt`.
+    pub async fn enter_copy(&self, point: &Point) -> Result<Head, CatalogueError> {
+        self.change_head(&point.namespace, &point.application, |head| {
+            let newest = head.as_ref().and_then(|it| it.latest.as_ref()).is_none_or(|it| *it < point.id);
+            let (latest, sealed_by) = (Some(point.id.clone()), point.region.clone());
+            Ok(match head {
+                None => Change::Write(Head {
+                    format: FORMAT,
+                    epoch: point.epoch,
+                    sealed_by,
+                    seq: 1,
+                    nonce: String::new(),
+                    latest,
+                    branches: Vec::new(),
+                }),
+                Some(head) if head.epoch > point.epoch || !newest => Change::Done(head),
+                Some(head) => Change::Write(Head { epoch: point.epoch, sealed_by, latest, ..head }),
+            })
+        })
+        .await
+    }
+
     /// Swaps the head: reads, asks what to make of it, writes; again when another writer was first.
     async fn change_head(
         &self,

@@ -4,6 +4,7 @@
 
 mod backup;
 mod claim;
+mod copies;
 mod dumps;
 mod failover;
 mod health;
@@ -14,7 +15,7 @@ mod traffic;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use self::{backup::*, claim::*, dumps::*, failover::*, health::*, objects::*, status::*, traffic::*};
+pub use self::{backup::*, claim::*, copies::*, dumps::*, failover::*, health::*, objects::*, status::*, traffic::*};
 use super::{
     mappings::Mappings,
     span::{Span, in_days},

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::CopyStatus;
+
 /// What the operator of this region last saw and decided.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -43,6 +45,10 @@ pub struct ProtectedApplicationStatus {
     /// What retention keeps and drops. Absent without `spec.backup.retention`, and where this region never did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,
+    /// What is in the other vaults, in the order of `spec.backup.copies`. Told while this region serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["vault".into()]))]
+    pub copies: Vec<CopyStatus>,
     /// The last failover that ended in this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,

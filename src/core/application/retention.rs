@@ -230,7 +230,7 @@ impl Pass<'_> {
         self.effects.push(Effect::Apply(Box::new(mover.job())));
     }
 
-    fn run(&self) -> Run {
+    pub(super) fn run(&self) -> Run {
         Run {
             namespace: self.key.namespace.clone(),
             name: self.key.name.clone(),

@@ -25,6 +25,7 @@ use crate::{
     },
 };
 
+mod copies;
 mod handing_over;
 mod latest;
 mod points;
@@ -98,6 +99,8 @@ fn observed(view: Option<View>) -> Observed {
         address: Ok("192.0.2.7".into()),
         movers: None,
         prune: None,
+        copy_vaults: Vec::new(),
+        copy_jobs: BTreeMap::new(),
         works: Works::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod application_key;
 mod bucket;
+mod copy;
 mod damage;
 mod dump;
 mod fidelity;

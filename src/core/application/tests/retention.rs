@@ -45,7 +45,7 @@ fn dropped(ids: &[&str], refused: &[&str], seconds: i64) -> (&'static str, Progr
     done(work, seconds, Outcome::Dropped { dropped: gone, refused: own(refused) })
 }
 
-fn seeing<const N: usize>(works: [(&'static str, Progress); N]) -> Observed {
+pub(super) fn seeing<const N: usize>(works: [(&'static str, Progress); N]) -> Observed {
     let movers = serde_json::from_value::<Value>(json!({})).map(|resources| MoverSettings {
         namespace: "reprise".into(),
         image: "reprise".into(),
