@@ -1,9 +1,10 @@
-//! When a copy of the newest point in another vault is due. What is done then is `core::application`.
+//! When a copy of the newest point in another vault is due, and when a restore looks for its point in one. What is done then
+//! is `core::application`, `core::restore` and `core::failover`.
 
 use cronexpr::{Crontab, MakeTimestamp};
 use jiff::{SignedDuration, Timestamp};
 
-use super::work::doubled;
+use super::work::{Outcome, Progress, Work, Works, doubled};
 use crate::api::application::CopySettings;
 
 /// The pause after a first failed run, and the longest one, in seconds.
@@ -38,6 +39,36 @@ pub fn due(settings: &CopySettings, since: Timestamp) -> Result<Timestamp, Strin
 #[must_use]
 pub fn again(failed_at: Timestamp, times: u32) -> Timestamp {
     failed_at + doubled(AFTER_FAILURE, times, LONGEST_PAUSE)
+}
+
+/// So many failures in a row, and a vault counts as away: about half a minute.
+const AWAY: u32 = 3;
+
+/// The vault that the last search for a point was answered by.
+#[must_use]
+pub fn answered_by<'a>(works: &'a Works, name: &str) -> Option<&'a str> {
+    match works.get(name) {
+        Some(Progress::Done { work, .. }) => match work.as_ref() {
+            Work::FindPoint { vault, .. } | Work::SurveyPoints { vault, .. } => Some(vault),
+            _ => None,
+        },
+        Some(Progress::Running | Progress::Failed { .. }) | None => None,
+    }
+}
+
+/// Why a vault does not serve for a restore, by what a search for a point came to: it does not have one, or is away.
+#[must_use]
+pub fn failing(works: &Works, name: &str, vault: &str) -> Option<String> {
+    match works.get(name)? {
+        Progress::Failed { times, failure, .. } if failure.lasting || *times >= AWAY => Some(failure.message.clone()),
+        Progress::Done { outcome: Outcome::Surveyed { chosen: None, passed_over }, .. }
+            if answered_by(works, name) == Some(vault) =>
+        {
+            let last = passed_over.last().map_or("it has none", String::as_str);
+            Some(format!("no good point: {last}"))
+        }
+        Progress::Failed { .. } | Progress::Done { .. } | Progress::Running => None,
+    }
 }
 
 #[cfg(test)]

@@ -76,6 +76,12 @@ pub struct ProtectedApplicationSpec {
 }
 
 impl ProtectedApplication {
+    /// The vaults that hold its points: the first one, then those that they are copied into.
+    pub fn vaults(&self) -> impl Iterator<Item = &str> {
+        let backup = &self.spec.backup;
+        backup.vaults.iter().take(1).map(String::as_str).chain(backup.copies.iter().map(|it| it.vault.as_str()))
+    }
+
     /// What is changed when it is restored into a region.
     #[must_use]
     pub fn mappings(&self, region: &str) -> Mappings {

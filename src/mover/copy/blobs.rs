@@ -16,7 +16,7 @@ use super::super::parallel;
 use super::super::pieces::{FETCHES, Opener, pieces};
 
 /// After so many bytes what was sent is named: what a copy that is killed had sent since is sent again.
-const NAMED: u64 = 256 << 20;
+const NAMED: u64 = 128 << 20;
 
 /// What the other repository does not have.
 pub(super) struct Wanted {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use rustic_core::OpenStatus;
 use rustic_core::repofile::{IndexFile, SnapshotFile};
-use rustic_core::{FileType, Repository};
+use rustic_core::{FileType, ReadBackend, Repository};
 
 use self::blobs::Wanted;
 use super::archive::Store;
@@ -107,6 +107,16 @@ fn attempt(source: &Engine, target: &Engine, point: &Point, whole: bool) -> Resu
     source.meter.phase("reading the indexes");
     let (from, to) = (source.open()?, target.open_or_make()?);
     let there = check::index(target, &to)?;
+    if let Some(pack) = there.missing_packs.first() {
+        let (lost, more) = (format!("data/{}/{pack}", &pack[..2]), there.missing_packs.len());
+        let (namespace, application) = (&point.namespace, &point.application);
+        // What names it would go before what is copied once more: nothing of this repository could be trusted.
+        return Err(MoverError::Corrupt(format!(
+            "the vault that is copied to lost {more} packs, as `{lost}`: remove `apps/{namespace}/{application}` and \
+             `{}` there, and the next copy makes both anew",
+            ReadBackend::location(&target.backend)
+        )));
+    }
     let wanted = snapshots(source, &from, point)?;
     let before: Vec<_> = wanted
         .iter()

@@ -76,8 +76,12 @@ fn a_vault_without_points_gets_the_newest_at_once_after_it_was_asked_and_after_i
         "one at a time, not before it is written"
     );
     let act = decide(&next(&intent), &seen, at(2));
-    let job = act.effects.iter().find_map(|it| if let Effect::Apply(it) = it { Some(it) } else { None }).unwrap();
-    let env = job.data["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
+    let job = |it: &Effect| match it {
+        Effect::Apply(it) if it.types.as_ref().is_some_and(|it| it.kind == "Job") => Some(it.data.clone()),
+        _ => None,
+    };
+    let job = act.effects.iter().find_map(job).unwrap();
+    let env = job["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
     for wanted in ["TO_REPRISE_VAULT", "TO_REPRISE_VAULT_KEY", r#"{\"copy\":{"#, "p9"] {
         assert!(env.contains(wanted), "{wanted} in {env}");
     }
