@@ -77,34 +77,34 @@ mod tests {
 
     use super::*;
 
-    fn settings(more: Value) -> CopySettings {
+    fn settings(more: &Value) -> CopySettings {
         let mut it = json!({"vault": "second"});
         it.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(it).unwrap()
     }
 
-    fn next(more: Value, since: &str) -> String {
+    fn next(more: &Value, since: &str) -> String {
         due(&settings(more), since.parse().unwrap()).unwrap().to_string()
     }
 
     #[test]
     fn even_days_go_to_one_vault_and_odd_days_to_another() {
         let (even, odd) = (json!({"schedule": "0 3 2-31/2 * *"}), json!({"schedule": "0 3 1-31/2 * *"}));
-        assert_eq!(next(even.clone(), "2027-01-29T12:00:00Z"), "2027-01-30T03:00:00Z");
-        assert_eq!(next(odd, "2027-01-29T12:00:00Z"), "2027-01-31T03:00:00Z");
-        assert_eq!(next(even, "2027-01-30T03:00:00Z"), "2027-02-02T03:00:00Z");
+        assert_eq!(next(&even, "2027-01-29T12:00:00Z"), "2027-01-30T03:00:00Z");
+        assert_eq!(next(&odd, "2027-01-29T12:00:00Z"), "2027-01-31T03:00:00Z");
+        assert_eq!(next(&even, "2027-01-30T03:00:00Z"), "2027-02-02T03:00:00Z");
     }
 
     #[test]
     fn a_schedule_keeps_the_clock_of_its_time_zone_through_summer_time() {
         let berlin = json!({"schedule": "30 3 * * *", "timeZone": "Europe/Berlin"});
-        assert_eq!(next(berlin.clone(), "2027-03-26T12:00:00Z"), "2027-03-27T02:30:00Z");
-        assert_eq!(next(berlin, "2027-03-27T12:00:00Z"), "2027-03-28T01:30:00Z");
+        assert_eq!(next(&berlin, "2027-03-26T12:00:00Z"), "2027-03-27T02:30:00Z");
+        assert_eq!(next(&berlin, "2027-03-27T12:00:00Z"), "2027-03-28T01:30:00Z");
     }
 
     #[test]
     fn a_length_of_time_counts_from_the_last_beginning() {
-        assert_eq!(next(json!({"every": "6h"}), "2027-01-01T00:00:00Z"), "2027-01-01T06:00:00Z");
+        assert_eq!(next(&json!({"every": "6h"}), "2027-01-01T00:00:00Z"), "2027-01-01T06:00:00Z");
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
             json!({"schedule": "0 3 30 2 *"}),
             json!({"schedule": "0 3 * * *", "timeZone": "Europe/Nowhere"}),
         ] {
-            let why = due(&settings(wrong), Timestamp::UNIX_EPOCH).unwrap_err();
+            let why = due(&settings(&wrong), Timestamp::UNIX_EPOCH).unwrap_err();
             assert!(why.starts_with("spec.backup.copies: the schedule `"), "{why}");
         }
     }

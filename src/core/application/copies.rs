@@ -127,9 +127,8 @@ impl Pass<'_> {
             Some(_) if run.finished_at.is_some() => self.effects.push(Effect::Delete(key)),
             Some(JobSeen::Succeeded(report)) => self.copied(at, report),
             Some(JobSeen::Failed { message, .. }) => self.not_copied(at, message),
-            Some(JobSeen::Running(_)) => {}
             None if run.finished_at.is_none() && written => self.make_copy(at, &run, &name),
-            None => {}
+            Some(JobSeen::Running(_)) | None => {}
         }
     }
 

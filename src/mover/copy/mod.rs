@@ -118,21 +118,19 @@ fn attempt(source: &Engine, target: &Engine, point: &Point, whole: bool) -> Resu
         )));
     }
     let wanted = snapshots(source, &from, point)?;
-    let before: Vec<_> = wanted
-        .iter()
-        .map(|(_, it)| if whole { Ok(None) } else { parent(target, &to, it) })
-        .collect::<Result<_, _>>()?;
+    let before: Vec<_> =
+        wanted.values().map(|it| if whole { Ok(None) } else { parent(target, &to, it) }).collect::<Result<_, _>>()?;
     let config = to.config();
     let level = config.zstd().map_err(|error| target.error(&error))?.unwrap_or(0);
     let store = Store::new(target, &there, level, config.extra_verify());
-    let roots = wanted.iter().map(|(_, it)| it.tree).collect();
+    let roots = wanted.values().map(|it| it.tree).collect();
     let (known, believed) = (trees(source, &from)?, (!whole).then_some(&there));
     let blobs = Wanted::find(source, &known, believed, roots)?;
     blobs.copy(source, &from, &known, &store)?;
     source.meter.phase("checking");
     let landed = check::index(target, &to)?;
     let sound = before.iter().map(|it| it.as_ref().filter(|_| landed.missing_packs.is_empty()).map(|it| it.tree));
-    check::trees(target, &landed, wanted.iter().map(|(_, it)| it.tree).zip(sound).collect())?;
+    check::trees(target, &landed, wanted.values().map(|it| it.tree).zip(sound).collect())?;
     let mut copied = Copied::default();
     for ((id, snapshot), before) in wanted.into_iter().zip(before) {
         let summary = snapshot.summary.clone().unwrap_or_default();

@@ -66,13 +66,12 @@ fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_r
         ask("POST", &app, scene.west, &format!("/records/{number}"))?;
     }
     let copied = point(&app, scene.west)?.id.context("a point that succeeded has an id")?;
-    let (second, copies) =
+    let (second, patch) =
         (second(&scene)?, json!({"spec": {"backup": {"copies": [{"vault": "second", "every": "1h"}]}}}));
     for region in [scene.west, scene.north] {
         region.apply(&second)?;
         product::await_shared(region, SOON)?;
-        let patch = copies.to_string();
-        region.kubectl(&["patch", "papp", app.name, "-n", app.name, "--type=merge", "-p", &patch], None)?;
+        region.kubectl(&["patch", "papp", app.name, "-n", app.name, "--type=merge", "-p", &patch.to_string()], None)?;
     }
     let status = app.await_status(scene.west, "a copy in the second vault", SOON, |it| {
         it.copies.first().is_some_and(|it| it.point.as_ref() == Some(&copied))
