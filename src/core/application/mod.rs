@@ -6,6 +6,7 @@
 pub mod copies;
 mod fencing;
 mod findings;
+mod locks;
 mod outlook;
 mod points;
 pub mod retention;
@@ -197,6 +198,7 @@ impl Pass<'_> {
                 if self.sealed(&view) {
                     self.schedule_points(&view);
                     self.retain(&view);
+                    self.keep_locks(&view);
                     self.publish(&view);
                 }
                 Role::Active

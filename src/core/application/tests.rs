@@ -28,6 +28,7 @@ use crate::{
 mod copies;
 mod handing_over;
 mod latest;
+mod locks;
 mod points;
 mod retention;
 mod suspicion;

@@ -12,6 +12,7 @@ mod objects;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use rustic_core::OpenStatus;
 use rustic_core::repofile::{IndexFile, SnapshotFile};
 use rustic_core::{FileType, ReadBackend, Repository};
@@ -25,8 +26,8 @@ use super::error::MoverError;
 use super::index::Index;
 use crate::core::mover_task::Report;
 use crate::core::point::{Dump, Point, Volume};
-use crate::vault::Vault;
 use crate::vault::catalogue::CatalogueError;
+use crate::vault::{Vault, VaultError, immutability};
 
 /// What is to be copied, and where to.
 pub(super) struct Copy<'a> {
@@ -74,6 +75,7 @@ impl Copy<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        runtime.block_on(self.lock(source, &there))?;
         source.meter.phase("entering it");
         runtime.block_on(self.to.enter_copy(&there))?;
         Ok(report)
@@ -88,18 +90,29 @@ impl Copy<'_> {
         let mut target = Engine::new(self.to, self.namespace, self.application, source.runtime().clone());
         target.meter = source.meter.clone();
         let attempt = |whole| target.steadily(|| source.steadily(|| attempt(source, &target, point, whole)));
-        let copied = match attempt(false) {
+        match attempt(false) {
             Err(MoverError::Corrupt(why)) => {
                 tracing::warn!(why, "everything is compared");
-                attempt(true)?
+                attempt(true)
             }
-            ended => ended?,
-        };
-        source.meter.phase("locking");
-        if let Some(until) = target.backend.extend_locks().map_err(|error| target.error(&error))? {
-            tracing::info!(%until, "all that the snapshots need is locked");
+            ended => ended,
         }
-        Ok(copied)
+    }
+
+    /// Where the other vault locks what it keeps, this point is locked, and what it shares with those before it.
+    async fn lock(&self, source: &Engine, point: &Point) -> Result<(), MoverError> {
+        source.meter.phase("locking");
+        self.to.lock_point(point).await.map_err(VaultError::Store)?;
+        let (began, mut after) = (Timestamp::now(), None);
+        loop {
+            let whose = (self.namespace, self.application);
+            let step = immutability::go_on(self.to.store(), whose, began, after.as_deref()).await;
+            after = step.map_err(VaultError::Store)?.after;
+            if after.is_none() {
+                return Ok(());
+            }
+            source.meter.step();
+        }
     }
 }
 
