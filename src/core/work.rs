@@ -78,6 +78,15 @@ pub enum Work {
         /// Whose.
         application: AppKey,
     },
+    /// Read a point.
+    ReadPoint {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// The point.
+        id: String,
+    },
     /// Seal the head with the new epoch.
     SealCatalogue {
         /// The `Vault`.
@@ -221,6 +230,7 @@ impl Work {
             Self::ReadHead { .. } => "ReadHead",
             Self::ReadLatest { .. } => "ReadLatest",
             Self::ReadCopies { .. } => "ReadCopies",
+            Self::ReadPoint { .. } => "ReadPoint",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::FindPoint { .. } => "FindPoint",
@@ -256,6 +266,7 @@ impl Work {
             | Self::ReadHead { .. }
             | Self::ReadLatest { .. }
             | Self::ReadCopies { .. }
+            | Self::ReadPoint { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
             | Self::ExtendLocks { .. }
@@ -318,6 +329,8 @@ pub enum Outcome {
     Latest(Option<(String, Timestamp)>),
     /// Of `ReadCopies`: by vault, the point and the instant of its data. Vaults that could not be read are not in it.
     CopiesRead(BTreeMap<String, (String, Timestamp)>),
+    /// Of `ReadPoint`.
+    PointRead(Box<Point>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints` and `FindPoint`.

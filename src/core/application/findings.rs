@@ -30,6 +30,7 @@ impl Pass<'_> {
             findings.extend(self.copies_up_to_date());
             findings.extend(self.traffic_published());
         }
+        findings.extend(self.warm_finding());
         findings.extend(self.healthy());
         findings.extend(self.fence_in_time());
         findings.extend(self.advice_finding());

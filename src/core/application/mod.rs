@@ -11,6 +11,7 @@ mod outlook;
 mod points;
 pub mod retention;
 mod traffic;
+pub mod warm;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ pub(super) use fencing::point_object;
 
 use super::{
     app_key::AppKey,
+    child::Run,
     claim::{state::Wish, view::View},
     condition,
     effect::{Decision, Effect},
@@ -83,6 +85,8 @@ pub struct Observed {
     pub copy_vaults: Vec<Arc<Vault>>,
     /// The Jobs that copy, by what they are named after, while its status tells of one.
     pub copy_jobs: BTreeMap<String, JobSeen>,
+    /// What is restored ahead. Looked up only while something is done about it.
+    pub warm: Option<warm::WarmSeen>,
     /// Work in progress.
     pub works: Works,
 }
@@ -144,6 +148,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     } else {
         pass.status.role = None;
     }
+    pass.follow_warm();
     pass.find();
     Decision { status: pass.status, effects: pass.effects, recheck: Some(pass.recheck) }
 }
@@ -346,10 +351,21 @@ impl Pass<'_> {
         self.recheck = self.recheck.min(Duration::from_secs(seconds));
     }
 
+    /// What the application's own objects are made for.
+    fn run(&self) -> Run {
+        run(&self.key, self.object.uid().unwrap_or_default())
+    }
+
     /// The vault's name, as the application gives it.
     fn vault_name(&self) -> String {
         self.object.spec.backup.vaults.first().cloned().unwrap_or_default()
     }
+}
+
+/// The run that objects are made for which serve the application itself, and no point, restore or failover of it.
+#[must_use]
+pub fn run(key: &AppKey, uid: String) -> Run {
+    Run { namespace: key.namespace.clone(), name: key.name.clone(), uid }
 }
 
 /// Whether what was stopped here is of the epoch before this one, which was taken to start it again. What a failover

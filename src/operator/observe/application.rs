@@ -69,6 +69,7 @@ impl Reconciled for ProtectedApplication {
             prune: jobs.remove(PRUNE_JOB),
             copy_vaults: self.spec.backup.copies.iter().filter_map(|it| vault(&it.vault)).collect(),
             copy_jobs: jobs,
+            warm: self.warm(&key, foreign, &works, context).await?,
             works,
         })
     }
