@@ -9,6 +9,7 @@ pub mod calendar;
 pub mod child;
 pub mod claim;
 pub mod condition;
+pub mod copies;
 pub mod dns_zone;
 pub mod dump;
 pub mod effect;

@@ -8,13 +8,14 @@ use crate::{
     api::{
         application::Role,
         mappings::{Mappings, ObjectSelector},
-        recovery_point::Purpose,
+        recovery_point::{Purpose, RecoveryPointStatus, VolumeInPoint},
         restore::{Plan, PlannedVolume, PointChoice, SafetyPoint},
         restoring::OnConflict,
     },
     core::{
         application::point_object,
         condition,
+        copies::{answered_by, failing},
         effect::Effect,
         point::{Point, Volume},
         work::{Outcome, REASONS, Seen, Work, see},
@@ -45,9 +46,15 @@ impl Pass<'_> {
                 return Next::Stay("this region does not serve, or cannot prove its claim, at the moment".into());
             }
         }
+        let name = self.vault_name();
+        if !self.application.vaults().any(|it| it == name) {
+            let all: Vec<_> = self.application.vaults().collect();
+            let message =
+                format!("spec.vault: {name} holds no points of this application; these do: {}", all.join(", "));
+            return Next::Fail("NoSuchVault", message);
+        }
         if self.seen.vault.is_none() {
-            let message = format!("spec.backup.vaults: there is no Vault '{}' in this cluster", self.vault_name());
-            return Next::Fail("NoVault", message);
+            return Next::Fail("NoVault", format!("there is no Vault '{name}' in this cluster"));
         }
         self.status.epoch = Some(view.epoch);
         Next::Go("this region serves".into())
@@ -55,6 +62,9 @@ impl Pass<'_> {
 
     pub(super) fn choose_point(&mut self) -> Next {
         let choice = self.object.spec.point.clone();
+        if let Some(next) = self.look_elsewhere(&choice) {
+            return next;
+        }
         let (chosen, passed_over) = match self.found(choice) {
             Ok(it) => it,
             Err(next) => return next,
@@ -64,6 +74,7 @@ impl Pass<'_> {
             let why = self.status.passed_over.join("; ");
             return Next::Fail("NoRecoveryPoint", format!("there is no good recovery point of that time: {why}"));
         };
+        self.status.vault = Some(self.vault_name());
         let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
         let here = |claim: &String| point.volumes.iter().any(|it| it.claim == *claim);
         if let Some(absent) = only.iter().find(|it| !here(it)) {
@@ -74,7 +85,27 @@ impl Pass<'_> {
         }
         self.status.point = Some(point.id.clone());
         self.status.consistent_at = Some(condition::whole_second(point.consistent_at));
-        Next::Go(format!("{} of {}", point.id, point.consistent_at))
+        let from = self.status.vault_reason.as_ref().map_or_else(String::new, |why| format!(", a copy: {why}"));
+        Next::Go(format!("{} of {}{from}", point.id, point.consistent_at))
+    }
+
+    /// Where the first vault does not have it, or does not answer, the next one is asked, unless one was named.
+    fn look_elsewhere(&mut self, choice: &PointChoice) -> Option<Next> {
+        if self.object.spec.vault.is_some() || self.status.point.is_some() {
+            return None;
+        }
+        let here = self.vault_name();
+        let why = failing(&self.seen.works, "FindPoint", &here)?;
+        let next = self.application.vaults().skip_while(|it| *it != here).nth(1)?.to_owned();
+        let why = format!("{here}: {why}");
+        self.status.vault_reason = Some(match self.status.vault_reason.take() {
+            Some(before) => format!("{before}; {why}"),
+            None => why.clone(),
+        });
+        self.status.vault = Some(next.clone());
+        let (application, choice) = (self.key.clone(), choice.clone());
+        self.effects.push(Effect::Begin(Box::new(Work::FindPoint { vault: next.clone(), application, choice })));
+        Some(Next::Stay(format!("it is looked for in {next}: {why}")))
     }
 
     /// What would be changed is told, and nothing is.
@@ -153,6 +184,12 @@ impl Pass<'_> {
             Some(it) if it.status == "True" => {
                 self.status.safety_point_id.clone_from(&status.id);
                 Next::Go(format!("what was there is saved as {}", status.id.as_deref().unwrap_or(&name)))
+            }
+            Some(it) if it.reason == "Partial" && only_dumps_missing(status) => {
+                self.status.safety_point_id.clone_from(&status.id);
+                let failed = status.dumps.iter().filter(|it| it.failure.is_some()).map(|it| it.name.as_str());
+                let (id, failed) = (status.id.as_deref().unwrap_or(&name), failed.collect::<Vec<_>>().join(", "));
+                Next::Go(format!("what was there is saved as {id}, without the dumps that could not be made: {failed}"))
             }
             Some(it) if it.status == "False" => {
                 let message = format!(
@@ -270,7 +307,13 @@ impl Pass<'_> {
     }
 
     fn found(&mut self, choice: PointChoice) -> Result<(Option<Point>, Vec<String>), Next> {
-        let work = Work::FindPoint { vault: self.vault_name(), application: self.key.clone(), choice };
+        let vault = self.vault_name();
+        if answered_by(&self.seen.works, "FindPoint").is_some_and(|it| it != vault) {
+            let work = Work::FindPoint { vault, application: self.key.clone(), choice };
+            self.effects.push(Effect::Begin(Box::new(work)));
+            return Err(Next::Stay("the points are being read".into()));
+        }
+        let work = Work::FindPoint { vault, application: self.key.clone(), choice };
         match self.working(work, "the points are being read")? {
             Outcome::Surveyed { chosen, passed_over } => Ok((chosen.map(|it| *it), passed_over)),
             _ => Err(Next::Stay("the points are being read".into())),
@@ -293,4 +336,14 @@ impl Pass<'_> {
         }
         Err(Next::Stay(failure.map_or_else(|| meanwhile.to_owned(), |it| it.message)))
     }
+}
+
+/// Whether all that a partial point lacks are dumps, and it has volumes: a database that is down is often why there is a
+/// restore, and what it had written is in its volumes.
+fn only_dumps_missing(status: &RecoveryPointStatus) -> bool {
+    let whole = |it: &VolumeInPoint| it.failure.is_none() && it.unreadable == 0;
+    status.volumes.iter().all(whole)
+        && status.volumes.iter().any(|it| it.snapshot.is_some())
+        && status.objects.as_ref().is_some_and(|it| it.failed.is_empty())
+        && status.suspicious.is_empty()
 }

@@ -29,6 +29,13 @@ fn application() -> ProtectedApplication {
     .unwrap()
 }
 
+fn copied(vaults: &[String]) -> ProtectedApplication {
+    let mut object = application();
+    let copies: Vec<_> = vaults.iter().map(|it| json!({"vault": it, "every": "6h"})).collect();
+    object.spec.backup.copies = serde_json::from_value(json!(copies)).unwrap();
+    object
+}
+
 fn restore(spec: &Value) -> Restore {
     let mut all = json!({"application": "shop"});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -80,6 +87,12 @@ struct Play {
     /// Which volumes a mover was started for: they are as in the point from then on.
     filled: Vec<String>,
     not_restored: Vec<String>,
+    /// A vault without points.
+    empty: String,
+    /// The vaults that were asked for a point, in order.
+    asked: Vec<String>,
+    /// Vaults that points are copied into.
+    copies: Vec<String>,
     /// What movers told in their logs.
     told: BTreeMap<String, MoverProgress>,
     /// Volumes that a mover writes to, and does not finish.
@@ -89,6 +102,10 @@ struct Play {
     second: i64,
     /// What was done, in order.
     done: Vec<String>,
+    /// How many effects were wanted so far.
+    effects: usize,
+    /// The operator is ended at the effect of that number: before it, or after it.
+    cut: Option<(usize, bool)>,
 }
 
 impl Play {
@@ -102,11 +119,16 @@ impl Play {
             running: 2,
             filled: Vec::new(),
             not_restored: Vec::new(),
+            empty: String::new(),
+            asked: Vec::new(),
+            copies: Vec::new(),
             told: BTreeMap::new(),
             slow: Vec::new(),
             size: (1, 1),
             second: 0,
             done: Vec::new(),
+            effects: 0,
+            cut: None,
         }
     }
 
@@ -140,7 +162,7 @@ impl Play {
                 kubelet_root: "/k".into(),
                 resources: json!({}),
             },
-            application: Some(Arc::new(application())),
+            application: Some(Arc::new(copied(&self.copies))),
             vault: Some(Arc::new(Vault::new("main", spec))),
             claim: Some(fixtures::view("west", Some("west"), self.epoch)),
             points: self.points.clone(),
@@ -160,7 +182,16 @@ impl Play {
         self.second += 1;
         let decision = decide(&self.object, &self.observed(), START + jiff::SignedDuration::from_secs(self.second));
         for effect in decision.effects {
-            self.perform(effect);
+            self.effects += 1;
+            let cut = self.cut.filter(|it| it.0 == self.effects).map(|it| it.1);
+            if cut != Some(false) {
+                self.perform(effect);
+            }
+            if cut.is_some() {
+                // Nothing is written down, and nothing remembered.
+                self.works.clear();
+                return;
+            }
         }
         self.object.status = Some(decision.status);
     }
@@ -196,8 +227,10 @@ impl Play {
             }
             Effect::Begin(work) => {
                 let outcome = match work.as_ref() {
-                    Work::FindPoint { .. } => {
-                        Outcome::Surveyed { chosen: Some(Box::new(point(self.size))), passed_over: vec![] }
+                    Work::FindPoint { vault, .. } => {
+                        self.asked.push(vault.clone());
+                        let chosen = (*vault != self.empty).then(|| Box::new(point(self.size)));
+                        Outcome::Surveyed { chosen, passed_over: vec![] }
                     }
                     Work::RestoreObjects { only, .. } => {
                         self.done.push(format!("objects {}", only.len()));
@@ -236,7 +269,7 @@ impl Play {
                 self.works.clear();
             }
             self.pass();
-            let conditions = &self.object.status.as_ref().unwrap().conditions;
+            let conditions = self.object.status.as_ref().map_or(&[][..], |it| &it.conditions);
             if condition::ended(conditions) {
                 let it = condition::find(conditions, SUCCEEDED).unwrap();
                 return (it.reason.clone(), it.message.clone());
@@ -263,6 +296,23 @@ fn everything_comes_back_in_order_whenever_the_operator_restarts() {
         let status = play.object.status.unwrap();
         assert_eq!((status.point.as_deref(), status.safety_point_id.as_deref()), (Some(CHOSEN), Some("safe")));
         assert!(status.steps.len() == STEPS.len() && status.steps.iter().all(|it| it.finished_at.is_some()));
+    }
+}
+
+#[test]
+fn an_operator_that_is_ended_at_any_effect_restores_the_same() {
+    let mut whole = Play::new(&json!({}));
+    assert_eq!(whole.played_out(|_| false).0, "Restored");
+    for number in 1..=whole.effects {
+        for done in [false, true] {
+            let mut play = Play::new(&json!({}));
+            play.cut = Some((number, done));
+            let (reason, message) = play.played_out(|_| false);
+            assert_eq!(reason, "Restored", "{number}, {done}: {message}");
+            play.done.dedup();
+            assert_eq!(play.done, whole.done, "{number}, {done}");
+            assert_eq!((play.running, play.points.len()), (2, 1), "{number}, {done}");
+        }
     }
 }
 
@@ -308,6 +358,35 @@ fn nothing_is_changed_when_what_is_there_could_not_be_saved() {
     let mut play = Play::new(&json!({"safetyPoint": "Skip"}));
     assert_eq!(play.played_out(|_| false).0, "Restored");
     assert!(!play.done.contains(&"save".to_owned()));
+}
+
+#[test]
+fn a_database_that_is_down_does_not_keep_its_volumes_from_being_restored() {
+    let saved = |volumes: Value| {
+        let mut play = Play::new(&json!({}));
+        play.until(RestoreStepName::SafetyPoint);
+        play.pass();
+        let conditions =
+            condition::conditions(&[], vec![Finding::new(SUCCEEDED, false, "Partial", "why")], None, START);
+        let status = json!({
+            "id": "safe", "conditions": conditions, "volumes": volumes,
+            "objects": {"manifest": "m", "count": 1, "bytes": 1},
+            "dumps": [{"name": "orders", "failure": "no pod is running"}],
+        });
+        let mut made =
+            RecoveryPoint::new("back-before", serde_json::from_value(json!({"application": "shop"})).unwrap());
+        made.status = Some(serde_json::from_value(status).unwrap());
+        play.points.push(Arc::new(made));
+        let reason = play.played_out(|_| false).0;
+        let step = play.object.status.unwrap().steps.into_iter().find(|it| it.name == RestoreStepName::SafetyPoint);
+        (reason, step.unwrap().message)
+    };
+    let (reason, told) = saved(json!([{"claim": "data", "method": "Snapshot", "snapshot": "s"}]));
+    assert_eq!(reason, "Restored");
+    assert!(told.contains("without the dumps that could not be made: orders"), "{told}");
+    let lost = json!([{"claim": "data", "method": "Snapshot", "failure": "the node is gone"}]);
+    assert_eq!(saved(lost).0, "SafetyPointFailed");
+    assert_eq!(saved(json!([])).0, "SafetyPointFailed", "its data is in its dumps alone");
 }
 
 #[test]
@@ -362,6 +441,49 @@ fn a_point_that_is_being_made_is_waited_for_before_anything_stops() {
     assert_eq!(play.running, 2);
     play.points.clear();
     assert_eq!(play.played_out(|_| false).0, "Restored");
+}
+
+#[test]
+fn a_point_that_the_first_vault_does_not_have_is_taken_from_a_copy_and_that_is_said() {
+    for every in [1_000, 5, 7] {
+        let mut play = Play::new(&json!({}));
+        (play.empty, play.copies) = ("main".into(), vec!["second".into(), "third".into()]);
+        assert_eq!(play.played_out(|second| second % every == every - 1).0, "Restored", "every {every}");
+        play.asked.dedup();
+        assert_eq!(play.asked, ["main", "second"]);
+        let status = play.object.status.unwrap();
+        assert_eq!(status.vault.as_deref(), Some("second"));
+        assert!(status.vault_reason.as_ref().unwrap().starts_with("main: no good point"), "{status:?}");
+        let step = status.steps.iter().find(|it| it.name == RestoreStepName::ChoosePoint).unwrap();
+        assert!(step.message.contains("a copy: main: "), "{}", step.message);
+    }
+}
+
+#[test]
+fn a_vault_that_is_away_is_given_up_for_a_copy_after_its_third_failure() {
+    let mut play = Play::new(&json!({}));
+    play.copies = vec!["second".into()];
+    play.until(RestoreStepName::ChoosePoint);
+    let failure = |lasting| Failure { reason: "StoreFailed", message: "no answer".into(), lasting };
+    for (times, lasting, moves) in [(1, false, false), (2, false, false), (3, false, true), (1, true, true)] {
+        let failed = Progress::Failed { at: START, times, failure: failure(lasting) };
+        play.works.insert("FindPoint", failed);
+        let decision = decide(&play.object, &play.observed(), START);
+        assert_eq!(decision.status.vault.as_deref(), moves.then_some("second"), "{times} {lasting}");
+    }
+}
+
+#[test]
+fn a_vault_that_is_named_is_the_only_one_that_is_asked() {
+    let mut play = Play::new(&json!({"vault": "second"}));
+    (play.empty, play.copies) = ("second".into(), vec!["second".into(), "third".into()]);
+    assert_eq!(play.played_out(|_| false).0, "NoRecoveryPoint");
+    assert_eq!(play.asked, ["second"]);
+    let mut play = Play::new(&json!({"vault": "fourth"}));
+    play.copies = vec!["second".into()];
+    let (reason, message) = play.played_out(|_| false);
+    assert_eq!(reason, "NoSuchVault");
+    assert!(message.contains("spec.vault: fourth") && message.contains("main, second"), "{message}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod both_lost;
+mod copies;
 mod databases;
 mod hindrances;
 mod keys;
