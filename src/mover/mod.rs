@@ -281,19 +281,13 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
                 return wrong("`base` must be full ids of snapshots");
             }
         }
-        Task::Verify { snapshots, read_percent, .. } => {
-            if snapshots.is_empty() || !snapshots.iter().all(is_id) {
-                return wrong("`snapshots` must be full ids, at least one");
-            }
-            if *read_percent > 100 {
-                return wrong("`readPercent` must be at most 100");
-            }
+        Task::Verify { snapshots, .. } | Task::Lock { snapshots, .. }
+            if snapshots.is_empty() || !snapshots.iter().all(is_id) =>
+        {
+            return wrong("`snapshots` must be full ids, at least one");
         }
-        Task::Lock { snapshots, .. } => {
-            if snapshots.is_empty() || !snapshots.iter().all(is_id) {
-                return wrong("`snapshots` must be full ids, at least one");
-            }
-        }
+        Task::Verify { read_percent, .. } if *read_percent > 100 => return wrong("`readPercent` must be at most 100"),
+        Task::Verify { .. } | Task::Lock { .. } => {}
         Task::Prune { region, .. } => {
             if region.is_empty() {
                 return wrong("`region` must not be empty");
