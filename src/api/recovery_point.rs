@@ -144,6 +144,15 @@ pub struct VolumeInPoint {
     pub claim: String,
     /// How it is read, and why when that was chosen by the operator: `Snapshot`, `Direct (no VolumeSnapshotClass of driver x)`.
     pub method: String,
+    /// What the claim asked for when the run began, as a Kubernetes quantity. It may be gone when the point is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// The claim's storage class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// The claim's access modes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_modes: Vec<String>,
     /// The instant that its data is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistent_at: Option<Time>,

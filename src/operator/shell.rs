@@ -180,6 +180,7 @@ async fn settle<K: Reconciled>(object: &K, context: &Context) -> Result<Action, 
             break;
         }
     }
+    context.works.performed(object, failed.as_ref().map(ToString::to_string));
     object.measure(&decision.status, context);
     // What could not be done does not keep what was found from being said.
     if object.status() != Some(&decision.status) {

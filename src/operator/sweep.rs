@@ -1,12 +1,13 @@
-//! What runs left behind when they ended early: found by label. What stands in the operator's namespace for a run that
-//! is gone is deleted; a volume gets its reclaim policy back where that is safe, and no volume is deleted.
+//! What runs left behind when they ended early: found by label. What was made for a run that is gone, or has ended, is
+//! deleted; a volume gets its reclaim policy back where that is safe, and no volume is deleted.
 //!
 //! Owner references cannot point across namespaces, and a finalizer would hold up people's deletions.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
-use kube::{Api, Resource, ResourceExt, api::ListParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Api, Resource, ResourceExt, api::ListParams, core::DynamicObject};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
@@ -21,7 +22,7 @@ use super::{
     stores,
 };
 use crate::{
-    api::{application::ProtectedApplication, failover::Failover, restore::Restore},
+    api::application::ProtectedApplication,
     core::{
         child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
         condition,
@@ -57,16 +58,8 @@ async fn volumes(before: &HashSet<Version>, context: &Context) -> Result<HashSet
     let ours = format!("{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1);
     let mut marked = marked_volumes(&ours, &context.client).await?;
     marked.retain(|it| it.annotations.contains_key(RECLAIM_POLICY));
-    // Looked up after the volumes: a run that has marked one is known by now. One that cannot be read may go on.
-    let mut going = context.stores.uids().await;
-    let ended = |it: &Failover| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
-    for run in stores::all(&context.stores.failovers, ended) {
-        going.remove(&run.uid().unwrap_or_default());
-    }
-    let ended = |it: &Restore| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
-    for run in stores::all(&context.stores.restores, ended) {
-        going.remove(&run.uid().unwrap_or_default());
-    }
+    // Looked up after the volumes: a run that has marked one is known by now.
+    let mut going = going(context).await;
     let cold = |it: &ProtectedApplication| it.status.as_ref().is_none_or(|it| it.warm.is_none());
     for application in stores::all(&context.stores.applications, cold) {
         going.remove(&application.uid().unwrap_or_default());
@@ -85,6 +78,20 @@ async fn volumes(before: &HashSet<Version>, context: &Context) -> Result<HashSet
     Ok(left)
 }
 
+/// The uids of all that may still make or change something. What cannot be read may go on.
+async fn going(context: &Context) -> HashSet<String> {
+    let mut going = context.stores.uids().await;
+    let ended = |conditions: Option<&[Condition]>| conditions.is_some_and(condition::ended);
+    let points = stores::all(&context.stores.points, |it| ended(it.status.as_ref().map(|it| &it.conditions[..])));
+    let failovers = stores::all(&context.stores.failovers, |it| ended(it.status.as_ref().map(|it| &it.conditions[..])));
+    let restores = stores::all(&context.stores.restores, |it| ended(it.status.as_ref().map(|it| &it.conditions[..])));
+    let uids = points.iter().map(|it| it.uid()).chain(failovers.iter().map(|it| it.uid()));
+    for uid in uids.chain(restores.iter().map(|it| it.uid())).flatten() {
+        going.remove(&uid);
+    }
+    going
+}
+
 async fn let_go(volume: &VolumeSeen, context: &Context) -> Result<(), Error> {
     let tenant = match &volume.claim {
         // The operator's own claim goes with its run.
@@ -101,21 +108,22 @@ async fn let_go(volume: &VolumeSeen, context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-/// What stands in the operator's namespace for runs that are gone.
+/// What stands for runs that are gone, or ended: those tidy up themselves, unless no operator ran for a while after.
 async fn children(context: &Context) -> Result<(), Error> {
     let home = context.movers.namespace.as_str();
     let labels = format!("{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1);
     let jobs = list(&Api::<Job>::namespaced(context.client.clone(), home), &labels, "jobs").await?;
     let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), home);
     let claims = list(&claims, &labels, "claims").await?;
-    let snapshots = observe::snapshots_of("VolumeSnapshot", Some(home), Some(&labels), context).await?;
+    let snapshots = observe::snapshots_of("VolumeSnapshot", None, Some(&labels), context).await?;
     let contents = observe::snapshots_of("VolumeSnapshotContent", None, Some(&labels), context).await?;
     // Looked up after the lists: whoever made what is in them stood in the store before.
-    let uids = context.stores.uids().await;
-    sweep(&jobs, |name| job_key(home, name), &uids, context).await?;
-    sweep(&claims, |name| claim_key(home, name), &uids, context).await?;
-    sweep(&snapshots, |name| snapshot_key(home, name), &uids, context).await?;
-    sweep(&contents, content_key, &uids, context).await
+    let going = going(context).await;
+    sweep(&jobs, |it| job_key(home, &it.name_any()), &going, context).await?;
+    sweep(&claims, |it| claim_key(home, &it.name_any()), &going, context).await?;
+    let of_snapshot = |it: &DynamicObject| snapshot_key(&it.namespace().unwrap_or_default(), &it.name_any());
+    sweep(&snapshots, of_snapshot, &going, context).await?;
+    sweep(&contents, |it| content_key(&it.name_any()), &going, context).await
 }
 
 async fn list<K>(api: &Api<K>, labels: &str, what: &str) -> Result<Vec<K>, Error>
@@ -128,13 +136,13 @@ where
 
 async fn sweep<K: Resource>(
     found: &[K],
-    key: impl Fn(&str) -> ObjectKey,
-    uids: &HashSet<String>,
+    key: impl Fn(&K) -> ObjectKey,
+    going: &HashSet<String>,
     context: &Context,
 ) -> Result<(), Error> {
-    for object in found.iter().filter(|it| it.labels().get(RUN).is_some_and(|run| !uids.contains(run))) {
+    for object in found.iter().filter(|it| it.labels().get(RUN).is_some_and(|run| !going.contains(run))) {
         tracing::info!(name = object.name_any(), "deleting what a run left behind");
-        perform::delete(&key(&object.name_any()), &context.client).await?;
+        perform::delete(&key(object), &context.client).await?;
     }
     Ok(())
 }

@@ -61,11 +61,14 @@ impl Pass<'_> {
     }
 
     fn due(&self, rhythm: &Rhythm, epoch: u64) -> Timestamp {
-        let mut of_epoch: Vec<_> = self.statuses().filter(|it| it.epoch == Some(epoch)).collect();
+        // A point of the future was begun before the clock was set back: it says nothing of when the next one is due.
+        let past = |it: &&RecoveryPointStatus| it.started_at.as_ref().is_none_or(|at| at.0 <= self.now);
+        let mut of_epoch: Vec<_> = self.statuses().filter(|it| it.epoch == Some(epoch)).filter(past).collect();
         of_epoch.sort_by_key(|it| it.started_at.as_ref().map(|at| at.0));
         let Some(last) = of_epoch.last() else {
             // Points that could not even begin have no epoch: they must not be tried without a pause.
-            let failed = self.statuses().filter_map(|it| it.finished_at.as_ref().map(|at| at.0)).max();
+            let failed = self.statuses().filter_map(|it| it.finished_at.as_ref().map(|at| at.0));
+            let failed = failed.filter(|it| *it <= self.now).max();
             return failed.map_or(self.now, |at| at + SignedDuration::from_secs(AFTER_FAILURE));
         };
         let started = last.started_at.as_ref().map_or(self.now, |it| it.0);
@@ -85,17 +88,17 @@ impl Pass<'_> {
         let newest = self
             .statuses()
             .filter(|it| condition::is_true(&it.conditions, condition::SUCCEEDED))
-            .filter_map(|it| Some((it.consistent_at.as_ref()?.0, it.id.clone()?)))
+            .filter_map(|it| Some((it.id.clone()?, it.consistent_at.as_ref()?.0)))
             .max();
-        if let Some((at, id)) = newest {
+        if let Some((id, at)) = newest {
             self.take_over(&id, at);
         }
     }
 
     fn take_over(&mut self, id: &str, at: Timestamp) {
-        let consistent_at = condition::whole_second(at);
-        if self.status.last_point.as_ref().is_none_or(|it| it.consistent_at.0 < consistent_at.0) {
-            self.status.last_point = Some(LastPoint { id: id.to_owned(), consistent_at });
+        // By its name, as the head orders them: an instant may be of a clock that was ahead.
+        if self.status.last_point.as_ref().is_none_or(|it| it.id.as_str() < id) {
+            self.status.last_point = Some(LastPoint { id: id.to_owned(), consistent_at: condition::whole_second(at) });
         }
     }
 

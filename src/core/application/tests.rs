@@ -198,7 +198,7 @@ fn recovery_point(name: &str, purpose: &str, status: Value) -> Arc<RecoveryPoint
 
 fn ended(truth: bool, reason: &'static str, epoch: u64, started: i64, finished: i64) -> Value {
     json!({
-        "id": format!("{epoch}-{started}"), "epoch": epoch, "startedAt": at(started), "consistentAt": at(started),
+        "id": format!("{epoch}-{started:05}"), "epoch": epoch, "startedAt": at(started), "consistentAt": at(started),
         "finishedAt": at(finished), "durationSeconds": finished - started,
         "conditions": conditions(vec![Finding::new(SUCCEEDED, truth, reason, "why")]),
     })
@@ -318,7 +318,7 @@ fn a_region_that_lost_the_claim_writes_that_down_then_stops_then_saves_then_stan
     Arc::make_mut(&mut saved).status.as_mut().unwrap().volumes = vec![volume];
     let standby = then(&saving, &Observed { points: vec![saved], ..stopped.clone() }, 10);
     assert_eq!(standby.status.role, Some(Role::Standby));
-    assert_eq!(standby.status.fence.as_ref().and_then(|it| it.branch.as_deref()), Some("2-4"));
+    assert_eq!(standby.status.fence.as_ref().and_then(|it| it.branch.as_deref()), Some("2-00004"));
     // It stays so, without the object; and whoever scales it up is stopped, and saved again.
     let later = then(&standby, &stopped, 20);
     assert_eq!((later.status.role, made(&later, "RecoveryPoint")), (Some(Role::Standby), vec![]));

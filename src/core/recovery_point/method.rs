@@ -43,7 +43,13 @@ impl Pass<'_> {
         let class = source.driver.as_ref().and_then(|it| self.seen.snapshot_classes.get(it));
         let (driver, direct) = (source.driver.as_deref().unwrap_or("no CSI driver"), self.movers.direct);
         let by = if said.special { format!(" ({})", said.field) } else { String::new() };
-        let planned = VolumeInPoint { claim: source.claim.clone(), ..VolumeInPoint::default() };
+        let planned = VolumeInPoint {
+            claim: source.claim.clone(),
+            size: Some(source.size.clone()),
+            storage_class: source.storage_class.clone(),
+            access_modes: source.access_modes.clone(),
+            ..VolumeInPoint::default()
+        };
         let (method, failure) = match (said.method, class) {
             (VolumeMethod::Skip, _) => {
                 return VolumeInPoint { method: "Skip".to_owned(), left_out: Some(left_out(&said)), ..planned };
@@ -87,20 +93,27 @@ impl Pass<'_> {
             Some(pod) => (Some(format!("the claim is {}, and pod {pod} waits for it", it.phase)), None),
             None => (None, Some(format!("the claim is {}, and no pod uses it: it holds nothing yet", it.phase))),
         };
-        VolumeInPoint { claim: it.claim.clone(), failure, left_out, ..VolumeInPoint::default() }
+        VolumeInPoint {
+            claim: it.claim.clone(),
+            size: Some(it.size.clone()),
+            storage_class: it.storage_class.clone(),
+            access_modes: it.access_modes.clone(),
+            failure,
+            left_out,
+            ..VolumeInPoint::default()
+        }
     }
+}
 
-    /// What is kept of a claim whose data is left out, so that it can be made anew. One that is gone by now is not.
-    pub(super) fn skipped(&self, volume: &VolumeInPoint) -> Option<Skipped> {
-        let (claim, why) = (volume.claim.clone(), volume.left_out.clone()?);
-        let bound = self.seen.sources.iter().find(|it| it.claim == claim);
-        let bound = bound.map(|it| (&it.size, &it.storage_class, &it.access_modes));
-        let unbound = || self.seen.unbound.iter().find(|it| it.claim == claim);
-        let (size, class, modes) =
-            bound.or_else(|| unbound().map(|it| (&it.size, &it.storage_class, &it.access_modes)))?;
-        let (size, storage_class, access_modes) = (size.clone(), class.clone(), modes.clone());
-        Some(Skipped { claim, size, storage_class, access_modes, why })
-    }
+/// What is kept of a claim whose data is left out, so that it can be made anew.
+pub(super) fn skipped(volume: &VolumeInPoint) -> Option<Skipped> {
+    Some(Skipped {
+        claim: volume.claim.clone(),
+        size: volume.size.clone()?,
+        storage_class: volume.storage_class.clone(),
+        access_modes: volume.access_modes.clone(),
+        why: volume.left_out.clone()?,
+    })
 }
 
 fn left_out(said: &Said) -> String {

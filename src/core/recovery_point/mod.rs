@@ -3,10 +3,12 @@
 //! Which moment is due is decided by `core::application`; what a mover does is `mover`.
 
 mod dumps;
+mod entering;
 mod locks;
 mod method;
 mod suspicion;
 mod volumes;
+mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -24,13 +26,12 @@ use super::{
     effect::{Decision, Effect, ObjectKey},
     mover_job::MoverSettings,
     mover_task::{Ran, Report},
-    point::{Dump, FORMAT, Objects, Point, Volume},
     vault,
     work::{Outcome, Progress, Seen, Work, Works, see},
 };
 use crate::api::{
     application::ProtectedApplication,
-    recovery_point::{DumpInPoint, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
+    recovery_point::{ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus},
     vault::Vault,
 };
 
@@ -38,6 +39,8 @@ use crate::api::{
 const LOOK: Duration = Duration::from_secs(1);
 /// The shortest deadline of a run, in seconds.
 const PATIENCE: u64 = 30 * 60;
+/// How much longer it may take to enter what was read, in seconds.
+const ENTERING: u64 = 10 * 60;
 
 /// How long a run may take for this objective, both in seconds.
 #[must_use]
@@ -77,6 +80,8 @@ pub struct Observed {
     pub made: Vec<ObjectKey>,
     /// A restore of the application that has begun to change it.
     pub restoring: Option<String>,
+    /// Why something that this run wanted last was not done, such as a quota that is used up.
+    pub hindrance: Option<String>,
     /// Work in progress.
     pub works: Works,
 }
@@ -156,6 +161,8 @@ pub struct SnapshotSeen {
     pub taken_at: Option<Timestamp>,
     /// What the driver says is wrong.
     pub error: Option<String>,
+    /// The `VolumeSnapshotContent` behind it, when that would outlive it, as its class says.
+    pub retained: Option<String>,
 }
 
 /// A mover's Job.
@@ -246,7 +253,8 @@ impl Pass<'_> {
             return self.wait(status, "ClaimNotProven", "this region cannot prove its claim at the moment");
         }
         let epoch = view.epoch;
-        status.id = Some(identify(epoch, &self.run.uid, self.now));
+        let last = self.application.status.as_ref().and_then(|it| it.last_point.as_ref());
+        status.id = Some(identify(epoch, &self.run.uid, self.now, last.map(|it| it.id.as_str())));
         status.epoch = Some(epoch);
         status.started_at = Some(Time(self.now));
         let unbound = self.seen.unbound.iter().map(|it| self.without_volume(it, branch));
@@ -259,25 +267,23 @@ impl Pass<'_> {
         let mut effects = Vec::new();
         let age = status.started_at.as_ref().map_or(0, |it| self.now.as_second() - it.0.as_second());
         let patience = patience(self.application.spec.objectives.rpo.as_secs());
-        if age > i64::try_from(patience).unwrap_or(i64::MAX) {
-            let message = format!("not finished after {patience} s: {}", self.waiting_for(&status));
-            return end(self.point, status, self.seen, Ending::Failed("DeadlineExceeded", message), self.now);
+        let over = |seconds: u64| age > i64::try_from(seconds).unwrap_or(i64::MAX);
+        if over(patience + ENTERING) || over(patience) && self.seen.vault.is_none() {
+            return self.late(status, patience);
         }
         if self.seen.vault.is_none() {
             // Somebody deleted it meanwhile: movers cannot be told where to write.
             return self.wait(status, "VaultNotReady", self.vault_hindrance().unwrap_or_default());
         }
         let captured = self.capture(&mut status, &mut effects);
-        let mut volumes = std::mem::take(&mut status.volumes);
-        for volume in volumes.iter_mut().filter(|it| !volumes::settled(it)) {
-            self.advance(volume, patience, &mut effects);
+        if over(patience) {
+            if captured.is_none() {
+                return self.late(status, patience);
+            }
+            // What was read in time is kept.
+            self.give_up(&mut status, patience);
         }
-        status.volumes = volumes;
-        let mut dumps = std::mem::take(&mut status.dumps);
-        for dump in dumps.iter_mut().filter(|it| !dumps::settled(it)) {
-            self.advance_dump(dump, patience, &mut effects);
-        }
-        status.dumps = dumps;
+        self.read(&mut status, patience, &mut effects);
         status.bytes = Some(read_in_all(&status));
         let read = captured.is_some()
             && status.volumes.iter().all(volumes::settled)
@@ -296,11 +302,45 @@ impl Pass<'_> {
         let instants =
             volumes.chain(dumps::counting(&status).filter_map(|it| it.consistent_at.as_ref())).map(|at| at.0);
         status.consistent_at = Some(Time(instants.fold(captured_at, Timestamp::min)));
+        // What is written in the vault stands here before: an operator that is ended in between writes the same again.
+        if self.point.status.as_ref().is_none_or(|it| it.consistent_at.is_none()) {
+            return self.wait(status, "Entering", "all is read, and is about to be entered in the catalogue");
+        }
         self.commit(status)
     }
 
-    /// The objects of the moment. Their instant, once they are stored.
+    /// The next step of all that is still to be read.
+    fn read(&self, status: &mut RecoveryPointStatus, patience: u64, effects: &mut Vec<Effect>) {
+        let mut steps = Vec::new();
+        for volume in status.volumes.iter_mut().filter(|it| !volumes::settled(it)) {
+            let mut step = Vec::new();
+            self.advance(volume, patience, &mut step);
+            steps.push(step);
+        }
+        for dump in status.dumps.iter_mut().filter(|it| !dumps::settled(it)) {
+            let mut step = Vec::new();
+            self.advance_dump(dump, patience, &mut step);
+            steps.push(step);
+        }
+        // What cannot be done ends the effects of its pass: each pass then begins with another, so that one that is
+        // refused does not hold up the rest.
+        if self.seen.hindrance.is_some() && !steps.is_empty() {
+            let turn = usize::try_from(self.now.as_second()).unwrap_or(0) % steps.len();
+            steps.rotate_left(turn);
+        }
+        effects.extend(steps.into_iter().flatten());
+    }
+
+    fn late(&self, status: RecoveryPointStatus, patience: u64) -> Decision<RecoveryPointStatus> {
+        let message = format!("not finished after {patience} s: {}", self.waiting_for(&status));
+        end(self.point, status, self.seen, Ending::Failed("DeadlineExceeded", message), self.now)
+    }
+
+    /// The objects of the moment. Their instant, once they are stored. When all was read, they are not read again.
     fn capture(&self, status: &mut RecoveryPointStatus, effects: &mut Vec<Effect>) -> Option<Timestamp> {
+        if let Some(read) = &status.consistent_at {
+            return Some(read.0);
+        }
         match see(&self.seen.works, "Capture", self.now) {
             Seen::Done(Outcome::Captured { objects, at, failed, left_out }, _) => {
                 status.objects = Some(ObjectsInPoint {
@@ -320,106 +360,6 @@ impl Pass<'_> {
             }
             Seen::Waiting(_) | Seen::Done(..) => None,
         }
-    }
-
-    /// Everything is read: the point is written, and entered.
-    fn commit(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
-        match see(&self.seen.works, "CommitPoint", self.now) {
-            Seen::Done(outcome, _) => {
-                status.locked_until = self.locked_until(&status, outcome);
-                let missing = missing(&status);
-                let ending = match (missing.is_empty(), status.suspicious.is_empty()) {
-                    (true, true) => Ending::Stored,
-                    (true, false) => Ending::Suspicious(status.suspicious.join("; ")),
-                    (false, _) => Ending::Partial(missing.join("; ")),
-                };
-                end(self.point, status, self.seen, ending, self.now)
-            }
-            Seen::Due(Some(failure)) | Seen::Waiting(Some(failure)) if failure.lasting => {
-                let ending = Ending::Failed(failure.reason, failure.message.clone());
-                end(self.point, status, self.seen, ending, self.now)
-            }
-            Seen::Waiting(failure) => {
-                let message =
-                    failure.map_or("the point is being entered in the catalogue".to_owned(), |it| it.message.clone());
-                self.wait(status, "Entering", message)
-            }
-            Seen::Due(_) => {
-                let point = Box::new(self.stored(&status));
-                let vault = self.vault_name();
-                let mut decision = self.wait(status, "Entering", "the point is being entered in the catalogue");
-                decision.effects.push(Effect::Begin(Box::new(Work::CommitPoint { vault, point })));
-                decision
-            }
-        }
-    }
-
-    /// The point as it is written in the vault.
-    fn stored(&self, status: &RecoveryPointStatus) -> Point {
-        let objects = status.objects.clone().unwrap_or_default();
-        let volume = |it: &VolumeInPoint| {
-            let source = self.seen.sources.iter().find(|source| source.claim == it.claim)?;
-            Some(Volume {
-                claim: it.claim.clone(),
-                snapshot: it.snapshot.clone()?,
-                size: source.size.clone(),
-                storage_class: source.storage_class.clone(),
-                access_modes: source.access_modes.clone(),
-                files: it.files,
-                bytes: it.bytes,
-            })
-        };
-        let dump = |it: &DumpInPoint| {
-            let (snapshot, consistent_at) = (it.snapshot.clone()?, it.consistent_at.as_ref()?.0);
-            Some(Dump { name: it.name.clone(), snapshot, consistent_at, bytes: it.bytes })
-        };
-        Point {
-            format: FORMAT,
-            id: status.id.clone().unwrap_or_default(),
-            namespace: self.run.namespace.clone(),
-            application: self.application.name_any(),
-            epoch: status.epoch.unwrap_or(0),
-            region: self.seen.region.clone(),
-            branch: self.point.spec.purpose == Purpose::Branch,
-            consistent_at: status.consistent_at.as_ref().map_or(self.now, |it| it.0),
-            // Not `now`: a repeated commit must write the same bytes under the same name.
-            created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
-            objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
-            volumes: status.volumes.iter().filter_map(volume).collect(),
-            skipped: status.volumes.iter().filter_map(|it| self.skipped(it)).collect(),
-            dumps: status.dumps.iter().filter_map(dump).collect(),
-            missing: missing(status),
-            suspicious: status.suspicious.clone(),
-        }
-    }
-
-    fn waiting_for(&self, status: &RecoveryPointStatus) -> String {
-        let mut all: Vec<String> = Vec::new();
-        if status.objects.is_none() {
-            all.push(match see(&self.seen.works, "Capture", self.now) {
-                Seen::Due(Some(failure)) | Seen::Waiting(Some(failure)) => format!("objects: {}", failure.message),
-                _ => "objects are being read".to_owned(),
-            });
-        }
-        for volume in status.volumes.iter().filter(|it| !volumes::settled(it)) {
-            let snapshot = self.seen.snapshots.get(&volume.claim);
-            let why = match self.seen.jobs.get(&volume.claim) {
-                Some(JobSeen::Running(Some(why))) => why.clone(),
-                Some(_) => "is being copied".to_owned(),
-                None => {
-                    snapshot.and_then(|it| it.error.clone()).unwrap_or("is being snapshotted or mounted".to_owned())
-                }
-            };
-            all.push(format!("volume {}: {why}", volume.claim));
-        }
-        for dump in status.dumps.iter().filter(|it| !dumps::settled(it)) {
-            let why = match self.seen.jobs.get(&super::dump::label(&dump.name)) {
-                Some(JobSeen::Running(Some(why))) => why.as_str(),
-                Some(_) | None => "is being made",
-            };
-            all.push(format!("dump {}: {why}", dump.name));
-        }
-        all.join("; ")
     }
 
     fn vault_hindrance(&self) -> Option<String> {
@@ -456,18 +396,6 @@ impl Pass<'_> {
     }
 }
 
-/// What is not in the point, for people.
-fn missing(status: &RecoveryPointStatus) -> Vec<String> {
-    let volumes = status.volumes.iter().filter_map(|it| match &it.failure {
-        Some(failure) => Some(format!("volume {}: {failure}", it.claim)),
-        None if it.unreadable > 0 => Some(format!("volume {}: {} files could not be read", it.claim, it.unreadable)),
-        None => None,
-    });
-    let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
-    let dumps = status.dumps.iter().filter_map(|it| Some(format!("dump {}: {}", it.name, it.failure.as_ref()?)));
-    volumes.chain(dumps).chain(kinds).collect()
-}
-
 /// What was read for a point, in bytes: not what an earlier one has read.
 fn read_in_all(status: &RecoveryPointStatus) -> u64 {
     let volumes = status.volumes.iter().map(|it| it.bytes);
@@ -475,12 +403,17 @@ fn read_in_all(status: &RecoveryPointStatus) -> u64 {
     volumes.chain(dumps).sum::<u64>() + status.objects.as_ref().map_or(0, |it| it.bytes)
 }
 
-/// `<epoch, 10 digits>-<ULID>`: the time and a digest of the run, so that a repeated pass finds the same.
-fn identify(epoch: u64, uid: &str, now: Timestamp) -> String {
+/// `<epoch, 10 digits>-<ULID>`: the time and a digest of the run, so that a repeated pass finds the same. Newer than the
+/// last point of the epoch also when that is of a clock that was ahead: the newest point is the one with the highest name.
+fn identify(epoch: u64, uid: &str, now: Timestamp, last: Option<&str>) -> String {
     let digest = Sha256::digest(uid);
     let random = digest.iter().take(10).fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte));
     let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
-    format!("{epoch:010}-{}", ulid::Ulid::from_parts(millis, random))
+    let epoch = format!("{epoch:010}");
+    let last =
+        last.and_then(|it| it.strip_prefix(&epoch)?.strip_prefix('-')).and_then(|it| it.parse::<ulid::Ulid>().ok());
+    let millis = last.map_or(millis, |last| millis.max(last.timestamp_ms() + 1));
+    format!("{epoch}-{}", ulid::Ulid::from_parts(millis, random))
 }
 
 fn end(

@@ -1,6 +1,7 @@
 //! One recovery point, pass by pass, as plain values.
 
 mod dumps;
+mod mishaps;
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -15,6 +16,7 @@ use crate::{
     core::{
         child::{RUN, job_key},
         claim::fixtures,
+        point::{Objects, Point},
         work::{Failure, Progress},
     },
 };
@@ -156,13 +158,20 @@ fn stored(unreadable: u64) -> JobSeen {
 
 /// Everything is read: the volume by this mover, the objects with these failures.
 fn read(job: JobSeen, failed: &[&str]) -> Observed {
-    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), error: None };
+    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), error: None, retained: None };
     Observed {
         snapshots: BTreeMap::from([("data".to_owned(), snapshot)]),
         jobs: BTreeMap::from([("data".to_owned(), job)]),
         works: Works::from([captured(failed)]),
         ..observed()
     }
+}
+
+/// The pass in which a run enters the point: after the one that wrote down what was read.
+fn entering(start: &Decided, purpose: Purpose, seen: &Observed) -> Decided {
+    let read = then(start, purpose, seen, 10);
+    assert_eq!((reason(&read), acts(&read)), ("Entering", vec![]), "what is entered is written down before");
+    then(&read, purpose, seen, 10)
 }
 
 /// The last pass of a run whose reading ended so, and the point that was committed before it.
@@ -172,7 +181,7 @@ fn committed(job: JobSeen, failed: &[&str]) -> (Decided, Point) {
 
 /// The same, with what was seen until then, and how long the point itself is locked.
 fn entered(mut seen: Observed, locked_until: Option<Timestamp>) -> (Decided, Point) {
-    let entering = then(&begun(&observed()), Purpose::Scheduled, &seen, 10);
+    let entering = entering(&begun(&observed()), Purpose::Scheduled, &seen);
     assert_eq!((reason(&entering), acts(&entering)), ("Entering", vec!["begin CommitPoint".to_owned()]));
     let [.., Effect::Begin(work)] = entering.effects.as_slice() else { panic!("{:?}", entering.effects) };
     let Work::CommitPoint { point, .. } = work.as_ref().clone() else { panic!("{work:?}") };
@@ -200,7 +209,7 @@ fn a_region_that_is_not_active_makes_no_point_but_a_branch() {
     assert!(decision.status.id.is_none() && decision.status.finished_at.is_some());
     let branch = decide(&point(Purpose::Branch), &foreign, at(0));
     assert_eq!(reason(&branch), "Preparing");
-    let entering = then(&branch, Purpose::Branch, &Observed { claim: foreign.claim, ..read(stored(0), &[]) }, 10);
+    let entering = entering(&branch, Purpose::Branch, &Observed { claim: foreign.claim, ..read(stored(0), &[]) });
     let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
     assert!(matches!(work.as_ref(), Work::CommitPoint { point, .. } if point.branch && point.epoch == 3));
 }
@@ -232,7 +241,7 @@ fn a_branch_does_not_wait_for_the_key_to_be_kept_elsewhere() {
 fn a_volume_is_snapshotted_in_its_namespace_and_read_in_the_operators() {
     let first = then(&begun(&observed()), Purpose::Scheduled, &observed(), 1);
     assert_eq!(acts(&first), ["begin Capture", "apply VolumeSnapshot in shop"]);
-    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), error: None };
+    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), error: None, retained: None };
     let ready = Observed {
         snapshots: BTreeMap::from([("data".to_owned(), snapshot)]),
         works: Works::from([("Capture", Progress::Running)]),
@@ -258,6 +267,20 @@ fn a_volume_is_snapshotted_in_its_namespace_and_read_in_the_operators() {
     assert_eq!(acts(&then(&first, Purpose::Scheduled, &ready, 3)), wanted, "a repeated pass does the same");
     let copying = Observed { jobs: BTreeMap::from([("data".to_owned(), JobSeen::Running(None))]), ..ready };
     assert_eq!(acts(&then(&second, Purpose::Scheduled, &copying, 4)), Vec::<String>::new());
+}
+
+#[test]
+fn a_snapshot_that_would_outlive_its_object_is_made_to_go_with_the_run() {
+    let mut seen = read(stored(0), &[]);
+    seen.jobs.clear();
+    seen.snapshots.get_mut("data").unwrap().retained = Some("content-1".into());
+    let pass = then(&begun(&observed()), Purpose::Scheduled, &seen, 3);
+    let Some(Effect::Apply(it)) = pass.effects.first() else { panic!("{:?}", pass.effects) };
+    assert_eq!(
+        (it.metadata.name.as_deref(), &it.data["spec"]),
+        (Some("content-1"), &json!({"deletionPolicy": "Delete"}))
+    );
+    assert_eq!(it.metadata.labels.as_ref().unwrap()[RUN], "run-1", "it is found when the run has ended");
 }
 
 #[test]
@@ -302,7 +325,7 @@ fn a_claim_without_a_volume_is_missing_when_it_is_lost_or_a_pod_waits_for_it_and
     };
     let end = |it: Unbound, purpose| {
         let start = decide(&point(purpose), &Observed { unbound: vec![it], ..observed() }, at(0));
-        let entering = then(&start, purpose, &read(stored(0), &[]), 10);
+        let entering = entering(&start, purpose, &read(stored(0), &[]));
         let [.., Effect::Begin(work)] = entering.effects.as_slice() else { panic!("{:?}", entering.effects) };
         let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
         assert_eq!(point.volumes.len(), 1);
@@ -350,7 +373,7 @@ fn a_skipped_volume_is_not_touched_and_the_point_is_complete_and_tells_of_it() {
     assert_eq!(acts(&then(&start, Purpose::Scheduled, &seen, 1)), ["begin Capture"]);
     let waiting = Unbound { claim: "new".into(), wanted_by: Some("db-0".into()), ..Unbound::default() };
     let seen = Observed { works: Works::from([captured(&[])]), unbound: vec![waiting], ..seen };
-    let entering = then(&begun(&seen), Purpose::Scheduled, &seen, 10);
+    let entering = entering(&begun(&seen), Purpose::Scheduled, &seen);
     let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
     let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
     let skipped: Vec<_> = point.skipped.iter().map(|it| (it.claim.as_str(), it.size.as_str())).collect();
@@ -384,8 +407,8 @@ fn a_whole_point_is_of_its_oldest_instant_is_entered_and_tidied_up_after() {
 #[test]
 fn a_commit_that_is_repeated_writes_the_same_point() {
     let seen = read(stored(0), &[]);
-    let start = begun(&observed());
-    let [first, second] = [10, 400].map(|it| then(&start, Purpose::Scheduled, &seen, it).effects);
+    let read = then(&begun(&observed()), Purpose::Scheduled, &seen, 10);
+    let [first, second] = [10, 400].map(|it| then(&read, Purpose::Scheduled, &seen, it).effects);
     assert_eq!(first, second);
 }
 
@@ -413,7 +436,7 @@ fn an_emptied_application_makes_no_point_that_counts_unless_a_person_asks_for_it
         if let Some(Progress::Done { outcome: Outcome::Captured { objects, .. }, .. }) = seen.works.get_mut("Capture") {
             objects.count = 0;
         }
-        let entering = then(&decide(&point(purpose), &seen, at(0)), purpose, &seen, 10);
+        let entering = entering(&decide(&point(purpose), &seen, at(0)), purpose, &seen);
         let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
         let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
         assert_eq!(point.good(), point.suspicious.is_empty());
@@ -430,9 +453,16 @@ fn an_emptied_application_makes_no_point_that_counts_unless_a_person_asks_for_it
 #[test]
 fn a_claim_that_is_deleted_meanwhile_is_missing_and_does_not_hold_the_rest_up() {
     let seen = Observed { sources: vec![], works: Works::from([captured(&[])]), ..observed() };
-    let entering = then(&begun(&observed()), Purpose::Scheduled, &seen, 10);
+    let entering = entering(&begun(&observed()), Purpose::Scheduled, &seen);
     assert_eq!(acts(&entering), ["begin CommitPoint"]);
     assert!(entering.status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("was deleted")));
+    // Its snapshot is a copy: what is copied of it does not need the claim.
+    let copied = Observed { sources: vec![], ..read(stored(0), &[]) };
+    assert_eq!(then(&begun(&observed()), Purpose::Scheduled, &copied, 10).status.volumes[0].failure, None);
+    let direct = |it: Observed| Observed { snapshot_classes: BTreeMap::new(), ..it };
+    let start = begun(&direct(observed()));
+    let torn = then(&start, Purpose::Scheduled, &direct(copied), 10);
+    assert!(torn.status.volumes[0].failure.is_some(), "what was read in place was torn away");
 }
 
 #[test]
@@ -441,7 +471,7 @@ fn a_catalogue_that_refuses_the_point_for_good_ends_the_run_and_one_that_is_away
         let mut seen = read(stored(0), &[]);
         let failure = Failure { reason: "Sealed", message: "the catalogue is sealed with epoch 4".into(), lasting };
         seen.works.insert("CommitPoint", Progress::Failed { at: at(10), times: 1, failure });
-        then(&begun(&observed()), Purpose::Scheduled, &seen, 10)
+        entering(&begun(&observed()), Purpose::Scheduled, &seen)
     };
     assert_eq!(reason(&refused(true)), "Sealed");
     let away = refused(false);
@@ -449,32 +479,57 @@ fn a_catalogue_that_refuses_the_point_for_good_ends_the_run_and_one_that_is_away
 }
 
 #[test]
-fn a_run_that_is_not_finished_in_time_ends_says_what_it_waited_for_and_tidies_up() {
+fn what_is_not_read_in_time_is_missing_and_the_rest_is_kept() {
     let start = begun(&observed());
     let stuck = Observed {
         jobs: BTreeMap::from([("data".to_owned(), JobSeen::Running(Some("no node has room".into())))]),
         works: Works::from([captured(&[])]),
-        made: vec![job_key("reprise", "mover")],
         ..observed()
     };
     let last = then(&start, Purpose::Scheduled, &stuck, 1_800);
     assert_eq!(reason(&last), "Reading");
-    let end = then(&last, Purpose::Scheduled, &stuck, 1_801);
-    assert_eq!((reason(&end), acts(&end)), ("DeadlineExceeded", vec!["delete Job".to_owned()]));
-    let message = &condition::find(&end.status.conditions, SUCCEEDED).unwrap().message;
-    assert!(message.contains("volume data: no node has room"), "{message}");
+    let given_up = then(&last, Purpose::Scheduled, &stuck, 1_801);
+    assert_eq!((reason(&given_up), acts(&given_up)), ("Entering", vec![]));
+    let failure = given_up.status.volumes[0].failure.as_ref().unwrap();
+    assert_eq!(failure, "not finished after 1800 s: no node has room");
+    assert_eq!(acts(&then(&given_up, Purpose::Scheduled, &stuck, 1_802)), ["begin CommitPoint"]);
 }
 
 #[test]
-fn an_operator_that_forgot_its_work_begins_it_again_under_the_same_name() {
+fn a_run_whose_objects_or_vault_do_not_come_ends_says_what_it_waited_for_and_tidies_up() {
     let start = begun(&observed());
-    let seen = read(stored(0), &[]);
-    let entering = then(&start, Purpose::Scheduled, &seen, 10);
-    // The memory is gone, the movers' reports are in the cluster still.
-    let forgotten = Observed { works: Works::new(), ..seen.clone() };
-    let again = then(&entering, Purpose::Scheduled, &forgotten, 12);
-    assert_eq!((acts(&again), &again.status.id), (vec!["begin Capture".to_owned()], &start.status.id));
-    assert_eq!(then(&again, Purpose::Scheduled, &seen, 14).effects, entering.effects);
+    let made = vec![job_key("reprise", "mover")];
+    let no_objects = Observed { works: Works::from([("Capture", Progress::Running)]), made, ..observed() };
+    let no_vault = Observed { vault: None, ..no_objects.clone() };
+    for seen in [no_objects, no_vault] {
+        assert_eq!(reason(&then(&start, Purpose::Scheduled, &seen, 1_801)), "DeadlineExceeded");
+        let end = then(&start, Purpose::Scheduled, &seen, 1_801);
+        assert_eq!(acts(&end), ["delete Job"]);
+        let message = &condition::find(&end.status.conditions, SUCCEEDED).unwrap().message;
+        assert!(message.contains("objects are being read"), "{message}");
+    }
+    let unentered =
+        Observed { works: Works::from([captured(&[]), ("CommitPoint", Progress::Running)]), ..read(stored(0), &[]) };
+    let entering = entering(&start, Purpose::Scheduled, &read(stored(0), &[]));
+    assert_eq!(reason(&then(&entering, Purpose::Scheduled, &unentered, 2_400)), "Entering");
+    assert_eq!(reason(&then(&entering, Purpose::Scheduled, &unentered, 2_401)), "DeadlineExceeded");
+}
+
+#[test]
+fn one_volume_that_is_refused_is_told_of_and_does_not_hold_up_the_others() {
+    let sources = vec![source("a"), source("b"), source("c")];
+    let start = begun(&Observed { sources: sources.clone(), ..observed() });
+    let hindrance = Some("apply VolumeSnapshot: exceeded quota".to_owned());
+    let seen = Observed { sources, hindrance, works: Works::from([captured(&[])]), ..observed() };
+    let mut first = std::collections::BTreeSet::new();
+    for second in 1..=3 {
+        let pass = then(&start, Purpose::Scheduled, &seen, second);
+        let [Effect::Apply(it), ..] = pass.effects.as_slice() else { panic!("{:?}", pass.effects) };
+        first.insert(it.data["spec"]["source"]["persistentVolumeClaimName"].as_str().unwrap().to_owned());
+        let message = &condition::find(&pass.status.conditions, SUCCEEDED).unwrap().message;
+        assert!(message.contains("volume b: apply VolumeSnapshot: exceeded quota"), "{message}");
+    }
+    assert_eq!(first.len(), 3, "each has its turn");
 }
 
 #[test]

@@ -19,30 +19,31 @@ use crate::{
 impl Pass<'_> {
     /// One volume's next step: snapshot, then mover, then its report.
     pub(super) fn advance(&self, volume: &mut VolumeInPoint, patience: u64, effects: &mut Vec<Effect>) {
-        let Some(source) = self.seen.sources.iter().find(|it| it.claim == volume.claim) else {
-            volume.failure = Some("the claim was deleted while it was being read".to_owned());
-            return;
-        };
-        let job = self.seen.jobs.get(&volume.claim);
-        if job.is_some() && volume.consistent_at.is_none() {
+        let source = self.seen.sources.iter().find(|it| it.claim == volume.claim);
+        match (source, self.seen.jobs.get(&volume.claim)) {
+            (Some(_), Some(job)) => self.follow(volume, job),
+            // What is copied is a copy already: the claim is no longer needed.
+            (None, Some(job)) if method::is_snapshot(volume) => self.follow(volume, job),
+            (None, _) => volume.failure = Some("the claim was deleted while it was being read".to_owned()),
+            (Some(source), None) if method::is_snapshot(volume) => {
+                self.advance_snapshot(volume, source, patience, effects);
+            }
+            (Some(source), None) => self.advance_direct(volume, source, patience, effects),
+        }
+    }
+
+    /// Takes over what its mover says.
+    fn follow(&self, volume: &mut VolumeInPoint, job: &JobSeen) {
+        if volume.consistent_at.is_none() {
             // The pass that started the mover was not written down. Its data is not younger than this.
             let taken_at = self.seen.snapshots.get(&volume.claim).and_then(|it| it.taken_at);
             let started_at = self.point.status.as_ref().and_then(|it| it.started_at.as_ref()).map(|it| it.0);
             volume.consistent_at = taken_at.or(started_at).map(Time);
         }
         match job {
-            Some(JobSeen::Succeeded(report)) => return record(volume, report),
-            Some(JobSeen::Failed { message, .. }) => {
-                volume.failure = Some(message.clone());
-                return;
-            }
-            Some(JobSeen::Running(_)) => return,
-            None => {}
-        }
-        if method::is_snapshot(volume) {
-            self.advance_snapshot(volume, source, patience, effects);
-        } else {
-            self.advance_direct(volume, source, patience, effects);
+            JobSeen::Succeeded(report) => record(volume, report),
+            JobSeen::Failed { message, .. } => volume.failure = Some(message.clone()),
+            JobSeen::Running(_) => {}
         }
     }
 
@@ -61,6 +62,11 @@ impl Pass<'_> {
             return;
         };
         volume.consistent_at = Some(Time(taken_at));
+        if let Some(content) = &snapshot.retained {
+            // Its class means snapshots that people make. This one is the run's, and goes with it.
+            let spec = json!({"spec": {"deletionPolicy": "Delete"}});
+            effects.push(Effect::Apply(Box::new(self.run.object(&content_key(content), &volume.claim, spec))));
+        }
         let home = &self.movers.namespace;
         let content = json!({
             "deletionPolicy": "Retain",

@@ -8,7 +8,7 @@ use crate::{
     api::{
         application::Role,
         mappings::{Mappings, ObjectSelector},
-        recovery_point::Purpose,
+        recovery_point::{Purpose, RecoveryPointStatus, VolumeInPoint},
         restore::{Plan, PlannedVolume, PointChoice, SafetyPoint},
         restoring::OnConflict,
     },
@@ -185,6 +185,12 @@ impl Pass<'_> {
                 self.status.safety_point_id.clone_from(&status.id);
                 Next::Go(format!("what was there is saved as {}", status.id.as_deref().unwrap_or(&name)))
             }
+            Some(it) if it.reason == "Partial" && only_dumps_missing(status) => {
+                self.status.safety_point_id.clone_from(&status.id);
+                let failed = status.dumps.iter().filter(|it| it.failure.is_some()).map(|it| it.name.as_str());
+                let (id, failed) = (status.id.as_deref().unwrap_or(&name), failed.collect::<Vec<_>>().join(", "));
+                Next::Go(format!("what was there is saved as {id}, without the dumps that could not be made: {failed}"))
+            }
             Some(it) if it.status == "False" => {
                 let message = format!(
                     "RecoveryPoint {name} of what is there did not succeed, so nothing was changed: {}: {} (when it is \
@@ -330,4 +336,14 @@ impl Pass<'_> {
         }
         Err(Next::Stay(failure.map_or_else(|| meanwhile.to_owned(), |it| it.message)))
     }
+}
+
+/// Whether all that a partial point lacks are dumps, and it has volumes: a database that is down is often why there is a
+/// restore, and what it had written is in its volumes.
+fn only_dumps_missing(status: &RecoveryPointStatus) -> bool {
+    let whole = |it: &VolumeInPoint| it.failure.is_none() && it.unreadable == 0;
+    status.volumes.iter().all(whole)
+        && status.volumes.iter().any(|it| it.snapshot.is_some())
+        && status.objects.as_ref().is_some_and(|it| it.failed.is_empty())
+        && status.suspicious.is_empty()
 }

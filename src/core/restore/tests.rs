@@ -101,6 +101,10 @@ struct Play {
     second: i64,
     /// What was done, in order.
     done: Vec<String>,
+    /// How many effects were wanted so far.
+    effects: usize,
+    /// The operator is ended at the effect of that number: before it, or after it.
+    cut: Option<(usize, bool)>,
 }
 
 impl Play {
@@ -122,6 +126,8 @@ impl Play {
             size: (1, 1),
             second: 0,
             done: Vec::new(),
+            effects: 0,
+            cut: None,
         }
     }
 
@@ -175,7 +181,16 @@ impl Play {
         self.second += 1;
         let decision = decide(&self.object, &self.observed(), START + jiff::SignedDuration::from_secs(self.second));
         for effect in decision.effects {
-            self.perform(effect);
+            self.effects += 1;
+            let cut = self.cut.filter(|it| it.0 == self.effects).map(|it| it.1);
+            if cut != Some(false) {
+                self.perform(effect);
+            }
+            if cut.is_some() {
+                // Nothing is written down, and nothing remembered.
+                self.works.clear();
+                return;
+            }
         }
         self.object.status = Some(decision.status);
     }
@@ -253,7 +268,7 @@ impl Play {
                 self.works.clear();
             }
             self.pass();
-            let conditions = &self.object.status.as_ref().unwrap().conditions;
+            let conditions = self.object.status.as_ref().map_or(&[][..], |it| &it.conditions);
             if condition::ended(conditions) {
                 let it = condition::find(conditions, SUCCEEDED).unwrap();
                 return (it.reason.clone(), it.message.clone());
@@ -280,6 +295,23 @@ fn everything_comes_back_in_order_whenever_the_operator_restarts() {
         let status = play.object.status.unwrap();
         assert_eq!((status.point.as_deref(), status.safety_point_id.as_deref()), (Some(CHOSEN), Some("safe")));
         assert!(status.steps.len() == STEPS.len() && status.steps.iter().all(|it| it.finished_at.is_some()));
+    }
+}
+
+#[test]
+fn an_operator_that_is_ended_at_any_effect_restores_the_same() {
+    let mut whole = Play::new(&json!({}));
+    assert_eq!(whole.played_out(|_| false).0, "Restored");
+    for number in 1..=whole.effects {
+        for done in [false, true] {
+            let mut play = Play::new(&json!({}));
+            play.cut = Some((number, done));
+            let (reason, message) = play.played_out(|_| false);
+            assert_eq!(reason, "Restored", "{number}, {done}: {message}");
+            play.done.dedup();
+            assert_eq!(play.done, whole.done, "{number}, {done}");
+            assert_eq!((play.running, play.points.len()), (2, 1), "{number}, {done}");
+        }
     }
 }
 
@@ -325,6 +357,35 @@ fn nothing_is_changed_when_what_is_there_could_not_be_saved() {
     let mut play = Play::new(&json!({"safetyPoint": "Skip"}));
     assert_eq!(play.played_out(|_| false).0, "Restored");
     assert!(!play.done.contains(&"save".to_owned()));
+}
+
+#[test]
+fn a_database_that_is_down_does_not_keep_its_volumes_from_being_restored() {
+    let saved = |volumes: Value| {
+        let mut play = Play::new(&json!({}));
+        play.until(RestoreStepName::SafetyPoint);
+        play.pass();
+        let conditions =
+            condition::conditions(&[], vec![Finding::new(SUCCEEDED, false, "Partial", "why")], None, START);
+        let status = json!({
+            "id": "safe", "conditions": conditions, "volumes": volumes,
+            "objects": {"manifest": "m", "count": 1, "bytes": 1},
+            "dumps": [{"name": "orders", "failure": "no pod is running"}],
+        });
+        let mut made =
+            RecoveryPoint::new("back-before", serde_json::from_value(json!({"application": "shop"})).unwrap());
+        made.status = Some(serde_json::from_value(status).unwrap());
+        play.points.push(Arc::new(made));
+        let reason = play.played_out(|_| false).0;
+        let step = play.object.status.unwrap().steps.into_iter().find(|it| it.name == RestoreStepName::SafetyPoint);
+        (reason, step.unwrap().message)
+    };
+    let (reason, told) = saved(json!([{"claim": "data", "method": "Snapshot", "snapshot": "s"}]));
+    assert_eq!(reason, "Restored");
+    assert!(told.contains("without the dumps that could not be made: orders"), "{told}");
+    let lost = json!([{"claim": "data", "method": "Snapshot", "failure": "the node is gone"}]);
+    assert_eq!(saved(lost).0, "SafetyPointFailed");
+    assert_eq!(saved(json!([])).0, "SafetyPointFailed", "its data is in its dumps alone");
 }
 
 #[test]

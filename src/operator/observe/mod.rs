@@ -312,7 +312,8 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
     }
     let last = ends.last();
     let report = last.and_then(|(_, message)| Report::from_message(message)).unwrap_or_default();
-    let (told, command) = (report.error, report.command.map(Box::new));
+    let (told, command) =
+        (report.error.or_else(|| pods.last().and_then(|it| wordless(it))), report.command.map(Box::new));
     if last.is_some_and(|(code, _)| *code == i32::from(CORRUPT)) {
         return JobSeen::Failed {
             message: told.unwrap_or_else(|| "its data in the repository is damaged".into()),
@@ -326,7 +327,8 @@ fn job_seen(job: &Job, pods: &[&Pod]) -> JobSeen {
         let message = told.or(why).unwrap_or_else(|| "the mover failed".into());
         return JobSeen::Failed { message, at, corrupt: false, command };
     }
-    JobSeen::Running(told.or_else(|| pods.last().and_then(|it| waiting(it))))
+    let pending = || pods.last().map_or_else(|| Some("its Job has no pod yet".to_owned()), |it| waiting(it));
+    JobSeen::Running(told.or_else(pending))
 }
 
 /// The exit code and the message of a pod's container that has ended.
@@ -334,6 +336,16 @@ fn termination(pod: &Pod) -> Option<(i32, String)> {
     let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
     let ended = container.state.as_ref()?.terminated.as_ref()?;
     Some((ended.exit_code, ended.message.clone().unwrap_or_default()))
+}
+
+/// How a mover ended that could not say so itself.
+fn wordless(pod: &Pod) -> Option<String> {
+    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    let ended = container.state.as_ref()?.terminated.as_ref()?;
+    if ended.reason.as_deref() == Some("OOMKilled") {
+        return Some("the mover ran out of memory: raise movers.resources.limits.memory of the chart".to_owned());
+    }
+    (ended.exit_code != 0).then(|| format!("the mover was ended with exit code {} and told nothing", ended.exit_code))
 }
 
 /// What a pod waits for.
@@ -420,7 +432,8 @@ mod tests {
     fn what_the_pod_of_a_deleted_job_said_is_not_taken_for_the_new_jobs_word() {
         let left_behind = [corrupt_of("old")];
         assert!(matches!(told_by(&[job("old", None)], &left_behind), Some(JobSeen::Failed { corrupt: true, .. })));
-        assert_eq!(told_by(&[job("new", None)], &left_behind), Some(JobSeen::Running(None)));
+        let waits = JobSeen::Running(Some("its Job has no pod yet".to_owned()));
+        assert_eq!(told_by(&[job("new", None)], &left_behind), Some(waits));
         assert_eq!(told_by(&[], &left_behind), None, "a pod that has ended writes nothing more");
     }
 
@@ -439,6 +452,20 @@ mod tests {
             let Some(JobSeen::Running(Some(why))) = told_by(&jobs, &running) else { panic!("{jobs:?}") };
             assert!(why.contains("mover-1"), "{why}");
         }
+    }
+
+    #[test]
+    fn a_mover_that_was_killed_is_told_of_with_the_remedy_while_it_is_tried_again_and_at_the_end() {
+        let killed = |reason| pod_of("u", "Failed", &json!({"terminated": {"exitCode": 137, "reason": reason}}));
+        let mut job = job("u", None);
+        let Some(JobSeen::Running(Some(why))) = told_by(&[job.clone()], &[killed("OOMKilled")]) else { panic!() };
+        assert!(why.contains("movers.resources.limits.memory"), "{why}");
+        let failed = json!({"conditions": [{"type": "Failed", "status": "True", "message": "backoff limit"}]});
+        job.status = serde_json::from_value(failed).unwrap();
+        let Some(JobSeen::Failed { message, .. }) = told_by(&[job.clone()], &[killed("Error")]) else { panic!() };
+        assert!(message.contains("137"), "{message}");
+        let Some(JobSeen::Failed { message, .. }) = told_by(&[job], &[]) else { panic!() };
+        assert_eq!(message, "backoff limit", "where the pod is gone, the Job's word is all there is");
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Reconciled for RecoveryPoint {
             })
             .first()
             .map(|it| it.name_any()),
+            hindrance: context.works.hindrance(self),
             works: context.works.of(self),
             application,
             ..Observed::default()
@@ -237,6 +238,7 @@ async fn snapshots(namespace: &str, uid: &str, context: &Context) -> Result<BTre
             handle: None,
             taken_at: status["creationTime"].as_str().and_then(|it| it.parse().ok()),
             error: status["error"]["message"].as_str().map(ToOwned::to_owned),
+            retained: None,
         };
         if let (Some(true), Some(content)) =
             (status["readyToUse"].as_bool(), status["boundVolumeSnapshotContentName"].as_str())
@@ -248,7 +250,9 @@ async fn snapshots(namespace: &str, uid: &str, context: &Context) -> Result<BTre
             ));
             let contents: Api<kube::core::DynamicObject> = Api::all_with(context.client.clone(), &resource);
             let found = contents.get_opt(content).await.map_err(Error::observe("VolumeSnapshotContent"))?;
-            it.handle = found.and_then(|it| it.data["status"]["snapshotHandle"].as_str().map(ToOwned::to_owned));
+            let data = found.map(|it| it.data).unwrap_or_default();
+            it.handle = data["status"]["snapshotHandle"].as_str().map(ToOwned::to_owned);
+            it.retained = (data["spec"]["deletionPolicy"] == "Retain").then(|| content.to_owned());
         }
         seen.insert(claim, it);
     }

@@ -35,7 +35,7 @@ fn a_holder_that_is_asked_stops_makes_a_last_point_and_only_then_releases() {
     assert_eq!((made(&saving, "RecoveryPoint"), release(&saving)), (vec![name.clone()], None));
     let saved = recovery_point(&name, "Scheduled", ended(true, "Stored", 1, 4, 8));
     let released = then(&saving, &Observed { points: vec![saved], ..asked() }, 10);
-    assert_eq!(release(&released), Some(Some("1-4".to_owned())));
+    assert_eq!(release(&released), Some(Some("1-00004".to_owned())));
     // Another region has it then: nothing was written since, so nothing is saved again.
     let after = Observed { claim: Some(view(None, 1)), ..asked() };
     let standby = then(&released, &after, 12);

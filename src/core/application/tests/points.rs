@@ -24,9 +24,24 @@ fn a_point_is_made_when_it_is_due_and_never_two_at_a_time() {
 fn a_failed_point_is_tried_again_after_a_pause_from_its_end() {
     let failed = recovery_point("shop-000001", "Scheduled", ended(false, "Failed", 1, 0, 50));
     assert_eq!(due(&with_points(vec![failed])), Some(65));
-    let mut never_began = ended(false, "NoApplication", 1, 0, 50);
+    let mut never_began = ended(false, "NoApplication", 1, 0, 0);
     never_began.as_object_mut().unwrap().retain(|key, _| key == "finishedAt" || key == "conditions");
-    assert_eq!(due(&with_points(vec![recovery_point("shop-000001", "Scheduled", never_began)])), Some(65));
+    assert_eq!(due(&with_points(vec![recovery_point("shop-000001", "Scheduled", never_began)])), Some(15));
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_pause_and_its_last_point_is_not_the_newest_for_long() {
+    let ahead = recovery_point("shop-000001", "Scheduled", ended(true, "Stored", 1, 9_000, 9_009));
+    assert_eq!(due(&with_points(vec![ahead.clone()])), Some(0));
+    let mut after = ended(true, "Stored", 1, 0, 9);
+    // It follows the other by its name.
+    after["id"] = json!("1-09001");
+    let seen = with_points(vec![ahead, recovery_point("shop-000002", "Scheduled", after)]);
+    assert_eq!(due(&seen), Some(60 - 15 - 6), "it is counted from the one that is of this clock");
+    let decision = decide(&application(json!({})), &seen, at(100));
+    let newest = decision.status.last_point.as_ref().unwrap();
+    assert_eq!((newest.id.as_str(), newest.consistent_at.0), ("1-09001", at(0)));
+    assert!(!condition::is_true(&decision.status.conditions, condition::RPO_MET), "the future is no excuse");
 }
 
 #[test]
@@ -76,7 +91,7 @@ fn of_the_ended_points_made_on_schedule_the_newest_twenty_are_kept() {
         .filter_map(|it| if let Effect::Delete(it) = it { Some(it.name.as_str()) } else { None })
         .collect();
     assert_eq!(deleted, ["shop-000001", "shop-000002", "shop-000003"]);
-    assert_eq!(decision.status.last_point.unwrap().id, "1-23");
+    assert_eq!(decision.status.last_point.unwrap().id, "1-00023");
 }
 
 #[test]

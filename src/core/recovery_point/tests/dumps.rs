@@ -1,7 +1,7 @@
 //! Dumps in a point: made by movers, taken over, judged.
 
 use super::*;
-use crate::core::{dump::label, mover_task::Task};
+use crate::core::{dump::label, mover_task::Task, point::Dump};
 
 /// The application with a dump, and with the volume beside it or without.
 fn declared(every: Option<&str>, volumes: bool) -> Observed {
@@ -59,7 +59,7 @@ fn a_dump_is_made_by_a_mover_that_is_told_the_command_and_its_limits() {
 #[test]
 fn a_dump_is_in_the_point_with_its_own_instant_and_the_rpo_counts_from_it() {
     let seen = declared(None, false);
-    let point = committed_point(&then(&begun(&seen), Purpose::Scheduled, &with(&seen, ran(900)), 10));
+    let point = committed_point(&entering(&begun(&seen), Purpose::Scheduled, &with(&seen, ran(900))));
     assert_eq!(point.dumps, [Dump { name: "orders".into(), snapshot: "d1".into(), consistent_at: at(1), bytes: 900 }]);
     assert_eq!((point.consistent_at, point.complete()), (at(1), true), "the objects were read at 3");
 }
@@ -69,7 +69,7 @@ fn a_dump_that_failed_is_missing_and_told_with_its_exit_code_and_its_words() {
     let seen = declared(None, false);
     let command = Some(Box::new(Ran { exit_code: Some(1), stderr: "x".repeat(600) + "fatal", ..Ran::default() }));
     let job = JobSeen::Failed { message: "ended with 1: fatal".into(), at: START, corrupt: false, command };
-    let entering = then(&begun(&seen), Purpose::Scheduled, &with(&seen, job), 10);
+    let entering = entering(&begun(&seen), Purpose::Scheduled, &with(&seen, job));
     let dump = &entering.status.dumps[0];
     assert_eq!(dump.exit_code, Some(1));
     assert!(dump.stderr.as_ref().is_some_and(|it| it.len() == 500 && it.ends_with("fatal")), "{dump:?}");
@@ -83,7 +83,7 @@ fn a_dump_that_is_young_enough_is_taken_over_and_the_rpo_does_not_count_from_it(
     let first = begun(&seen);
     assert_eq!(first.status.dumps[0].made_for.as_deref(), Some("before"));
     let seen = Observed { dumps: seen.dumps, application: seen.application, ..read(stored(0), &[]) };
-    let point = committed_point(&then(&first, Purpose::Scheduled, &seen, 10));
+    let point = committed_point(&entering(&first, Purpose::Scheduled, &seen));
     assert_eq!((point.dumps[0].snapshot.as_str(), point.dumps[0].consistent_at), ("d0", at(-3_000)));
     assert_eq!(point.consistent_at, at(2), "that of the volume");
 }
@@ -91,7 +91,7 @@ fn a_dump_that_is_young_enough_is_taken_over_and_the_rpo_does_not_count_from_it(
 #[test]
 fn the_rpo_of_an_application_whose_data_is_in_dumps_alone_counts_from_the_dump_also_when_it_is_taken_over() {
     let seen = Observed { dumps: earlier(-3_000, 900), ..declared(Some("1h"), false) };
-    assert_eq!(committed_point(&then(&begun(&seen), Purpose::Scheduled, &seen, 10)).consistent_at, at(-3_000));
+    assert_eq!(committed_point(&entering(&begun(&seen), Purpose::Scheduled, &seen)).consistent_at, at(-3_000));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_dump_much_smaller_than_the_last_ones_makes_the_point_partial_unless_it_is_m
         (Purpose::Manual, 0, true),
     ] {
         let first = decide(&point(purpose), &seen, at(0));
-        let made = committed_point(&then(&first, purpose, &with(&seen, ran(bytes)), 10));
+        let made = committed_point(&entering(&first, purpose, &with(&seen, ran(bytes))));
         assert_eq!(!made.complete(), partial, "{purpose:?} {bytes}: {:?}", made.missing);
         assert_eq!(made.dumps.len(), 1, "it is kept for people");
     }
