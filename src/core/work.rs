@@ -138,6 +138,34 @@ pub enum Work {
         /// Only while this region holds the claim with this epoch.
         epoch: u64,
     },
+    /// Go through the points of a vault that they are copied into, and say which are to be dropped.
+    ReviewCopy {
+        /// The `Vault`.
+        vault: String,
+        /// The first `Vault`: what is held there is held.
+        first: String,
+        /// Whose.
+        application: AppKey,
+        /// Which are kept.
+        policy: Box<Retention>,
+        /// The newest point in it.
+        newest: String,
+        /// Only while this region holds the claim with this epoch.
+        epoch: u64,
+    },
+    /// Delete points from a vault that they are copied into.
+    DropCopies {
+        /// The `Vault`.
+        vault: String,
+        /// The first `Vault`: what is held there is held.
+        first: String,
+        /// Whose.
+        application: AppKey,
+        /// Which.
+        ids: Vec<String>,
+        /// Only while this region holds the claim with this epoch.
+        epoch: u64,
+    },
     /// Go on with a round over an application's objects, which extends locks that are short.
     ExtendLocks {
         /// The `Vault`.
@@ -236,6 +264,8 @@ impl Work {
             Self::FindPoint { .. } => "FindPoint",
             Self::ReviewPoints { .. } => "ReviewPoints",
             Self::DropPoints { .. } => "DropPoints",
+            Self::ReviewCopy { .. } => "ReviewCopy",
+            Self::DropCopies { .. } => "DropCopies",
             Self::ExtendLocks { .. } => "ExtendLocks",
             Self::SetHold { .. } => "SetHold",
             Self::RestoreObjects { .. } => "RestoreObjects",
@@ -256,6 +286,8 @@ impl Work {
             | Self::SealCatalogue { application, epoch, .. }
             | Self::ReviewPoints { application, epoch, .. }
             | Self::DropPoints { application, epoch, .. }
+            | Self::ReviewCopy { application, epoch, .. }
+            | Self::DropCopies { application, epoch, .. }
             | Self::StartWorkloads { application, epoch } => Some((application, *epoch)),
             Self::Publish { application, publication, .. } => Some((application, publication.epoch)),
             Self::TestVault { .. }
@@ -340,9 +372,9 @@ pub enum Outcome {
         /// Newer ones that are not good, with the reason, newest first: the last `REASONS`, after a line about the rest.
         passed_over: Vec<String>,
     },
-    /// Of `ReviewPoints`.
+    /// Of `ReviewPoints` and `ReviewCopy`.
     Reviewed(Box<Review>),
-    /// Of `DropPoints`.
+    /// Of `DropPoints` and `DropCopies`.
     Dropped {
         /// Which are gone.
         dropped: Vec<String>,

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{PruneStatus, Retention};
 use crate::api::span::Span;
 
 /// Another vault that recovery points are copied into: the newest good one, each time that it is due. A vault that has
@@ -30,6 +31,9 @@ pub struct CopySettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && (self.matches('d') || duration(self) >= duration('1m'))").message("backup.copies: every must be a length of time of at least 1m, such as 6h or 1d"))]
     pub every: Option<Span>,
+    /// Which points are kept in this vault. Default: as `backup.retention` says; without both, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
 }
 
 /// What is in one other vault.
@@ -53,6 +57,36 @@ pub struct CopyStatus {
     /// The last run. Written before it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<CopyRun>,
+    /// What is kept and dropped. Absent while every point is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<CopyRetention>,
+}
+
+/// What retention keeps and drops in one other vault.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyRetention {
+    /// The newest point when they were last gone through: done after each copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewed: Option<String>,
+    /// How many points are kept.
+    #[serde(default)]
+    pub kept: u64,
+    /// Points that are about to be deleted. Written before the first of them is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropping: Vec<String>,
+    /// How many points were deleted so far.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Points that the vault refused to delete at the last attempt, as under an object lock.
+    #[serde(default)]
+    pub refused: u64,
+    /// Why nothing is dropped at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
+    /// What removes from the vault the data that no point needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneStatus>,
 }
 
 /// One copying of one point.

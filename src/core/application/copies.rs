@@ -63,7 +63,11 @@ impl Pass<'_> {
         if busy {
             self.recheck = self.recheck.min(LOOK);
         } else if serving && self.seen.claim.as_ref().is_some_and(|it| it.valid) {
-            self.start_copy();
+            if self.retain_copies() {
+                self.recheck = self.recheck.min(LOOK);
+            } else {
+                self.start_copy();
+            }
         }
     }
 
@@ -76,9 +80,10 @@ impl Pass<'_> {
             let status = at.map(|at| old.remove(at));
             self.status.copies.push(status.unwrap_or_else(|| CopyStatus { vault: it.vault.clone(), ..<_>::default() }));
         }
-        // What is left is told of until its Job is gone.
-        old.retain(|it| unfinished(it) || self.job_of(it).is_some());
+        // What is left is told of until its Jobs are gone.
+        old.retain(|it| unfinished(it) || self.job_of(it).is_some() || self.prune_job_of(it).is_some());
         for it in &mut old {
+            self.end_prune(it);
             if let Some(run) = it.last_run.as_mut().filter(|it| it.finished_at.is_none()) {
                 run.finished_at = Some(condition::whole_second(self.now));
                 run.failure =
@@ -229,7 +234,7 @@ impl Pass<'_> {
     }
 
     /// The other vault, if points may be written into it.
-    fn copy_vault(&self, name: &str) -> Result<&Vault, String> {
+    pub(super) fn copy_vault(&self, name: &str) -> Result<&Vault, String> {
         let found = self.seen.copy_vaults.iter().find(|it| it.name_any() == name);
         let found = found.ok_or_else(|| format!("spec.backup.copies: there is no Vault '{name}' in this cluster"))?;
         let conditions = found.status.as_ref().map_or(&[][..], |it| &it.conditions);

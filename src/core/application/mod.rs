@@ -4,6 +4,7 @@
 //! `core::recovery_point`. This file decides the role and puts the pieces together.
 
 pub mod copies;
+pub mod copy_retention;
 mod fencing;
 mod findings;
 mod locks;

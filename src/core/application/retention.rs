@@ -231,7 +231,11 @@ impl Pass<'_> {
     }
 }
 
-fn record(prune: &mut PruneStatus, pruned: &Pruned, now: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time) {
+pub(super) fn record(
+    prune: &mut PruneStatus,
+    pruned: &Pruned,
+    now: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time,
+) {
     prune.finished_at = Some(now);
     prune.snapshots = pruned.snapshots;
     prune.manifests = pruned.manifests;

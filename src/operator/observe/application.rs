@@ -125,7 +125,10 @@ impl ProtectedApplication {
         let prune = status.and_then(|it| it.retention.as_ref()).and_then(|it| it.prune.as_ref());
         let prune = prune.filter(|it| it.started_at.is_some()).map(|it| it.finished_at.as_ref());
         let copies = status.map_or(&[][..], |it| &it.copies).iter().filter_map(|it| it.last_run.as_ref());
-        let mut ended = prune.into_iter().chain(copies.map(|it| it.finished_at.as_ref()));
+        let pruned =
+            status.map_or(&[][..], |it| &it.copies).iter().filter_map(|it| it.retention.as_ref()?.prune.as_ref());
+        let of_copies = copies.map(|it| it.finished_at.as_ref()).chain(pruned.map(|it| it.finished_at.as_ref()));
+        let mut ended = prune.into_iter().chain(of_copies);
         if !ended.any(recent) {
             return Ok(BTreeMap::new());
         }

@@ -230,8 +230,8 @@ fn deadline(work: &Work) -> Duration {
         Work::TestVault { .. } => Duration::from_mins(2),
         Work::SurveyPoints { .. } | Work::FindPoint { .. } | Work::ExtendLocks { .. } => Duration::from_mins(5),
         Work::StartWorkloads { .. } => Duration::from_mins(6),
-        Work::DropPoints { .. } => Duration::from_mins(10),
-        Work::ReviewPoints { .. } => Duration::from_mins(30),
+        Work::DropPoints { .. } | Work::DropCopies { .. } => Duration::from_mins(10),
+        Work::ReviewPoints { .. } | Work::ReviewCopy { .. } => Duration::from_mins(30),
         Work::Capture { .. } | Work::RestoreObjects { .. } | Work::PlanObjects { .. } => Duration::from_hours(2),
     }
 }
@@ -273,6 +273,12 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         }
         Work::ExtendLocks { vault, application, began, after } => {
             locks::extend(vault, application, *began, after.as_deref(), context).await
+        }
+        Work::ReviewCopy { vault, first, application, policy, newest, epoch: _ } => {
+            retention::review_copy((vault, first), application, policy, newest, context).await
+        }
+        Work::DropCopies { vault, first, application, ids, epoch } => {
+            retention::drop_copies((vault, first), application, ids, *epoch, context).await
         }
         Work::SetHold { vault, application, point, held } => {
             retention::set_hold(vault, application, point, *held, context).await

@@ -16,7 +16,7 @@ use crate::{
     api::application::{RetainedPoint, Retention},
     core::{
         app_key::AppKey,
-        point::Point,
+        point::{Head, Point},
         retention::{Fate, Known, REVIEWED, explain, suspended},
         work::{Failure, Outcome, Review},
     },
@@ -58,6 +58,28 @@ pub(super) async fn review(
     // What is no longer protected is forgotten.
     cache.retain(|it, _| stores::get(&context.stores.applications, Some(&it.namespace), &it.name).is_some());
     Ok(Outcome::Reviewed(Box::new(review)))
+}
+
+/// Goes through the points of a vault that they are copied into. What was read of the first one's is known of these: they
+/// are the same.
+pub(super) async fn review_copy(
+    (name, first): (&str, &str),
+    application: &AppKey,
+    policy: &Retention,
+    newest: &str,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    let known = context.points.lock().expect("no holder of this lock panics").get(application).cloned();
+    let gathered = gather(&vault, application, known.unwrap_or_default()).await?;
+    let first = open(first, context).await?;
+    let held = first.held(&application.namespace, &application.name).await.map_err(|it| catalogue_failure(&it))?;
+    let points = gathered.points.into_iter().map(|(id, it)| {
+        let held = gathered.held.contains(&id) || held.contains(&id);
+        Known { in_use: id == newest, held, ..it }
+    });
+    let points: Vec<Known> = points.collect();
+    Ok(Outcome::Reviewed(Box::new(reviewed(&points, gathered.unreadable, policy, Timestamp::now()))))
 }
 
 fn reviewed(points: &[Known], unreadable: u64, policy: &Retention, now: Timestamp) -> Review {
@@ -156,21 +178,38 @@ pub(super) async fn drop_points(
     context: &Context,
 ) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
-    delete(&vault, application, ids, (epoch, &context.region), || context.keeper.valid_now(application, epoch)).await
+    let mine = |head: &Head| head.epoch == epoch && head.sealed_by == context.region;
+    delete(&vault, application, ids, &BTreeSet::new(), mine, || context.keeper.valid_now(application, epoch)).await
+}
+
+/// Deletes points from a vault that they are copied into, while this region holds the claim and none of a later epoch has
+/// copied into it.
+pub(super) async fn drop_copies(
+    (name, first): (&str, &str),
+    application: &AppKey,
+    ids: &[String],
+    epoch: u64,
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let (vault, first) = (open(name, context).await?, open(first, context).await?);
+    let held = first.held(&application.namespace, &application.name).await.map_err(|it| catalogue_failure(&it))?;
+    let mine = |head: &Head| head.epoch <= epoch;
+    delete(&vault, application, ids, &held, mine, || context.keeper.valid_now(application, epoch)).await
 }
 
 async fn delete(
     vault: &Vault,
     application: &AppKey,
     ids: &[String],
-    (epoch, region): (u64, &str),
+    elsewhere: &BTreeSet<String>,
+    mine: impl Fn(&Head) -> bool,
     valid: impl Fn() -> bool,
 ) -> Result<Outcome, Failure> {
     let (namespace, app) = (&application.namespace, &application.name);
     let (mut dropped, mut refused) = (Vec::new(), Vec::new());
     for some in ids.chunks(AT_ONCE) {
         let head = vault.read_head(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
-        let Some((head, _)) = head.filter(|(it, _)| it.epoch == epoch && it.sealed_by == region) else {
+        let Some((head, _)) = head.filter(|(it, _)| mine(it)) else {
             let message = "the catalogue is sealed by another region: it decides what is kept".to_owned();
             return Err(Failure { reason: "Sealed", message, lasting: true });
         };
@@ -178,8 +217,10 @@ async fn delete(
         if !valid() {
             return Err(failure("NoClaim", "this region cannot prove its claim at the moment"));
         }
-        let free: Vec<_> =
-            some.iter().filter(|id| !protected.contains(*id) && head.latest.as_ref() != Some(id)).collect();
+        let free: Vec<_> = some
+            .iter()
+            .filter(|id| !protected.contains(*id) && !elsewhere.contains(*id) && head.latest.as_ref() != Some(id))
+            .collect();
         let deleted = join_all(free.iter().map(|id| vault.delete_point(namespace, app, id))).await;
         for (id, deleted) in free.into_iter().zip(deleted) {
             if deleted.map_err(|it| catalogue_failure(&it))? {

@@ -61,6 +61,11 @@ fn last(count: u32) -> Retention {
     Retention { last: Some(count), ..Retention::default() }
 }
 
+/// The catalogue is the east's, in its third epoch.
+fn by_east(head: &Head) -> bool {
+    (head.epoch, head.sealed_by.as_str()) == (3, "east")
+}
+
 #[tokio::test]
 async fn what_no_rule_keeps_is_deleted_oldest_first_and_the_rest_stays() {
     let (_, vault, ids) = filled(40).await;
@@ -69,7 +74,7 @@ async fn what_no_rule_keeps_is_deleted_oldest_first_and_the_rest_stays() {
     assert_eq!((review.kept, review.drop.len()), (6, 34));
     assert_eq!(review.drop[0], ids[0]);
     assert!(review.points.iter().any(|it| it.id == ids[4] && it.why == "held"));
-    let outcome = delete(&vault, &shop(), &review.drop, (3, "east"), || true).await.unwrap();
+    let outcome = delete(&vault, &shop(), &review.drop, &BTreeSet::new(), by_east, || true).await.unwrap();
     assert_eq!(outcome, Outcome::Dropped { dropped: review.drop, refused: vec![] });
     let mut left = vec![ids[4].clone()];
     left.extend_from_slice(&ids[35..]);
@@ -80,7 +85,7 @@ async fn what_no_rule_keeps_is_deleted_oldest_first_and_the_rest_stays() {
 async fn a_point_that_was_held_or_named_by_the_head_meanwhile_is_not_deleted() {
     let (_, vault, ids) = filled(6).await;
     vault.hold("shop", "db", &ids[1], "west").await.unwrap();
-    let outcome = delete(&vault, &shop(), &ids, (3, "east"), || true).await.unwrap();
+    let outcome = delete(&vault, &shop(), &ids, &BTreeSet::new(), by_east, || true).await.unwrap();
     let Outcome::Dropped { dropped, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(dropped, [0, 2, 3, 4].map(|it| ids[it].clone()));
 }
@@ -88,10 +93,10 @@ async fn a_point_that_was_held_or_named_by_the_head_meanwhile_is_not_deleted() {
 #[tokio::test]
 async fn a_region_that_lost_the_claim_deletes_nothing() {
     let (_, vault, ids) = filled(6).await;
-    let unproven = delete(&vault, &shop(), &ids[..3], (3, "east"), || false).await.unwrap_err();
+    let unproven = delete(&vault, &shop(), &ids[..3], &BTreeSet::new(), by_east, || false).await.unwrap_err();
     assert_eq!((unproven.reason, unproven.lasting), ("NoClaim", false));
     vault.seal_head("shop", "db", 4, "west").await.unwrap();
-    let sealed = delete(&vault, &shop(), &ids[..3], (3, "east"), || true).await.unwrap_err();
+    let sealed = delete(&vault, &shop(), &ids[..3], &BTreeSet::new(), by_east, || true).await.unwrap_err();
     assert_eq!((sealed.reason, sealed.lasting), ("Sealed", true));
     assert_eq!(vault.all_points("shop", "db").await.unwrap(), ids);
 }
@@ -100,13 +105,13 @@ async fn a_region_that_lost_the_claim_deletes_nothing() {
 async fn a_deletion_that_the_vault_refuses_is_told_and_is_no_failure() {
     let (fake, vault, ids) = filled(6).await;
     fake.lock(&format!("apps/shop/db/points/{}.json", ids[1]));
-    let outcome = delete(&vault, &shop(), &ids[..3], (3, "east"), || true).await.unwrap();
+    let outcome = delete(&vault, &shop(), &ids[..3], &BTreeSet::new(), by_east, || true).await.unwrap();
     assert_eq!(
         outcome,
         Outcome::Dropped { dropped: vec![ids[0].clone(), ids[2].clone()], refused: vec![ids[1].clone()] }
     );
     fake.break_with(StoreError::TimedOut { server: "fake".to_owned() });
-    let failed = delete(&vault, &shop(), &ids[3..4], (3, "east"), || true).await.unwrap_err();
+    let failed = delete(&vault, &shop(), &ids[3..4], &BTreeSet::new(), by_east, || true).await.unwrap_err();
     assert_eq!((failed.reason, failed.lasting), ("StoreFailed", false));
 }
 

@@ -164,3 +164,93 @@ fn a_copy_that_is_late_and_a_vault_that_is_not_ready_are_told() {
     let one = Observed { copy_vaults: seen.copy_vaults[..1].to_vec(), ..seen };
     assert_eq!(reason(&decide(&copied(&json!([])), &one, at(0)), COPIES_UP_TO_DATE), "VaultNotReady");
 }
+
+/// The application whose copies keep two points, after the newest one was copied into the second vault.
+fn kept(retention: &Value) -> ProtectedApplication {
+    let done = json!([
+        {"vault": "second", "point": "p9", "consistentAt": at(-60), "copiedAt": at(-60), "retention": retention},
+        {"vault": "third", "point": "p9", "consistentAt": at(-60), "copiedAt": at(-60), "retention": {"reviewed": "p9"}},
+    ]);
+    let mut object = copied(&done);
+    object.spec.backup.copies[0].retention = serde_json::from_value(json!({"last": 2})).unwrap();
+    object.spec.backup.copies[1].retention = serde_json::from_value(json!({"last": 5})).unwrap();
+    object
+}
+
+fn kept_next(decided: &Decided) -> ProtectedApplication {
+    let mut object = kept(&Value::Null);
+    object.status = Some(decided.status.clone());
+    object
+}
+
+fn review_work(vault: &str, newest: &str) -> Work {
+    Work::ReviewCopy {
+        vault: vault.into(),
+        first: "main".into(),
+        application: key(),
+        policy: Box::default(),
+        newest: newest.into(),
+        epoch: 1,
+    }
+}
+
+#[test]
+fn a_copy_is_gone_through_after_each_copying_and_what_shall_go_is_written_down_first() {
+    let seen = with_vaults([found(&[])]);
+    let asks = decide(&kept(&Value::Null), &seen, at(0));
+    assert!(begun(&asks).contains(&"ReviewCopy"));
+    let of_another = done(review_work("third", "p9"), 1, Outcome::Reviewed(Box::default()));
+    assert!(begun(&decide(&kept(&Value::Null), &with_vaults([of_another]), at(2))).contains(&"ReviewCopy"));
+    let review = crate::core::work::Review { kept: 2, drop: vec!["p1".into()], ..<_>::default() };
+    let reviewed = with_vaults([done(review_work("second", "p9"), 1, Outcome::Reviewed(Box::new(review)))]);
+    let intent = decide(&kept(&Value::Null), &reviewed, at(2));
+    let told = intent.status.copies[0].retention.clone().unwrap();
+    assert_eq!((told.kept, told.dropping.as_slice()), (2, &["p1".to_owned()][..]));
+    assert!(!begun(&intent).contains(&"DropCopies"), "not before it was written");
+    let act = decide(&kept_next(&intent), &reviewed, at(3));
+    assert!(begun(&act).contains(&"DropCopies"));
+    let work = Work::DropCopies {
+        vault: "second".into(),
+        first: "main".into(),
+        application: key(),
+        ids: vec!["p1".into()],
+        epoch: 1,
+    };
+    let dropped = with_vaults([done(work, 4, Outcome::Dropped { dropped: vec!["p1".into()], refused: vec![] })]);
+    let after = decide(&kept_next(&act), &dropped, at(5));
+    let told = after.status.copies[0].retention.clone().unwrap();
+    assert_eq!((told.dropped, told.dropping.len(), told.reviewed.as_deref()), (1, 0, Some("p9")));
+    assert!(begun(&after).iter().all(|it| *it != "ReviewCopy"), "once for each copying");
+}
+
+#[test]
+fn a_vault_is_pruned_after_points_went_and_nothing_is_copied_meanwhile() {
+    let seen = with_vaults([found(&[])]);
+    let due = json!({"reviewed": "p9", "dropped": 3});
+    let intent = decide(&kept(&due), &seen, at(10 * HOUR));
+    let prune = |decided: &Decided| decided.status.copies[0].retention.clone().unwrap().prune;
+    assert!(prune(&intent).is_some_and(|it| it.started_at.is_some() && it.finished_at.is_none()));
+    assert!(made(&intent, "Job").is_empty(), "not before it was written");
+    let mut object = kept_next(&intent);
+    object.status.as_mut().unwrap().last_point.as_mut().unwrap().id = "p99".into();
+    let act = decide(&object, &seen, at(10 * HOUR + 1));
+    assert_eq!((made(&act, "Job").len(), running(&act).len()), (1, 0), "a newer point waits");
+    let name = crate::core::application::copy_retention::prune_job("second");
+    let report =
+        Report { pruned: Some(crate::core::mover_task::Pruned { snapshots: 3, ..<_>::default() }), ..<_>::default() };
+    let ended = Observed { copy_jobs: BTreeMap::from([(name, JobSeen::Succeeded(Box::new(report)))]), ..seen.clone() };
+    let told = decide(&kept_next(&act), &ended, at(11 * HOUR));
+    assert!(prune(&told).is_some_and(|it| it.finished_at.is_some() && it.snapshots == 3));
+    assert!(deleted(&decide(&kept_next(&told), &ended, at(11 * HOUR + 1))));
+    assert_eq!(running(&decide(&kept_next(&told), &seen, at(11 * HOUR + 2))).len(), 1);
+}
+
+#[test]
+fn without_rules_nothing_is_gone_through_and_the_first_vaults_rules_hold_for_copies() {
+    let seen = with_vaults([found(&[])]);
+    let done = json!([{"vault": "second", "point": "p9", "consistentAt": at(-60)}]);
+    let mut object = copied(&done);
+    assert!(!begun(&decide(&object, &seen, at(0))).contains(&"ReviewCopy"));
+    object.spec.backup.retention = serde_json::from_value(json!({"last": 2})).unwrap();
+    assert!(begun(&decide(&object, &seen, at(0))).contains(&"ReviewCopy"));
+}
