@@ -157,6 +157,15 @@ pub struct VolumeInPoint {
     /// How long the copy took, in seconds.
     #[serde(default)]
     pub duration_seconds: u64,
+    /// What was left out on request, by these patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// How many files and directories they left out, each directory with what is in it.
+    #[serde(default)]
+    pub excluded: u64,
+    /// How many directories were left out but for their `.nobackup`.
+    #[serde(default)]
+    pub no_backup: u64,
     /// How many files could not be read: the point is `Partial` when there are any.
     #[serde(default)]
     pub unreadable: u64,

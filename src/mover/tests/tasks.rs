@@ -20,9 +20,9 @@ fn an_unchanged_file_is_not_read_again() {
     assert!(first.added_bytes > 1_000_000);
     fs::write(lab.volume().join("file 3"), noise(77, 100_000)).unwrap();
     // A mover of another region, as after a failover.
-    let Task::Backup { namespace, application, source, label, .. } = lab.backup_task("2") else { panic!() };
+    let Task::Backup { namespace, application, source, label, exclude, .. } = lab.backup_task("2") else { panic!() };
     let [host, point] = ["west", "2"].map(str::to_owned);
-    let task = Task::Backup { namespace, application, source, host, label, point };
+    let task = Task::Backup { namespace, application, source, host, label, point, exclude };
     let second = lab.run(&task, |_| ()).done();
     assert_eq!((second.files, second.bytes), (10, 1_000_000));
     assert!((100_000..200_000).contains(&second.added_bytes), "{} bytes", second.added_bytes);
@@ -137,6 +137,7 @@ fn wrong_tasks_are_refused_with_the_field_s_name() {
         application: "db".to_owned(),
         snapshot: id.clone(),
         target: lab.folder.path().join("not mounted").to_str().unwrap().to_owned(),
+        exclude: vec![],
     };
     for (task, word) in [(restore("latest"), "`snapshot`"), (restore(&id[1..]), "`snapshot`"), (elsewhere, "`target`")]
     {
