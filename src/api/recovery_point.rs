@@ -169,9 +169,15 @@ pub struct VolumeInPoint {
     /// How many files could not be read: the point is `Partial` when there are any.
     #[serde(default)]
     pub unreadable: u64,
-    /// The first of them, with the reason.
+    /// The first of them, with the reason. `kubectl reprise ls POINT:CLAIM` tells up to a hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable_files: Vec<String>,
+    /// What of files the repository can't keep, such as that they are immutable: how many.
+    #[serde(default)]
+    pub warnings: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_warnings: Vec<String>,
     /// Why it is not in the point, though it should be: the point is `Partial` then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

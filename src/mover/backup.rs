@@ -80,6 +80,12 @@ fn archive(
         Archive::new((engine, &index, &store), archive::chunker(engine, config)?, (losses, exclusions, witness), &progress);
     snapshot.tree = archive.run(backup.source.to_owned(), root(backup.source, witness)?, before)?;
     store.finish()?;
+    // A termination message has no room for many names: they are found here again.
+    let (unreadable, first) = losses.seen();
+    snapshot.description = (unreadable > 0).then(|| {
+        let names = first.iter().map(|it| it.replace('\n', "\\n"));
+        std::iter::once(format!("{unreadable} could not be read")).chain(names).collect::<Vec<_>>().join("\n")
+    });
     snapshot.parent = parent.as_ref().map(|parent| parent.id);
     snapshot.parents = snapshot.parent.into_iter().collect();
     snapshot.summary = Some(summary(&archive, &store, &started, &snapshot.time));

@@ -342,7 +342,7 @@ fn what_is_left_out_of_a_volume_is_told_to_its_mover_and_stands_in_the_point_wit
     let (seen, start) = begun_with(volumes, observed());
     let excludes: Vec<_> = start.status.volumes.iter().map(|it| it.exclude.join(" ")).collect();
     assert_eq!(excludes, ["*.tmp", "*.tmp", "/old/"]);
-    let report = Report { snapshot: Some("s1".into()), excluded: 7, no_backup: 2, ..Report::default() };
+    let report = Report { snapshot: Some("s1".into()), excluded: 7, no_backup: 2, warnings: 1, ..Report::default() };
     let read = Observed { jobs: BTreeMap::from([("log".into(), JobSeen::Succeeded(Box::new(report)))]), ..read(stored(0), &[]) };
     let read = Observed { sources: seen.sources, application: seen.application, ..read };
     let decision = then(&start, Purpose::Scheduled, &read, 5);
@@ -352,7 +352,7 @@ fn what_is_left_out_of_a_volume_is_told_to_its_mover_and_stands_in_the_point_wit
     });
     assert!(task.is_some_and(|it| it.contains(r#""exclude":["*.tmp"]"#)), "{task:?}");
     let log = &decision.status.volumes[2];
-    assert_eq!((log.excluded, log.no_backup), (7, 2));
+    assert_eq!((log.excluded, log.no_backup, log.warnings), (7, 2, 1));
 }
 
 #[test]

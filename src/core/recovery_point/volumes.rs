@@ -176,6 +176,8 @@ fn record(volume: &mut VolumeInPoint, report: &Report) {
     volume.no_backup = report.no_backup;
     volume.unreadable = report.unreadable;
     volume.unreadable_files.clone_from(&report.unreadable_files);
+    volume.warnings = report.warnings;
+    volume.first_warnings.clone_from(&report.first_warnings);
     match &report.snapshot {
         Some(snapshot) => volume.snapshot = Some(snapshot.clone()),
         None => volume.failure = Some("the mover ended without a snapshot".to_owned()),

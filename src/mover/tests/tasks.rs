@@ -85,6 +85,24 @@ fn an_unreadable_file_is_counted_and_named() {
 }
 
 #[test]
+fn the_first_hundred_of_what_can_not_be_read_are_named_in_the_snapshot_however_many_the_report_has_room_for() {
+    let lab = Lab::new();
+    chown(lab.volume(), Some(65532), Some(65532)).unwrap();
+    for number in 100..250 {
+        let path = lab.volume().join(format!("a name that is\nsomewhat long, as file {number} of many has it"));
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let report = lab.run(&lab.backup_task("1"), as_nobody).done();
+    assert_eq!((report.files, report.unreadable), (0, 150));
+    assert!((10..100).contains(&report.unreadable_files.len()), "{}", report.unreadable_files.len());
+    let look = Look::open(&lab.vault(), "shop", "db", lab.runtime.handle().clone()).unwrap();
+    let named = look.list(report.snapshot.as_ref().unwrap(), "", 10).unwrap().unwrap().unreadable;
+    assert_eq!(named.len(), 100);
+    assert!(named.iter().all(|it| it.contains("is\\nsomewhat") && it.contains("denied")), "{named:?}");
+}
+
+#[test]
 fn an_empty_volume_is_reported_as_such() {
     let lab = Lab::new();
     let report = lab.back_up();
