@@ -94,6 +94,8 @@ pub struct Volume {
     pub storage_class: Option<String>,
     /// Its access modes.
     pub access_modes: Vec<String>,
+    /// Whether it is a block device, and not a file system.
+    pub block: bool,
     /// Files read.
     pub files: u64,
     /// Bytes read.
@@ -118,6 +120,8 @@ pub struct Skipped {
     pub storage_class: Option<String>,
     /// Its access modes.
     pub access_modes: Vec<String>,
+    /// Whether it is a block device, and not a file system.
+    pub block: bool,
     /// Why its data is not in the point.
     pub why: String,
 }

@@ -11,6 +11,7 @@
 mod archive;
 mod backup;
 mod check;
+mod device;
 mod dump;
 mod engine;
 pub mod error;

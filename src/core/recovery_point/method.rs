@@ -52,11 +52,15 @@ impl Pass<'_> {
             (VolumeMethod::Skip, _) => {
                 return VolumeInPoint { method: "Skip".to_owned(), left_out: Some(left_out(&said)), ..planned };
             }
-            _ if !source.filesystem => {
-                (String::new(), Some("volumeMode Block cannot be read yet: only Filesystem volumes can".to_owned()))
-            }
+            (VolumeMethod::Direct, _) | (VolumeMethod::Auto, None) if source.block => (
+                "Direct".to_owned(),
+                Some(format!("volumeMode Block is read from snapshots only: {} ({driver})", match class {
+                    Some(_) => format!("{} is Direct", said.field),
+                    None => "there is no VolumeSnapshotClass".to_owned(),
+                })),
+            ),
             // The snapshot controller takes no more snapshots of such a claim.
-            (VolumeMethod::Auto, _) if source.deleting && direct && source.mounted_by.is_some() => {
+            (VolumeMethod::Auto, _) if source.deleting && direct && source.mounted_by.is_some() && !source.block => {
                 ("Direct (the claim is being deleted)".to_owned(), None)
             }
             (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) if source.deleting => {
@@ -78,7 +82,8 @@ impl Pass<'_> {
             (VolumeMethod::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
             (VolumeMethod::Direct, _) => (format!("Direct{by}"), None),
         };
-        VolumeInPoint { method, failure, exclude: said.exclude.to_vec(), ..planned }
+        let exclude = if source.block { Vec::new() } else { said.exclude.to_vec() };
+        VolumeInPoint { method, failure, exclude, ..planned }
     }
 
     /// A claim without a volume: missing if it should have one. What a branch can save is what is there.
@@ -98,12 +103,12 @@ impl Pass<'_> {
     pub(super) fn skipped(&self, volume: &VolumeInPoint) -> Option<Skipped> {
         let (claim, why) = (volume.claim.clone(), volume.left_out.clone()?);
         let bound = self.seen.sources.iter().find(|it| it.claim == claim);
-        let bound = bound.map(|it| (&it.size, &it.storage_class, &it.access_modes));
+        let bound = bound.map(|it| (&it.size, &it.storage_class, &it.access_modes, it.block));
         let unbound = || self.seen.unbound.iter().find(|it| it.claim == claim);
-        let (size, class, modes) =
-            bound.or_else(|| unbound().map(|it| (&it.size, &it.storage_class, &it.access_modes)))?;
+        let (size, class, modes, block) =
+            bound.or_else(|| unbound().map(|it| (&it.size, &it.storage_class, &it.access_modes, it.block)))?;
         let (size, storage_class, access_modes) = (size.clone(), class.clone(), modes.clone());
-        Some(Skipped { claim, size, storage_class, access_modes, why })
+        Some(Skipped { claim, size, storage_class, access_modes, block, why })
     }
 }
 

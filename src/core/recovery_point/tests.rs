@@ -11,6 +11,7 @@ use crate::{
     core::{
         child::{RUN, job_key},
         claim::fixtures,
+        mover_job::DEVICE,
         work::{Failure, Progress},
     },
 };
@@ -55,7 +56,7 @@ fn source(claim: &str) -> Source {
         size: "1Gi".into(),
         storage_class: Some("fast".into()),
         access_modes: vec!["ReadWriteOnce".into()],
-        filesystem: true,
+        block: false,
         volume: format!("pv-{claim}"),
         driver: Some("csi.example".into()),
         node_path: None,
@@ -253,6 +254,29 @@ fn a_volume_is_snapshotted_in_its_namespace_and_read_in_the_operators() {
 }
 
 #[test]
+fn a_block_device_is_read_from_a_snapshot_as_one_and_stands_so_in_the_point() {
+    let block = |seen: Observed| Observed { sources: vec![Source { block: true, ..source("data") }], ..seen };
+    let start = begun(&block(observed()));
+    let jobs = BTreeMap::new();
+    let ready = then(&start, Purpose::Scheduled, &block(Observed { jobs, ..read(stored(0), &[]) }), 3);
+    let made = |kind: &str, field: &str| {
+        ready.effects.iter().find_map(|it| match it {
+            Effect::Apply(it) if it.types.as_ref().unwrap().kind == kind => it.data.pointer(field).cloned(),
+            _ => None,
+        })
+    };
+    assert_eq!(made("VolumeSnapshotContent", "/spec/sourceVolumeMode"), Some(json!("Block")));
+    assert_eq!(made("PersistentVolumeClaim", "/spec/volumeMode"), Some(json!("Block")));
+    let container = made("Job", "/spec/template/spec/containers/0").unwrap();
+    assert_eq!(container["volumeDevices"], json!([{"name": "data", "devicePath": DEVICE}]));
+    assert!(container["env"][0]["value"].as_str().is_some_and(|it| it.contains(DEVICE)), "{container}");
+    assert_eq!(container["securityContext"]["capabilities"]["add"], json!(["DAC_OVERRIDE"]));
+    let entering = then(&start, Purpose::Scheduled, &block(read(stored(0), &[])), 10);
+    let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
+    assert!(matches!(work.as_ref(), Work::CommitPoint { point, .. } if point.volumes[0].block));
+}
+
+#[test]
 fn a_volume_without_snapshots_is_read_where_it_is_mounted_or_held() {
     let seen = Observed { snapshot_classes: BTreeMap::new(), ..observed() };
     let first = begun(&seen);
@@ -277,7 +301,8 @@ fn movers_and_the_pods_that_hold_volumes_are_pulled_as_the_operator_says() {
 
 #[test]
 fn what_cannot_be_read_is_planned_as_missing_with_the_reason() {
-    let block = Observed { sources: vec![Source { filesystem: false, ..source("data") }], ..observed() };
+    let block = Source { block: true, ..source("data") };
+    let block = Observed { sources: vec![block], snapshot_classes: BTreeMap::new(), ..observed() };
     assert!(begun(&block).status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("Block")));
     let mut off = Observed { snapshot_classes: BTreeMap::new(), ..observed() };
     off.movers.as_mut().unwrap().direct = false;

@@ -1,4 +1,4 @@
-//! Makes a directory equal to a snapshot, and transfers only what differs.
+//! Makes a directory, or a block device (`device`), equal to a snapshot, and transfers only what differs.
 //!
 //! `walk` removes what does not belong there and makes the directories, `window` fetches what files lack, `files` writes
 //! it, `attributes` sets what else is kept. All goes by windows of some thousand files, so that memory does not grow
@@ -10,6 +10,7 @@
 
 mod attributes;
 mod compare;
+mod device;
 mod files;
 mod walk;
 mod window;
@@ -25,7 +26,9 @@ use rustic_core::{IndexedFull, ProgressBars, ProgressType, Repository, TreeId};
 
 use self::walk::Walk;
 use self::window::Workshop;
+use super::backup::id_text;
 use super::check;
+use super::device::is_device;
 use super::engine::{Engine, ROOT};
 use super::error::MoverError;
 use super::exclude::Exclusions;
@@ -46,8 +49,9 @@ pub(super) fn restore(
     witness: &Witness,
 ) -> Result<Report, MoverError> {
     // A directory that is not there is a volume that is not mounted: nothing must be written beside it.
-    if !target.is_dir() {
-        return Err(MoverError::Task(format!("`target`: `{}` is not a directory", target.display())));
+    if !target.is_dir() && !is_device(target) {
+        let what = format!("`target`: `{}` is neither a directory nor a block device", target.display());
+        return Err(MoverError::Task(what));
     }
     let exclusions = Exclusions::new(target, exclude)?;
     engine.meter.phase("reading the index");
@@ -58,6 +62,9 @@ pub(super) fn restore(
     })?;
     let root = repository.node_from_snapshot_and_path(&snapshot, ROOT).map_err(|error| engine.error(&error))?;
     let tree = root.subtree.ok_or_else(|| MoverError::Corrupt(format!("snapshot {id} has no directory")))?;
+    if is_device(target) {
+        return device::restore(engine, (&repository, &snapshot, tree), target, witness);
+    }
     let size = snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
     let transferred = transfer(engine, &repository, tree, (target, &exclusions), size, witness)?;
     set_root(&root, target, witness);
@@ -65,7 +72,7 @@ pub(super) fn restore(
     flush(target).map_err(|error| volume(&error, target))?;
     engine.meter.phase("comparing");
     compare::compare(engine, &repository, tree, target, &exclusions)?;
-    Ok(report(&snapshot, id, transferred, witness))
+    Ok(report(&snapshot, transferred, witness))
 }
 
 /// Makes all that lies in the directory equal to the snapshot; returns how many bytes were transferred. The walk is one
@@ -91,11 +98,11 @@ fn transfer<S: IndexedFull + Sync>(
     })
 }
 
-fn report(snapshot: &SnapshotFile, id: &str, transferred: u64, witness: &Witness) -> Report {
+fn report(snapshot: &SnapshotFile, transferred: u64, witness: &Witness) -> Report {
     let summary = snapshot.summary.clone().unwrap_or_default();
     let seen = witness.seen();
     Report {
-        snapshot: Some(id.to_owned()),
+        snapshot: Some(id_text(snapshot.id)),
         files: summary.total_files_processed,
         bytes: summary.total_bytes_processed,
         added_bytes: transferred,

@@ -3,6 +3,7 @@
 mod application_key;
 mod bucket;
 mod damage;
+mod device;
 mod dump;
 mod exclude;
 mod fidelity;
