@@ -196,6 +196,7 @@ impl Pair<'_> {
             host: "bench".to_owned(),
             label: "data".to_owned(),
             point: point.to_owned(),
+            exclude: vec![],
         };
         let (first, _) = self.move_data(&backup("1")).await?;
         let (again, _) = self.move_data(&backup("2")).await?;
@@ -207,6 +208,7 @@ impl Pair<'_> {
             application: "tree".to_owned(),
             snapshot: report.snapshot.context("a report of a backup names its snapshot")?,
             target: target.to_string_lossy().into_owned(),
+            exclude: vec![],
         };
         let (restored, _) = self.move_data(&restore).await?;
         self.check(&target, &target)?;

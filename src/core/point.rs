@@ -98,6 +98,12 @@ pub struct Volume {
     pub files: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// What was left out on request, by these patterns. A restore leaves it alone.
+    pub exclude: Vec<String>,
+    /// How many files and directories they left out, each directory with what is in it.
+    pub excluded: u64,
+    /// How many directories were left out but for their `.nobackup`.
+    pub no_backup: u64,
 }
 
 /// A claim without its data, and all that is needed to make it anew.

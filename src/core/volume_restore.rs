@@ -327,6 +327,7 @@ impl Restore<'_> {
             application: self.application.to_owned(),
             snapshot: self.volume.snapshot.clone(),
             target: DATA.to_owned(),
+            exclude: self.volume.exclude.clone(),
         };
         let mover = Mover {
             settings: self.movers,

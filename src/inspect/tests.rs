@@ -80,6 +80,7 @@ impl Scene {
             access_modes: vec![],
             files: 1,
             bytes: 1000,
+            ..Volume::default()
         };
         let point = Point {
             format: FORMAT,

@@ -11,6 +11,7 @@ use super::archive::{self, Archive, Change, Store};
 use super::check;
 use super::engine::{Engine, ROOT};
 use super::error::MoverError;
+use super::exclude::Exclusions;
 use super::index::Index;
 use super::log::Witness;
 use super::source::{self, Losses};
@@ -22,6 +23,8 @@ pub(super) struct Backup<'a> {
     pub(super) host: &'a str,
     pub(super) label: &'a str,
     pub(super) tags: [String; 3],
+    /// Patterns of what is left out.
+    pub(super) exclude: &'a [String],
 }
 
 /// Makes the snapshot.
@@ -29,6 +32,8 @@ pub(super) fn back_up(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -
     if !backup.source.is_dir() {
         return Err(MoverError::Task(format!("`source`: `{}` is not a directory", backup.source.display())));
     }
+    // Patterns that are none end it before a repository is made.
+    Exclusions::new(backup.source, backup.exclude)?;
     engine.steadily(|| attempt(engine, backup, witness))
 }
 
@@ -36,7 +41,8 @@ fn attempt(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -> Result<Re
     engine.meter.phase("reading the index");
     let repository = engine.open_or_make()?;
     let losses = Losses::default();
-    let snapshot = archive(engine, &repository, backup, &losses, witness)?;
+    let exclusions = Exclusions::new(backup.source, backup.exclude)?;
+    let snapshot = archive(engine, &repository, backup, (&losses, &exclusions), witness)?;
     drop(repository);
     engine.meter.phase("checking");
     check::new_snapshot(engine, &snapshot)?;
@@ -44,14 +50,14 @@ fn attempt(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -> Result<Re
     if let Some(until) = engine.backend.extend_locks().map_err(|error| engine.error(&error))? {
         tracing::info!(%until, "all that the snapshot needs is locked");
     }
-    Ok(report(&snapshot, &losses, witness))
+    Ok(report(&snapshot, (&losses, &exclusions), witness))
 }
 
 fn archive(
     engine: &Engine,
     repository: &Repository<OpenStatus>,
     backup: &Backup<'_>,
-    losses: &Losses,
+    (losses, exclusions): (&Losses, &Exclusions),
     witness: &Witness,
 ) -> Result<SnapshotFile, MoverError> {
     let error = |error: Box<rustic_core::RusticError>| engine.error(&error);
@@ -71,9 +77,15 @@ fn archive(
     let progress = engine.meter.progress(ProgressType::Bytes, "backing up");
     let started = Zoned::now();
     let archive =
-        Archive::new((engine, &index, &store), archive::chunker(engine, config)?, (losses, witness), &progress);
+        Archive::new((engine, &index, &store), archive::chunker(engine, config)?, (losses, exclusions, witness), &progress);
     snapshot.tree = archive.run(backup.source.to_owned(), root(backup.source, witness)?, before)?;
     store.finish()?;
+    // A termination message has no room for many names: they are found here again.
+    let (unreadable, first) = losses.seen();
+    snapshot.description = (unreadable > 0).then(|| {
+        let names = first.iter().map(|it| it.replace('\n', "\\n"));
+        std::iter::once(format!("{unreadable} could not be read")).chain(names).collect::<Vec<_>>().join("\n")
+    });
     snapshot.parent = parent.as_ref().map(|parent| parent.id);
     snapshot.parents = snapshot.parent.into_iter().collect();
     snapshot.summary = Some(summary(&archive, &store, &started, &snapshot.time));
@@ -146,9 +158,10 @@ fn summary(archive: &Archive<'_>, store: &Store<'_>, started: &Zoned, time: &Zon
     summary
 }
 
-fn report(snapshot: &SnapshotFile, losses: &Losses, witness: &Witness) -> Report {
+fn report(snapshot: &SnapshotFile, (losses, exclusions): (&Losses, &Exclusions), witness: &Witness) -> Report {
     let summary = snapshot.summary.clone().unwrap_or_default();
     let (unreadable, unreadable_files) = losses.seen();
+    let (excluded, no_backup) = exclusions.seen();
     let seen = witness.seen();
     Report {
         snapshot: Some(id_text(snapshot.id)),
@@ -157,6 +170,8 @@ fn report(snapshot: &SnapshotFile, losses: &Losses, witness: &Witness) -> Report
         added_bytes: summary.data_added_packed,
         unreadable,
         unreadable_files,
+        excluded,
+        no_backup,
         warnings: seen.count,
         first_warnings: seen.first,
         ..Report::default()

@@ -14,6 +14,7 @@ mod check;
 mod dump;
 mod engine;
 pub mod error;
+mod exclude;
 mod index;
 mod log;
 pub mod look;
@@ -118,13 +119,13 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
 
 fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
     match task {
-        Task::Backup { namespace, application, source, host, label, point } => {
+        Task::Backup { namespace, application, source, host, label, point, exclude } => {
             let tags = tags(namespace, application, point);
-            let backup = Backup { source: Path::new(source), host, label, tags };
+            let backup = Backup { source: Path::new(source), host, label, tags, exclude };
             backup::back_up(engine, &backup, witness)
         }
-        Task::Restore { namespace: _, application: _, snapshot, target } => {
-            restore::restore(engine, snapshot, Path::new(target), witness)
+        Task::Restore { namespace: _, application: _, snapshot, target, exclude } => {
+            restore::restore(engine, snapshot, Path::new(target), exclude, witness)
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)

@@ -14,26 +14,30 @@ use crate::{
 };
 
 /// What the application says of one claim.
-struct Said {
+struct Said<'a> {
     method: VolumeMethod,
     /// The field that says so.
     field: String,
     /// Whether it is about some claims only.
     special: bool,
+    exclude: &'a [String],
 }
 
 impl Pass<'_> {
-    fn said(&self, claim: &str, labels: &BTreeMap<String, String>) -> Said {
+    fn said(&self, claim: &str, labels: &BTreeMap<String, String>) -> Said<'_> {
         let settings = &self.application.spec.backup.volumes;
         let fits = |it: &VolumeOverride| {
             it.claim.as_deref() == Some(claim) || it.selector.as_ref().is_some_and(|it| selector(it).matches(labels))
         };
         let found = settings.overrides.iter().enumerate().find(|(_, it)| fits(it));
+        let exclude = found.and_then(|(_, it)| it.exclude.as_ref()).unwrap_or(&settings.exclude);
         match found.and_then(|(number, it)| Some((number, it.method?))) {
             Some((number, method)) => {
-                Said { method, field: format!("backup.volumes.overrides[{number}].method"), special: true }
+                Said { method, field: format!("backup.volumes.overrides[{number}].method"), special: true, exclude }
             }
-            None => Said { method: settings.method, field: "backup.volumes.method".to_owned(), special: false },
+            None => {
+                Said { method: settings.method, field: "backup.volumes.method".to_owned(), special: false, exclude }
+            }
         }
     }
 
@@ -74,7 +78,7 @@ impl Pass<'_> {
             (VolumeMethod::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
             (VolumeMethod::Direct, _) => (format!("Direct{by}"), None),
         };
-        VolumeInPoint { method, failure, ..planned }
+        VolumeInPoint { method, failure, exclude: said.exclude.to_vec(), ..planned }
     }
 
     /// A claim without a volume: missing if it should have one. What a branch can save is what is there.
@@ -103,7 +107,7 @@ impl Pass<'_> {
     }
 }
 
-fn left_out(said: &Said) -> String {
+fn left_out(said: &Said<'_>) -> String {
     format!("{} is Skip", said.field)
 }
 

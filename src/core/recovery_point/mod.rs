@@ -365,6 +365,9 @@ impl Pass<'_> {
                 access_modes: source.access_modes.clone(),
                 files: it.files,
                 bytes: it.bytes,
+                exclude: it.exclude.clone(),
+                excluded: it.excluded,
+                no_backup: it.no_backup,
             })
         };
         let dump = |it: &DumpInPoint| {

@@ -337,6 +337,25 @@ fn the_first_override_that_fits_a_claim_says_how_it_is_read_and_the_point_says_w
 }
 
 #[test]
+fn what_is_left_out_of_a_volume_is_told_to_its_mover_and_stands_in_the_point_with_its_number() {
+    let volumes = json!({"exclude": ["*.tmp"], "overrides": [{"claim": "log", "exclude": ["/old/"]}]});
+    let (seen, start) = begun_with(volumes, observed());
+    let excludes: Vec<_> = start.status.volumes.iter().map(|it| it.exclude.join(" ")).collect();
+    assert_eq!(excludes, ["*.tmp", "*.tmp", "/old/"]);
+    let report = Report { snapshot: Some("s1".into()), excluded: 7, no_backup: 2, warnings: 1, ..Report::default() };
+    let read = Observed { jobs: BTreeMap::from([("log".into(), JobSeen::Succeeded(Box::new(report)))]), ..read(stored(0), &[]) };
+    let read = Observed { sources: seen.sources, application: seen.application, ..read };
+    let decision = then(&start, Purpose::Scheduled, &read, 5);
+    let task = decision.effects.iter().find_map(|it| match it {
+        Effect::Apply(it) => it.data.pointer("/spec/template/spec/containers/0/env/0/value")?.as_str(),
+        _ => None,
+    });
+    assert!(task.is_some_and(|it| it.contains(r#""exclude":["*.tmp"]"#)), "{task:?}");
+    let log = &decision.status.volumes[2];
+    assert_eq!((log.excluded, log.no_backup, log.warnings), (7, 2, 1));
+}
+
+#[test]
 fn a_skipped_volume_is_not_touched_and_the_point_is_complete_and_tells_of_it() {
     let (seen, start) = begun_with(json!({"method": "Skip"}), observed());
     assert_eq!(acts(&then(&start, Purpose::Scheduled, &seen, 1)), ["begin Capture"]);

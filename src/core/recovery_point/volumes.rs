@@ -145,6 +145,7 @@ impl Pass<'_> {
             host: self.seen.region.clone(),
             label: volume.claim.clone(),
             point: self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default(),
+            exclude: volume.exclude.clone(),
         };
         let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
         let mover = Mover {
@@ -171,8 +172,12 @@ fn record(volume: &mut VolumeInPoint, report: &Report) {
     volume.bytes = report.bytes;
     volume.added_bytes = report.added_bytes;
     volume.duration_seconds = report.duration_seconds;
+    volume.excluded = report.excluded;
+    volume.no_backup = report.no_backup;
     volume.unreadable = report.unreadable;
     volume.unreadable_files.clone_from(&report.unreadable_files);
+    volume.warnings = report.warnings;
+    volume.first_warnings.clone_from(&report.first_warnings);
     match &report.snapshot {
         Some(snapshot) => volume.snapshot = Some(snapshot.clone()),
         None => volume.failure = Some("the mover ended without a snapshot".to_owned()),

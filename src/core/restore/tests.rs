@@ -45,6 +45,7 @@ fn point() -> Point {
         access_modes: vec!["ReadWriteOnce".into()],
         files: 1,
         bytes: 1,
+        ..Volume::default()
     };
     Point {
         format: 1,

@@ -28,6 +28,7 @@ use self::window::Workshop;
 use super::check;
 use super::engine::{Engine, ROOT};
 use super::error::MoverError;
+use super::exclude::Exclusions;
 use super::log::Witness;
 use super::source::unix_mode;
 use crate::core::mover_task::Report;
@@ -35,11 +36,20 @@ use crate::core::mover_task::Report;
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// Restores a snapshot into a directory that is there.
-pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witness) -> Result<Report, MoverError> {
+///
+/// `exclude` are the patterns that the snapshot was made with: what they fit is left alone.
+pub(super) fn restore(
+    engine: &Engine,
+    id: &str,
+    target: &Path,
+    exclude: &[String],
+    witness: &Witness,
+) -> Result<Report, MoverError> {
     // A directory that is not there is a volume that is not mounted: nothing must be written beside it.
     if !target.is_dir() {
         return Err(MoverError::Task(format!("`target`: `{}` is not a directory", target.display())));
     }
+    let exclusions = Exclusions::new(target, exclude)?;
     engine.meter.phase("reading the index");
     let (repository, snapshot) = engine.steadily(|| {
         let repository = engine.open()?;
@@ -49,12 +59,12 @@ pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witnes
     let root = repository.node_from_snapshot_and_path(&snapshot, ROOT).map_err(|error| engine.error(&error))?;
     let tree = root.subtree.ok_or_else(|| MoverError::Corrupt(format!("snapshot {id} has no directory")))?;
     let size = snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
-    let transferred = transfer(engine, &repository, tree, target, size, witness)?;
+    let transferred = transfer(engine, &repository, tree, (target, &exclusions), size, witness)?;
     set_root(&root, target, witness);
     engine.meter.phase("flushing");
     flush(target).map_err(|error| volume(&error, target))?;
     engine.meter.phase("comparing");
-    compare::compare(engine, &repository, tree, target)?;
+    compare::compare(engine, &repository, tree, target, &exclusions)?;
     Ok(report(&snapshot, id, transferred, witness))
 }
 
@@ -64,7 +74,7 @@ fn transfer<S: IndexedFull + Sync>(
     engine: &Engine,
     repository: &Repository<S>,
     tree: TreeId,
-    target: &Path,
+    (target, exclusions): (&Path, &Exclusions),
     size: u64,
     witness: &Witness,
 ) -> Result<u64, MoverError> {
@@ -73,7 +83,7 @@ fn transfer<S: IndexedFull + Sync>(
     let workshop = Workshop { engine, repository, witness, progress: &progress };
     std::thread::scope(|scope| {
         let (sender, windows) = sync_channel(0);
-        let walk = Walk::new(engine, repository, witness, sender);
+        let walk = Walk::new(engine, repository, exclusions, witness, sender);
         let thread = scope.spawn(move || walk.run(tree, target));
         let transferred = windows.into_iter().map(|window| workshop.carry_out(&window)).sum::<Result<u64, _>>();
         let walked = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -15,6 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::super::engine::Engine;
 use super::super::error::MoverError;
+use super::super::exclude::{self, Exclusions};
 use super::super::log::Witness;
 use super::files::Target;
 use super::window::Window;
@@ -32,6 +33,7 @@ struct Folder {
 pub(super) struct Walk<'a, S> {
     engine: &'a Engine,
     repository: &'a Repository<S>,
+    exclusions: &'a Exclusions,
     witness: &'a Witness,
     windows: SyncSender<Window>,
     window: Window,
@@ -43,10 +45,11 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     pub(super) fn new(
         engine: &'a Engine,
         repository: &'a Repository<S>,
+        exclusions: &'a Exclusions,
         witness: &'a Witness,
         windows: SyncSender<Window>,
     ) -> Self {
-        Self { engine, repository, witness, windows, window: Window::default(), linked: HashMap::new() }
+        Self { engine, repository, exclusions, witness, windows, window: Window::default(), linked: HashMap::new() }
     }
 
     /// Walks to the end, and hands over what is to be done.
@@ -102,7 +105,7 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
             }
         }
         let is_root = node.is_none();
-        let existing = if existing { sift(&path, &nodes, is_root)? } else { HashMap::new() };
+        let existing = if existing { sift(&path, &nodes, is_root, self.exclusions)? } else { HashMap::new() };
         Ok(Folder { path, node, nodes: nodes.into_iter(), existing })
     }
 
@@ -124,8 +127,14 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     }
 }
 
-/// Removes what the snapshot does not have, and what can't become what it has; returns what stays.
-fn sift(path: &Path, nodes: &[Node], is_root: bool) -> Result<HashMap<OsString, fs::Metadata>, MoverError> {
+/// Removes what the snapshot does not have, and what can't become what it has; returns what stays for it. What the backup
+/// left out stays too.
+fn sift(
+    path: &Path,
+    nodes: &[Node],
+    is_root: bool,
+    exclusions: &Exclusions,
+) -> Result<HashMap<OsString, fs::Metadata>, MoverError> {
     let mut stays = HashMap::new();
     let entries: Vec<fs::DirEntry> =
         fs::read_dir(path).and_then(Iterator::collect).map_err(|error| volume(&error, path))?;
@@ -133,6 +142,7 @@ fn sift(path: &Path, nodes: &[Node], is_root: bool) -> Result<HashMap<OsString, 
         return Ok(stays);
     }
     let nodes: HashMap<OsString, &Node> = nodes.iter().map(|node| (node.name().into_owned(), node)).collect();
+    let marked = exclude::is_marked(nodes.keys().map(OsString::as_os_str));
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name());
         let meta = fs::symlink_metadata(&path).map_err(|error| volume(&error, &path))?;
@@ -141,6 +151,7 @@ fn sift(path: &Path, nodes: &[Node], is_root: bool) -> Result<HashMap<OsString, 
                 stays.insert(name, meta);
             }
             _ if is_root && name == LOST_AND_FOUND && meta.is_dir() => {}
+            None if marked || exclusions.fit(&path, meta.is_dir()) => {}
             _ => remove(&path, &meta).map_err(|error| volume(&error, &path))?,
         }
     }

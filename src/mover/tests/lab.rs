@@ -150,6 +150,7 @@ impl Lab {
             host: "east".to_owned(),
             label: "data".to_owned(),
             point: point.to_owned(),
+            exclude: vec![],
         }
     }
 
@@ -159,6 +160,7 @@ impl Lab {
             application: "db".to_owned(),
             snapshot: snapshot.to_owned(),
             target: self.target().to_str().unwrap().to_owned(),
+            exclude: vec![],
         }
     }
 

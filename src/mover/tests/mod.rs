@@ -4,6 +4,7 @@ mod application_key;
 mod bucket;
 mod damage;
 mod dump;
+mod exclude;
 mod fidelity;
 pub(super) mod lab;
 mod look;
