@@ -76,8 +76,12 @@ fn archive(
     let store = Store::new(engine, &index, level, config.extra_verify());
     let progress = engine.meter.progress(ProgressType::Bytes, "backing up");
     let started = Zoned::now();
-    let archive =
-        Archive::new((engine, &index, &store), archive::chunker(engine, config)?, (losses, exclusions, witness), &progress);
+    let archive = Archive::new(
+        (engine, &index, &store),
+        archive::chunker(engine, config)?,
+        (losses, exclusions, witness),
+        &progress,
+    );
     snapshot.tree = archive.run(backup.source.to_owned(), root(backup.source, witness)?, before)?;
     store.finish()?;
     // A termination message has no room for many names: they are found here again.

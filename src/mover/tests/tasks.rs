@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::lab::{KEY, Lab, as_nobody, noise, portrait};
 use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED, Report, Task, VAULT_KEY};
 use crate::mover::check;
+use crate::mover::look::Look;
 
 #[test]
 fn an_unchanged_file_is_not_read_again() {
