@@ -17,10 +17,10 @@ pub fn make(run: &Run, skipped: &Skipped, mappings: &Mappings, seen: &Seen) -> O
         return None;
     }
     let mut spec = json!({
-            "accessModes": skipped.access_modes,
-            "volumeMode": volume_mode(skipped.block),
-            "resources": {"requests": {"storage": skipped.size}},
-        });
+        "accessModes": skipped.access_modes,
+        "volumeMode": volume_mode(skipped.block),
+        "resources": {"requests": {"storage": skipped.size}},
+    });
     // A class that this region does not have is replaced by the region's default.
     if let Some(class) = skipped.storage_class.as_deref().filter(|_| seen.class_present) {
         spec["storageClassName"] = json!(mappings.storage_class(class));

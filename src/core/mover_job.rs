@@ -161,7 +161,9 @@ impl Mover<'_> {
     /// but to write into a vault that is a directory, or to a device.
     fn capabilities(&self) -> &'static [&'static str] {
         match self.mount {
-            Some(Mount::Claim { .. } | Mount::Node { .. }) => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
+            Some(Mount::Claim { .. } | Mount::Node { .. }) => {
+                &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
+            }
             Some(Mount::Device { .. }) | None => &["DAC_OVERRIDE"],
         }
     }
@@ -193,7 +195,9 @@ impl Mover<'_> {
 
 fn volume(mount: &Mount) -> Value {
     match mount {
-        Mount::Claim { name, .. } | Mount::Device { name } => json!({"name": "data", "persistentVolumeClaim": {"claimName": name}}),
+        Mount::Claim { name, .. } | Mount::Device { name } => {
+            json!({"name": "data", "persistentVolumeClaim": {"claimName": name}})
+        }
         Mount::Node { path, .. } => json!({"name": "data", "hostPath": {"path": path, "type": "Directory"}}),
     }
 }

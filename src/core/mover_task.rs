@@ -278,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_task_says_its_kind_by_one_word() {
-        let text = r#"{"restore":{"namespace":"shop","application":"db","snapshot":"ab","target":"/data","exclude":[]}}"#;
+        let text =
+            r#"{"restore":{"namespace":"shop","application":"db","snapshot":"ab","target":"/data","exclude":[]}}"#;
         let task: Task = serde_json::from_str(text).unwrap();
         assert_eq!(task.application(), ("shop", "db"));
         assert_eq!(serde_json::to_string(&task).unwrap(), text);

@@ -82,8 +82,7 @@ fn archive(
         device::store(engine, &store, backup.source, &progress)?
     } else {
         let chunker = archive::chunker(engine, config)?;
-        let archive =
-            Archive::new((engine, &index, &store), chunker, (losses, exclusions, witness), &progress);
+        let archive = Archive::new((engine, &index, &store), chunker, (losses, exclusions, witness), &progress);
         let tree = archive.run(backup.source.to_owned(), root(backup.source, witness)?, before)?;
         (tree, archive.counts)
     };

@@ -87,7 +87,15 @@ pub struct VolumeSettings {
     /// in a `.gitignore` at the volume's top (`*.tmp` anywhere, `/cache/` a directory at the top, `!keep.tmp` all the
     /// same). Besides, of a directory that has an entry `.nobackup` nothing but that entry is stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100), inner(length(max = 255), regex(pattern = r"^([^\\\[\]{}#\s]|\\.|\[[^\[\]\s]+\]|\{[^{}\s]+\})([^\\\[\]{}\r\n]|\\.|\[[^\[\]\r\n]+\]|\{[^{}\r\n]+\})*$")))]
+    #[schemars(
+        length(max = 100),
+        inner(
+            length(max = 255),
+            regex(
+                pattern = r"^([^\\\[\]{}#\s]|\\.|\[[^\[\]\s]+\]|\{[^{}\s]+\})([^\\\[\]{}\r\n]|\\.|\[[^\[\]\r\n]+\]|\{[^{}\r\n]+\})*$"
+            )
+        )
+    )]
     pub exclude: Vec<String>,
     /// What is different for some claims. The first that fits a claim counts, and no other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,7 +120,15 @@ pub struct VolumeOverride {
     pub method: Option<VolumeMethod>,
     /// What is left out of them, instead of `backup.volumes.exclude`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100), inner(length(max = 255), regex(pattern = r"^([^\\\[\]{}#\s]|\\.|\[[^\[\]\s]+\]|\{[^{}\s]+\})([^\\\[\]{}\r\n]|\\.|\[[^\[\]\r\n]+\]|\{[^{}\r\n]+\})*$")))]
+    #[schemars(
+        length(max = 100),
+        inner(
+            length(max = 255),
+            regex(
+                pattern = r"^([^\\\[\]{}#\s]|\\.|\[[^\[\]\s]+\]|\{[^{}\s]+\})([^\\\[\]{}\r\n]|\\.|\[[^\[\]\r\n]+\]|\{[^{}\r\n]+\})*$"
+            )
+        )
+    )]
     pub exclude: Option<Vec<String>>,
 }
 

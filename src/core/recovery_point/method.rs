@@ -54,10 +54,13 @@ impl Pass<'_> {
             }
             (VolumeMethod::Direct, _) | (VolumeMethod::Auto, None) if source.block => (
                 "Direct".to_owned(),
-                Some(format!("volumeMode Block is read from snapshots only: {} ({driver})", match class {
-                    Some(_) => format!("{} is Direct", said.field),
-                    None => "there is no VolumeSnapshotClass".to_owned(),
-                })),
+                Some(format!(
+                    "volumeMode Block is read from snapshots only: {} ({driver})",
+                    match class {
+                        Some(_) => format!("{} is Direct", said.field),
+                        None => "there is no VolumeSnapshotClass".to_owned(),
+                    }
+                )),
             ),
             // The snapshot controller takes no more snapshots of such a claim.
             (VolumeMethod::Auto, _) if source.deleting && direct && source.mounted_by.is_some() && !source.block => {

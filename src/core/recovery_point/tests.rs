@@ -368,7 +368,10 @@ fn what_is_left_out_of_a_volume_is_told_to_its_mover_and_stands_in_the_point_wit
     let excludes: Vec<_> = start.status.volumes.iter().map(|it| it.exclude.join(" ")).collect();
     assert_eq!(excludes, ["*.tmp", "*.tmp", "/old/"]);
     let report = Report { snapshot: Some("s1".into()), excluded: 7, no_backup: 2, warnings: 1, ..Report::default() };
-    let read = Observed { jobs: BTreeMap::from([("log".into(), JobSeen::Succeeded(Box::new(report)))]), ..read(stored(0), &[]) };
+    let read = Observed {
+        jobs: BTreeMap::from([("log".into(), JobSeen::Succeeded(Box::new(report)))]),
+        ..read(stored(0), &[])
+    };
     let read = Observed { sources: seen.sources, application: seen.application, ..read };
     let decision = then(&start, Purpose::Scheduled, &read, 5);
     let task = decision.effects.iter().find_map(|it| match it {

@@ -101,12 +101,7 @@ pub(super) fn open_directory(path: &Path) -> io::Result<File> {
 }
 
 /// Writes what is not zero, and has `clear` see to what is; returns where the last of what is not ends.
-fn write_sparsely(
-    file: &File,
-    at: u64,
-    data: &[u8],
-    clear: impl Fn(u64, u64) -> io::Result<()>,
-) -> io::Result<usize> {
+fn write_sparsely(file: &File, at: u64, data: &[u8], clear: impl Fn(u64, u64) -> io::Result<()>) -> io::Result<usize> {
     let (mut begin, mut end) = (0, 0);
     let blocks: Vec<bool> = data.chunks(BLOCK).map(is_zero).collect();
     for run in blocks.chunk_by(PartialEq::eq) {

@@ -100,10 +100,8 @@ fn a_device_comes_back_as_it_was_and_only_what_differs_is_stored_and_transferred
 #[ignore = "needs loop devices: cargo test --lib mover -- --ignored device"]
 fn a_device_that_is_too_small_and_a_snapshot_of_files_are_refused_untouched() {
     let lab = Lab::new();
-    let (source, small) = (
-        Device::new(lab.folder.path().join("source"), 8 * MIB),
-        Device::new(lab.folder.path().join("small"), 4 * MIB),
-    );
+    let (source, small) =
+        (Device::new(lab.folder.path().join("source"), 8 * MIB), Device::new(lab.folder.path().join("small"), 4 * MIB));
     source.write(0, &noise(1, 8 * MIB));
     let refused = |backup: &Report| {
         let end = lab.run(&restore_task(&lab, backup, &small.path), |_| ());

@@ -35,8 +35,7 @@ fn names(root: &Path) -> Vec<String> {
     portrait(root).keys().skip(1).map(|it| it.to_str().unwrap().to_owned()).collect()
 }
 
-const FILES: [&str; 6] =
-    ["a.tmp", "cache/big/file", "db/wal", "db/old.tmp", "scratch/.nobackup", "scratch/deep/file"];
+const FILES: [&str; 6] = ["a.tmp", "cache/big/file", "db/wal", "db/old.tmp", "scratch/.nobackup", "scratch/deep/file"];
 
 #[test]
 fn what_patterns_fit_and_what_lies_beside_a_nobackup_file_is_not_stored_and_is_counted() {
@@ -61,8 +60,7 @@ fn a_restore_leaves_alone_what_the_backup_left_out() {
     let report = back_up(&lab, &["*.tmp", "/cache/"]);
     write(&lab.target(), &["b.tmp", "cache/warm", "db/wal", "db/stray", "scratch/mine", "gone/c.tmp"]);
     restore(&lab, &report, &["*.tmp", "/cache/"]);
-    let wanted =
-        ["b.tmp", "cache", "cache/warm", "db", "db/wal", "scratch", "scratch/.nobackup", "scratch/mine"];
+    let wanted = ["b.tmp", "cache", "cache/warm", "db", "db/wal", "scratch", "scratch/.nobackup", "scratch/mine"];
     assert_eq!(names(&lab.target()), wanted, "what the point has no directory for goes with its directory");
     assert_eq!(fs::read_to_string(lab.target().join("cache/warm")).unwrap(), "cache/warm");
 }
