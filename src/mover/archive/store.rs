@@ -122,7 +122,7 @@ impl<'a> Store<'a> {
     }
 
     /// Stores a blob that is not there yet; returns its name.
-    pub(super) fn add(&self, kind: BlobType, plain: &[u8], tools: &mut Tools) -> Result<Id, MoverError> {
+    pub(in crate::mover) fn add(&self, kind: BlobType, plain: &[u8], tools: &mut Tools) -> Result<Id, MoverError> {
         let hash: [u8; 32] = Sha256::digest(plain).into();
         let id = Id::new(hash);
         let blob = BlobId::from(id);

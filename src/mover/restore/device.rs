@@ -13,7 +13,7 @@ use super::super::log::Witness;
 use super::files::{Target, open};
 use super::window::{Window, Workshop};
 use super::{report, volume};
-use crate::core::mover_task::Report;
+use crate::core::{mover_progress::RESTORING, mover_task::Report};
 
 /// So many pieces of a device are worked on as if they were one file, and so many of these at a time.
 const PIECES: usize = 64;
@@ -35,7 +35,7 @@ pub(super) fn restore<S: IndexedFull + Sync>(
         let what = format!("{} has {there} bytes, and the snapshot {}", target.display(), file.meta.size);
         return Err(MoverError::Volume(what));
     }
-    let progress = engine.meter.progress(ProgressType::Bytes, "restoring");
+    let progress = engine.meter.progress(ProgressType::Bytes, RESTORING);
     progress.set_length(file.meta.size);
     let workshop = Workshop { engine, repository, witness, progress: &progress };
     let mut parts = parts(engine, repository, file, target)?.into_iter();
@@ -47,6 +47,7 @@ pub(super) fn restore<S: IndexedFull + Sync>(
         }
         transferred += workshop.carry_out(&Window { files, ..Window::default() })?;
     }
+    engine.meter.files(1);
     engine.meter.phase("flushing");
     device.sync_all().map_err(|error| volume(&error, target))?;
     Ok(report(snapshot, transferred, witness))

@@ -89,6 +89,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
         })?;
         for (link, file) in &window.links {
             std::fs::hard_link(file, link).map_err(|error| volume(&error, link))?;
+            self.engine.meter.files(1);
         }
         for (path, node) in &window.complete {
             match open_directory(path) {
@@ -115,7 +116,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
         let failed = |error: &std::io::Error| volume(error, &target.path);
         let mut file =
             if target.is_simple() { None } else { Some(target.open_whole().map_err(|error| failed(&error))?) };
-        let (mut lacks, mut at) = (Vec::new(), 0);
+        let (mut lacks, mut at, mut kept) = (Vec::new(), 0, 0);
         for blob in target.blobs() {
             let entry = self.repository.get_index_entry(blob).map_err(|error| self.engine.error(&error))?;
             let place = entry.location;
@@ -127,7 +128,9 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
                 }
                 _ => false,
             };
-            if !there {
+            if there {
+                kept += u64::from(length);
+            } else {
                 lacks.push(Lack {
                     pack: entry.pack,
                     offset: place.offset,
@@ -146,6 +149,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
                 file.set_len(at).map_err(|error| failed(&error))?;
             }
         }
+        self.progress.inc(kept);
         if let (Some(file), true) = (file, lacks.is_empty()) {
             self.finish(&file, target);
         }
@@ -155,7 +159,10 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
     /// A file that has its content gets its attributes. Those of a device are its node's.
     fn finish(&self, file: &File, target: &Target) {
         match target.onto {
-            Onto::New | Onto::Existing => attributes::set(file, &target.path, &target.node, self.witness),
+            Onto::New | Onto::Existing => {
+                attributes::set(file, &target.path, &target.node, self.witness);
+                self.engine.meter.files(1);
+            }
             Onto::Device(_) => {}
         }
     }

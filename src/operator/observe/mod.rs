@@ -2,6 +2,7 @@
 
 mod application;
 pub(super) mod failover;
+mod progress;
 mod recovery_point;
 mod restore;
 
