@@ -107,6 +107,11 @@ pub struct RecoveryPointStatus {
     /// Whether the vault holds it back from retention, as last written there by this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
+    /// Until when all that the point needs is locked at least, as the vault said when the point was stored. It is locked
+    /// for longer as long as it is kept (`status.locks` of the application). Absent where no locks are asked for, or some
+    /// were missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Time>,
     /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -3,6 +3,7 @@
 //! Which moment is due is decided by `core::application`; what a mover does is `mover`.
 
 mod dumps;
+mod locks;
 mod method;
 mod suspicion;
 mod volumes;
@@ -324,9 +325,10 @@ impl Pass<'_> {
     }
 
     /// Everything is read: the point is written, and entered.
-    fn commit(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
+    fn commit(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         match see(&self.seen.works, "CommitPoint", self.now) {
-            Seen::Done(..) => {
+            Seen::Done(outcome, _) => {
+                status.locked_until = self.locked_until(&status, outcome);
                 let missing = missing(&status);
                 let ending = match (missing.is_empty(), status.suspicious.is_empty()) {
                     (true, true) => Ending::Stored,
