@@ -73,6 +73,11 @@ pub enum Task {
         target: String,
         /// What the snapshot left out, by the same patterns: it is left alone.
         exclude: Vec<String>,
+        /// Full ids of snapshots. Everything in the directory is of one of them or of this one, and was written by
+        /// restores of them: what is the same in all of these is neither looked at nor written. Empty when that is
+        /// not known: everything is compared then.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        base: Vec<String>,
     },
     /// Check that all data of the snapshots is in the repository.
     Verify {

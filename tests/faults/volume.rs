@@ -84,6 +84,7 @@ impl Volume {
             snapshot: snapshot.to_owned(),
             target: self.path("target").to_str().unwrap().to_owned(),
             exclude: vec![],
+            base: Vec::new(),
         }
     }
 

@@ -161,6 +161,7 @@ impl Lab {
             snapshot: snapshot.to_owned(),
             target: self.target().to_str().unwrap().to_owned(),
             exclude: vec![],
+            base: Vec::new(),
         }
     }
 

@@ -13,4 +13,5 @@ mod recover;
 mod restore;
 mod stage;
 mod vault_away;
+mod warm;
 mod without_cas;
