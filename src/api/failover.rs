@@ -81,6 +81,12 @@ pub struct FailoverStatus {
     /// When the disruption began, as seen from here: the RTO counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disrupted_at: Option<Time>,
+    /// The vault that the point is taken from, where it is not the first one but a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<String>,
+    /// Why it is not the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_reason: Option<String>,
     /// The recovery point that is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<String>,

@@ -42,6 +42,11 @@ pub struct RestoreSpec {
     /// Which point. Default: the newest good one.
     #[serde(default)]
     pub point: PointChoice,
+    /// The vault that the point is taken from: the one in the application's `backup.vaults`, or one of its `backup.copies`.
+    /// Default: the first; where that one does not answer or does not have such a point, the copies, in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub vault: Option<String>,
     /// Only a part of the point. Default: everything that is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<Part>,
@@ -116,6 +121,12 @@ pub struct RestoreStatus {
     /// The epoch of the claim that it is done under: with another one it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// The vault that the point is taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<String>,
+    /// Why it is not the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_reason: Option<String>,
     /// The point that is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<String>,

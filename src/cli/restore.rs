@@ -53,6 +53,9 @@ pub struct RestoreArguments {
     /// The newest good point whose data is not younger than this: 2027-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME")]
     pub before: Option<Timestamp>,
+    /// The vault to take it from: one that points are copied into. Default: the first one that has the point.
+    #[arg(long)]
+    pub vault: Option<String>,
     /// Only this volume, by its `PersistentVolumeClaim`; may be given more than once.
     #[arg(long = "volume", value_name = "CLAIM")]
     pub volumes: Vec<String>,
@@ -177,6 +180,7 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
         RestoreSpec {
             application: application.to_owned(),
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
+            vault: wanted.vault.clone(),
             only: part.then(|| Part { volumes: wanted.volumes.clone(), objects }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },

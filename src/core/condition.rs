@@ -17,6 +17,8 @@ pub const IMMUTABLE: &str = "Immutable";
 pub const CLAIM_SOUND: &str = "ClaimSound";
 /// Whether the newest good point is young enough.
 pub const RPO_MET: &str = "RecoveryPointObjectiveMet";
+/// Whether the other vaults have the points that they should have.
+pub const COPIES_UP_TO_DATE: &str = "CopiesUpToDate";
 /// Whether the last scheduled points had the data that the ones before them had. Told once that was in doubt.
 pub const SOURCES_SOUND: &str = "SourcesSound";
 /// Whether the application looks well from here.

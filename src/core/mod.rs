@@ -8,6 +8,7 @@ pub mod application;
 pub mod child;
 pub mod claim;
 pub mod condition;
+pub mod copies;
 pub mod dns_zone;
 pub mod dump;
 pub mod effect;

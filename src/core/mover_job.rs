@@ -1,10 +1,12 @@
 //! The Job in which a mover runs: its pod, its limits, its mounts. What a mover does is `mover`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{
     child::{CLAIM, Run, job_key},
-    mover_task::{AZURE_CREDENTIALS, PROXY_CREDENTIALS, Task},
+    mover_task::{AZURE_CREDENTIALS, PROXY_CREDENTIALS, TO, Task},
 };
 use crate::api::vault::VaultSpec;
 
@@ -102,18 +104,32 @@ impl Mover<'_> {
     /// Its Job, under the run's derived name.
     #[must_use]
     pub fn job(&self) -> kube::core::DynamicObject {
+        self.job_with(None)
+    }
+
+    /// The Job of one that copies into another vault.
+    #[must_use]
+    pub fn copy_job(&self, to: &VaultSpec) -> kube::core::DynamicObject {
+        self.job_with(Some(to))
+    }
+
+    fn job_with(&self, to: Option<&VaultSpec>) -> kube::core::DynamicObject {
         let key = job_key(&self.settings.namespace, &self.run.derived(self.claim));
         let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
         let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
         volumes.extend(self.mount.as_ref().map(volume));
         mounts.extend(self.mount.as_ref().and_then(volume_mount));
-        if let Some(directory) = &self.vault.directory {
-            volumes.push(json!({"name": "vault", "persistentVolumeClaim": {"claimName": directory.claim_name}}));
-            mounts.push(json!({"name": "vault", "mountPath": format!("{VAULTS}/{}", directory.claim_name)}));
+        let directory = |vault: &VaultSpec| vault.directory.as_ref().map(|it| it.claim_name.clone());
+        let claims: BTreeSet<_> = std::iter::once(self.vault).chain(to).filter_map(directory).collect();
+        for (number, claim) in claims.iter().enumerate() {
+            let name = format!("vault-{number}");
+            volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim}}));
+            mounts.push(json!({"name": name, "mountPath": format!("{VAULTS}/{claim}")}));
         }
         let mut labels =
             json!({super::child::MANAGED_BY.0: super::child::MANAGED_BY.1, super::child::RUN: self.run.uid});
-        if self.vault.azure.as_ref().is_some_and(|it| it.credentials.is_none()) {
+        let identity = |vault: &VaultSpec| vault.azure.as_ref().is_some_and(|it| it.credentials.is_none());
+        if identity(self.vault) || to.is_some_and(identity) {
             labels[WORKLOAD_IDENTITY] = json!("true");
         }
         let (ordinary, commands) = (&self.settings.service_account, &self.settings.dump_service_account);
@@ -131,7 +147,7 @@ impl Mover<'_> {
                 "image": self.settings.image,
                 "imagePullPolicy": self.settings.pull_policy,
                 "args": ["mover"],
-                "env": self.environment(),
+                "env": self.environment(to),
                 "volumeMounts": mounts,
                 "volumeDevices": self.mount.iter().filter_map(volume_device).collect::<Vec<_>>(),
                 "resources": self.settings.resources,
@@ -169,28 +185,38 @@ impl Mover<'_> {
     }
 
     /// Secrets reach the mover by reference: the Job holds none.
-    fn environment(&self) -> Vec<Value> {
-        let secret = |name: &str, secret: &str, entry: &str, optional: bool| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": entry, "optional": optional}}});
+    fn environment(&self, to: Option<&VaultSpec>) -> Vec<Value> {
         let mut all = vec![
             json!({"name": "REPRISE_TASK", "value": serde_json::to_string(self.task).expect("a task is plain data")}),
-            json!({"name": "REPRISE_VAULT", "value": serde_json::to_string(self.vault).expect("a vault's spec is plain data")}),
             json!({"name": "MALLOC_ARENA_MAX", "value": "2"}),
-            secret("REPRISE_VAULT_KEY", &self.vault.encryption.secret.name, "key", false),
         ];
-        if let Some(credentials) = self.vault.s3.as_ref().and_then(|it| it.credentials.as_ref()) {
-            all.push(secret("AWS_ACCESS_KEY_ID", &credentials.name, "accessKeyId", false));
-            all.push(secret("AWS_SECRET_ACCESS_KEY", &credentials.name, "secretAccessKey", false));
-            all.push(secret("AWS_SESSION_TOKEN", &credentials.name, "sessionToken", true));
-        }
-        // Which of them a Secret has is known where it is read.
-        if let Some(credentials) = self.vault.azure.as_ref().and_then(|it| it.credentials.as_ref()) {
-            all.extend(AZURE_CREDENTIALS.map(|(name, entry)| secret(name, &credentials.name, entry, true)));
-        }
-        if let Some(credentials) = self.vault.proxy.as_ref().and_then(|it| it.credentials.as_ref()) {
-            all.extend(PROXY_CREDENTIALS.map(|(name, entry)| secret(name, &credentials.name, entry, false)));
-        }
+        all.extend(vault_environment("", self.vault));
+        all.extend(to.into_iter().flat_map(|it| vault_environment(TO, it)));
         all
     }
+}
+
+/// What a mover is told of a vault, in variables whose names begin so.
+fn vault_environment(prefix: &str, vault: &VaultSpec) -> Vec<Value> {
+    let secret = |name: &str, secret: &str, entry: &str, optional: bool| json!({"name": format!("{prefix}{name}"), "valueFrom": {"secretKeyRef": {"name": secret, "key": entry, "optional": optional}}});
+    let spec = serde_json::to_string(vault).expect("a vault's spec is plain data");
+    let mut all = vec![
+        json!({"name": format!("{prefix}REPRISE_VAULT"), "value": spec}),
+        secret("REPRISE_VAULT_KEY", &vault.encryption.secret.name, "key", false),
+    ];
+    if let Some(credentials) = vault.s3.as_ref().and_then(|it| it.credentials.as_ref()) {
+        all.push(secret("AWS_ACCESS_KEY_ID", &credentials.name, "accessKeyId", false));
+        all.push(secret("AWS_SECRET_ACCESS_KEY", &credentials.name, "secretAccessKey", false));
+        all.push(secret("AWS_SESSION_TOKEN", &credentials.name, "sessionToken", true));
+    }
+    // Which of them a Secret has is known where it is read.
+    if let Some(credentials) = vault.azure.as_ref().and_then(|it| it.credentials.as_ref()) {
+        all.extend(AZURE_CREDENTIALS.map(|(name, entry)| secret(name, &credentials.name, entry, true)));
+    }
+    if let Some(credentials) = vault.proxy.as_ref().and_then(|it| it.credentials.as_ref()) {
+        all.extend(PROXY_CREDENTIALS.map(|(name, entry)| secret(name, &credentials.name, entry, false)));
+    }
+    all
 }
 
 fn volume(mount: &Mount) -> Value {

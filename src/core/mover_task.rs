@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const TASK: &str = "REPRISE_TASK";
 /// The environment variable that holds the vault's `Location` without credentials, as JSON.
 pub const VAULT: &str = "REPRISE_VAULT";
+/// Before the name of every variable of the vault that a copy goes to: those of the vault that it comes from have none.
+pub const TO: &str = "TO_";
 /// The environment variable that holds the vault's key.
 pub const VAULT_KEY: &str = "REPRISE_VAULT_KEY";
 /// The environment variables that hold an Azure container's credentials, and the Secret's entries they come from.
@@ -119,6 +121,15 @@ pub enum Task {
         /// More bytes than this are refused.
         max_bytes: Option<u64>,
     },
+    /// Copy a point, and all that it needs, into another vault. It is there as a whole or not at all.
+    Copy {
+        /// The application's namespace.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The point's id, which is the same in both vaults.
+        point: String,
+    },
     /// Give a stored dump to the standard input of a command in a pod.
     Load {
         /// The namespace of the application whose repository holds the snapshot.
@@ -158,6 +169,7 @@ impl Task {
             | Self::Verify { namespace, application, .. }
             | Self::Prune { namespace, application, .. }
             | Self::Dump { namespace, application, .. }
+            | Self::Copy { namespace, application, .. }
             | Self::Load { namespace, application, .. } => (namespace, application),
         }
     }
@@ -166,7 +178,11 @@ impl Task {
     #[must_use]
     pub fn runs_a_command(&self) -> bool {
         match self {
-            Self::Backup { .. } | Self::Restore { .. } | Self::Verify { .. } | Self::Prune { .. } => false,
+            Self::Backup { .. }
+            | Self::Restore { .. }
+            | Self::Verify { .. }
+            | Self::Prune { .. }
+            | Self::Copy { .. } => false,
             Self::Dump { .. } | Self::Load { .. } => true,
         }
     }
@@ -182,7 +198,7 @@ pub struct Report {
     pub files: u64,
     /// Bytes of these files.
     pub bytes: u64,
-    /// Bytes that a backup stored anew (compressed, encrypted), or that a restore transferred (before compression).
+    /// Bytes that a backup or a copy stored anew (compressed, encrypted), or that a restore transferred (before compression).
     pub added_bytes: u64,
     /// How long it took, in seconds.
     pub duration_seconds: u64,

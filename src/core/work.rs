@@ -71,6 +71,13 @@ pub enum Work {
         /// The point that is known already.
         known: Option<String>,
     },
+    /// Read which point the head names in each of some vaults, and of when it is.
+    ReadCopies {
+        /// The `Vault`s.
+        vaults: Vec<String>,
+        /// Whose.
+        application: AppKey,
+    },
     /// Read a point.
     ReadPoint {
         /// The `Vault`.
@@ -222,6 +229,7 @@ impl Work {
             Self::CommitPoint { .. } => "CommitPoint",
             Self::ReadHead { .. } => "ReadHead",
             Self::ReadLatest { .. } => "ReadLatest",
+            Self::ReadCopies { .. } => "ReadCopies",
             Self::ReadPoint { .. } => "ReadPoint",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
@@ -257,6 +265,7 @@ impl Work {
             | Self::CommitPoint { .. }
             | Self::ReadHead { .. }
             | Self::ReadLatest { .. }
+            | Self::ReadCopies { .. }
             | Self::ReadPoint { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
@@ -318,6 +327,8 @@ pub enum Outcome {
     HeadRead(Option<u64>),
     /// Of `ReadLatest`: the point and the instant of its data, if it is another than the known one.
     Latest(Option<(String, Timestamp)>),
+    /// Of `ReadCopies`: by vault, the point and the instant of its data. Vaults that could not be read are not in it.
+    CopiesRead(BTreeMap<String, (String, Timestamp)>),
     /// Of `ReadPoint`.
     PointRead(Box<Point>),
     /// Of `SealCatalogue`.

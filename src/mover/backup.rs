@@ -113,7 +113,7 @@ fn describe(backup: &Backup<'_>) -> rustic_core::RusticResult<SnapshotFile> {
 ///
 /// A file is taken for unchanged when its size, mtime and ctime are: a snapshot of a volume keeps the ctime, a restored
 /// volume has new ones and is read in whole once.
-fn parent(
+pub(super) fn parent(
     engine: &Engine,
     repository: &Repository<OpenStatus>,
     of: &SnapshotFile,

@@ -29,7 +29,7 @@ pub(super) fn new_snapshot(engine: &Engine, made: &SnapshotFile) -> Result<(), M
         Some(parent) => Some(self::snapshot(engine, &repository, &super::backup::id_text(parent))?.tree),
         None => None,
     };
-    Walk::new(engine, &index).run(vec![(snapshot.tree, parent)])
+    self::trees(engine, &index, vec![(snapshot.tree, parent)])
 }
 
 /// Checks snapshots in full, and reads a part of their data.
@@ -49,7 +49,7 @@ fn attempt(engine: &Engine, snapshots: &[String], read_percent: u8) -> Result<Re
         report.bytes += summary.total_bytes_processed;
         trees.push(snapshot.tree);
     }
-    Walk::new(engine, &index).run(trees.iter().map(|tree| (*tree, None)).collect())?;
+    self::trees(engine, &index, trees.iter().map(|tree| (*tree, None)).collect())?;
     if read_percent > 0 {
         read(engine, &repository, trees, read_percent)?;
     }
@@ -92,9 +92,14 @@ pub(super) fn snapshot(
 }
 
 /// What the index promises, as far as packs are there to keep it.
-fn index(engine: &Engine, repository: &Repository<OpenStatus>) -> Result<Index, MoverError> {
+pub(super) fn index(engine: &Engine, repository: &Repository<OpenStatus>) -> Result<Index, MoverError> {
     let listed = engine.backend.list_with_size(FileType::Pack).map_err(|error| engine.error(&error))?;
     Index::read(engine, repository, Some(&listed.into_iter().collect()))
+}
+
+/// Looks up what trees need, each but for what it has in common with the one it is compared with.
+pub(super) fn trees(engine: &Engine, index: &Index, trees: Vec<(TreeId, Option<TreeId>)>) -> Result<(), MoverError> {
+    Walk::new(engine, index).run(trees)
 }
 
 /// A walk over trees, each once.

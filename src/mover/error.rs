@@ -4,6 +4,7 @@ use rustic_core::RusticError;
 
 use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED, Ran};
 use crate::exec::{Ended, ExecError};
+use crate::vault::catalogue::CatalogueError;
 use crate::vault::lease::LeaseError;
 use crate::vault::repository::Health;
 use crate::vault::{StoreError, VaultError};
@@ -37,6 +38,9 @@ pub enum MoverError {
     /// The catalogue can't be read: what nothing seems to need may be needed.
     #[error("{0}: nothing is removed")]
     Catalogue(String),
+    /// The catalogue of a vault that a point is copied from or to.
+    #[error("{0}")]
+    Point(String),
     /// The repository was pruned meanwhile.
     #[error("data that this snapshot shares was marked as unneeded meanwhile")]
     Marked,
@@ -61,6 +65,15 @@ pub enum MoverError {
     Engine(String),
 }
 
+impl From<CatalogueError> for MoverError {
+    fn from(error: CatalogueError) -> Self {
+        match error {
+            CatalogueError::Store(error) => Self::Vault(error.into()),
+            other => Self::Point(other.to_string()),
+        }
+    }
+}
+
 impl MoverError {
     /// The exit code that says it.
     #[must_use]
@@ -74,6 +87,7 @@ impl MoverError {
             | Self::Different(_)
             | Self::Lease(_)
             | Self::Catalogue(_)
+            | Self::Point(_)
             | Self::Marked
             | Self::Stalled(_)
             | Self::Stopped

@@ -118,19 +118,28 @@ impl Index {
 
     /// Reads a directory.
     pub(super) fn tree(&self, engine: &Engine, id: TreeId) -> Result<Tree, MoverError> {
-        let name = || id.to_hex().as_str().to_owned();
-        let place = self.trees.get(&BlobId::from(id));
-        let place = place.ok_or_else(|| MoverError::Corrupt(format!("no index names the directory {}", name())))?;
+        serde_json::from_slice(&self.tree_text(engine, id)?).map_err(|_| damaged(id))
+    }
+
+    /// Reads a directory, as it was stored.
+    pub(super) fn tree_text(&self, engine: &Engine, id: TreeId) -> Result<Vec<u8>, MoverError> {
+        let place = self
+            .trees
+            .get(&BlobId::from(id))
+            .ok_or_else(|| MoverError::Corrupt(format!("no index names the directory {}", id.to_hex().as_str())))?;
         let sealed = engine.backend.read_partial(FileType::Pack, &place.pack, true, place.offset, place.length);
         let sealed = sealed.map_err(|error| engine.error(&error))?;
-        let damaged = || MoverError::Corrupt(format!("stored data is not what was written: directory {}", name()));
         let mut text = Vec::new();
         if !engine.seal.open(&sealed, &mut text) {
-            return Err(damaged());
+            return Err(damaged(id));
         }
         if let Some(length) = place.plain_length {
-            text = zstd::bulk::decompress(&text, length as usize).map_err(|_| damaged())?;
+            text = zstd::bulk::decompress(&text, length as usize).map_err(|_| damaged(id))?;
         }
-        serde_json::from_slice(&text).map_err(|_| damaged())
+        Ok(text)
     }
+}
+
+fn damaged(id: TreeId) -> MoverError {
+    MoverError::Corrupt(format!("stored data is not what was written: directory {}", id.to_hex().as_str()))
 }

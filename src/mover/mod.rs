@@ -11,6 +11,7 @@
 mod archive;
 mod backup;
 mod check;
+mod copy;
 mod device;
 mod dump;
 mod engine;
@@ -21,6 +22,7 @@ mod log;
 pub mod look;
 mod meter;
 mod parallel;
+mod pieces;
 mod prune;
 mod restore;
 mod seal;
@@ -39,6 +41,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::backup::Backup;
+use self::copy::Copy;
 use self::dump::Dump;
 use self::engine::Engine;
 use self::error::MoverError;
@@ -47,7 +50,7 @@ use self::prune::Prune;
 use crate::api::vault::VaultSpec;
 use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{
-    AZURE_CREDENTIALS, Command, DONE, PROXY_CREDENTIALS, REPORT, Report, TASK, Task, VAULT, VAULT_KEY,
+    AZURE_CREDENTIALS, Command, DONE, PROXY_CREDENTIALS, REPORT, Report, TASK, TO, Task, VAULT, VAULT_KEY,
 };
 use crate::vault::{
     AzureCredentials, Location, ProxyCredentials, S3Credentials, SecretText, Settings, Vault, VaultError,
@@ -95,21 +98,26 @@ fn run_to_code(vaults: &str) -> u8 {
 
 fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     let task = read_task(&variable(TASK)?)?;
-    let settings = read_settings(vaults)?;
+    let settings = read_settings(vaults, "")?;
     let runtime = Runtime::new().map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
     let vault = runtime.block_on(Vault::open(&settings))?;
+    let to = if matches!(task, Task::Copy { .. }) {
+        Some(runtime.block_on(Vault::open(&read_settings(vaults, TO)?))?)
+    } else {
+        None
+    };
     let (namespace, application) = task.application();
     let engine = Engine::new(&vault, namespace, application, runtime.handle().clone());
     let panics = watch_panics(&engine);
     let (sender, receiver) = channel();
     stop_on_signal(&runtime, sender.clone());
-    let worker = (engine.clone(), vault, witness.clone());
+    let worker = (engine.clone(), (vault, to), witness.clone());
     std::thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || {
-            let (engine, vault, witness) = worker;
+            let (engine, vaults, witness) = worker;
             // The receiver is gone only when the process is about to end.
-            let _ = sender.send(guarded(&engine, &panics, || carry_out(&engine, &vault, &task, &witness)));
+            let _ = sender.send(guarded(&engine, &panics, || carry_out(&engine, &vaults, &task, &witness)));
         })
         .map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
     let outcome = supervise(&engine, &receiver);
@@ -118,7 +126,13 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     outcome
 }
 
-fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
+/// `to` is the vault that a copy goes to.
+fn carry_out(
+    engine: &Engine,
+    (vault, to): &(Vault, Option<Vault>),
+    task: &Task,
+    witness: &Witness,
+) -> Result<Report, MoverError> {
     match task {
         Task::Backup { namespace, application, source, host, label, point, exclude } => {
             let tags = tags(namespace, application, point);
@@ -139,6 +153,10 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
             let tags = tags(namespace, application, point);
             let dump = Dump { namespace, host, name, tags, command, max_bytes: *max_bytes };
             dump::dump(engine, engine.runtime(), &dump)
+        }
+        Task::Copy { namespace, application, point } => {
+            let to = to.as_ref().ok_or_else(|| MoverError::Task(format!("the environment has no {TO}{VAULT}")))?;
+            Copy { from: vault, to, namespace, application, point }.run(engine)
         }
         Task::Load { namespace: _, application: _, snapshot, into, command } => {
             dump::load(engine, engine.runtime(), snapshot, into, command)
@@ -284,6 +302,11 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
                 return wrong("`command` must name pods by labels, and a program");
             }
         }
+        Task::Copy { point, .. } => {
+            if point.is_empty() || point.contains(['/', '\0']) {
+                return wrong("`point` must be a point's id");
+            }
+        }
         Task::Load { snapshot, into, command, .. } => {
             if !is_id(snapshot) {
                 return wrong("`snapshot` must be a snapshot's full id");
@@ -301,13 +324,14 @@ fn is_whole(command: &Command) -> bool {
     !command.pods.is_empty() && command.command.first().is_some_and(|it| !it.is_empty())
 }
 
-/// The vault's place from one variable, its secrets from others.
-fn read_settings(vaults: &str) -> Result<Settings, MoverError> {
+/// A vault's place from one variable, its secrets from others, the names of which all begin so.
+fn read_settings(vaults: &str, prefix: &str) -> Result<Settings, MoverError> {
+    let place = format!("{prefix}{VAULT}");
     let spec: VaultSpec =
-        serde_json::from_str(&variable(VAULT)?).map_err(|error| MoverError::Task(format!("{VAULT}: {error}")))?;
+        serde_json::from_str(&variable(&place)?).map_err(|error| MoverError::Task(format!("{place}: {error}")))?;
     let mut location = Location::from_spec(&spec, vaults)
-        .ok_or_else(|| MoverError::Task(format!("{VAULT}: none of s3, azure and directory is given")))?;
-    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        .ok_or_else(|| MoverError::Task(format!("{place}: none of s3, azure and directory is given")))?;
+    let given = |name: &str| std::env::var(format!("{prefix}{name}")).ok().filter(|value| !value.is_empty());
     match &mut location {
         Location::S3(s3) => {
             if let (Some(access_key_id), Some(secret)) = (given("AWS_ACCESS_KEY_ID"), given("AWS_SECRET_ACCESS_KEY")) {
@@ -327,7 +351,7 @@ fn read_settings(vaults: &str) -> Result<Settings, MoverError> {
             .zip(password)
             .map(|(username, password)| ProxyCredentials { username, password: SecretText::new(password) });
     }
-    Ok(Settings { location, key: SecretText::new(variable(VAULT_KEY)?), limits: spec.limits })
+    Ok(Settings { location, key: SecretText::new(variable(&format!("{prefix}{VAULT_KEY}"))?), limits: spec.limits })
 }
 
 /// The environment's identity counts only where no Secret is named.

@@ -1,6 +1,12 @@
 //! What is counted, in the text format of Prometheus.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, AtomicU64},
+    },
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -15,6 +21,14 @@ pub struct Application {
     pub namespace: String,
     /// Its name.
     pub application: String,
+}
+
+/// Another vault that an application's points are copied into.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct Copy {
+    namespace: String,
+    application: String,
+    vault: String,
 }
 
 /// Gauges by application.
@@ -47,6 +61,9 @@ pub struct Metrics {
     pub kept_points: ByApplication,
     /// When a prune last ended well, in seconds since 1970.
     pub pruned: ByApplication,
+    /// The instant of the newest point in another vault, in seconds since 1970.
+    copied_points: Family<Copy, Gauge<i64, AtomicI64>>,
+    copies: Mutex<BTreeSet<Copy>>,
 }
 
 impl Default for Metrics {
@@ -65,6 +82,8 @@ impl Default for Metrics {
             sources_sound: Family::default(),
             kept_points: Family::default(),
             pruned: Family::default(),
+            copied_points: Family::default(),
+            copies: Mutex::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Passes of the loop", it.passes.clone());
@@ -81,6 +100,8 @@ impl Default for Metrics {
         registry.register("recovery_points_kept", "Points that the vault keeps", it.kept_points.clone());
         let help = "When a prune last ended well, in seconds since 1970";
         registry.register("last_prune_timestamp_seconds", help, it.pruned.clone());
+        let help = "Instant of the newest recovery point that was copied into the vault, in seconds since 1970";
+        registry.register("last_copied_point_timestamp_seconds", help, it.copied_points.clone());
         Self { registry, ..it }
     }
 }
@@ -94,6 +115,24 @@ impl Metrics {
         out
     }
 
+    /// Tells what is in the other vaults of an application, each with the instant of its newest point; of no others.
+    pub fn tell_copies(&self, of: &Application, vaults: &[(&str, i64)]) {
+        let mut told = self.copies.lock().expect("no holder of this lock panics");
+        told.retain(|it| {
+            let keep = it.namespace != of.namespace || it.application != of.application;
+            keep || {
+                self.copied_points.remove(it);
+                false
+            }
+        });
+        for (vault, at) in vaults {
+            let (namespace, application) = (of.namespace.clone(), of.application.clone());
+            let copy = Copy { namespace, application, vault: (*vault).to_owned() };
+            self.copied_points.get_or_create(&copy).set(*at);
+            told.insert(copy);
+        }
+    }
+
     /// Forgets what is told of one application.
     pub fn forget(&self, of: &Application) {
         let known = [&self.active, &self.last_point, &self.rpo_objective, &self.healthy, &self.ready, &self.epoch];
@@ -101,5 +140,6 @@ impl Metrics {
         for family in known.into_iter().chain(kept) {
             family.remove(of);
         }
+        self.tell_copies(of, &[]);
     }
 }

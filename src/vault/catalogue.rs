@@ -193,6 +193,32 @@ impl Vault {
         .await
     }
 
+    /// Enters a point that was copied from another vault: the head follows the newest one, and the epoch that it is of. It
+    /// never goes back, also when copies of two regions meet. Entering again changes nothing.
+    ///
+    /// # Errors
+    /// `Contended`, `Store`, `Corrupt`.
+    pub async fn enter_copy(&self, point: &Point) -> Result<Head, CatalogueError> {
+        self.change_head(&point.namespace, &point.application, |head| {
+            let newest = head.as_ref().and_then(|it| it.latest.as_ref()).is_none_or(|it| *it < point.id);
+            let (latest, sealed_by) = (Some(point.id.clone()), point.region.clone());
+            Ok(match head {
+                None => Change::Write(Head {
+                    format: FORMAT,
+                    epoch: point.epoch,
+                    sealed_by,
+                    seq: 1,
+                    nonce: String::new(),
+                    latest,
+                    branches: Vec::new(),
+                }),
+                Some(head) if head.epoch > point.epoch || !newest => Change::Done(head),
+                Some(head) => Change::Write(Head { epoch: point.epoch, sealed_by, latest, ..head }),
+            })
+        })
+        .await
+    }
+
     /// Enters a point for the region that certainly holds the claim with the point's epoch: a head that was lost is
     /// sealed anew first. What it said of branches is lost with it, until it is repaired.
     ///

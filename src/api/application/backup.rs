@@ -4,16 +4,22 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Dump, ObjectSelector, ObjectSettings};
+use super::{CopySettings, Dump, ObjectSelector, ObjectSettings};
 use crate::api::span::Span;
 
 /// Where recovery points go, and how volumes are read.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.copies) || self.copies.all(it, it.vault != self.vaults[0])").message("backup.copies: a copy goes into another vault than the one in backup.vaults"))]
 pub struct BackupSettings {
-    /// Names of the `Vault`s that hold its points. Exactly one for now.
+    /// The name of the `Vault` that holds its points, and the claim on which the regions agree. Exactly one.
     #[schemars(length(min = 1, max = 1))]
     pub vaults: Vec<String>,
+    /// Other vaults, into which its points are copied. A point is good without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["vault".into()]))]
+    #[schemars(length(max = 4))]
+    pub copies: Vec<CopySettings>,
     /// How its volumes are read.
     #[serde(default)]
     pub volumes: VolumeSettings,

@@ -4,6 +4,7 @@
 
 mod backup;
 mod claim;
+mod copies;
 mod dumps;
 mod failover;
 mod health;
@@ -15,7 +16,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{backup::*, claim::*, dumps::*, failover::*, health::*, objects::*, status::*, traffic::*};
+pub use self::{backup::*, claim::*, copies::*, dumps::*, failover::*, health::*, objects::*, status::*, traffic::*};
 use super::{
     mappings::Mappings,
     span::{Span, in_days},
@@ -76,6 +77,12 @@ pub struct ProtectedApplicationSpec {
 }
 
 impl ProtectedApplication {
+    /// The vaults that hold its points: the first one, then those that they are copied into.
+    pub fn vaults(&self) -> impl Iterator<Item = &str> {
+        let backup = &self.spec.backup;
+        backup.vaults.iter().take(1).map(String::as_str).chain(backup.copies.iter().map(|it| it.vault.as_str()))
+    }
+
     /// What is changed when it is restored into a region.
     #[must_use]
     pub fn mappings(&self, region: &str) -> Mappings {

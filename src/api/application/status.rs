@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::CopyStatus;
 use crate::api::span::Span;
 
 /// What the operator of this region last saw and decided.
@@ -48,6 +49,10 @@ pub struct ProtectedApplicationStatus {
     /// What retention keeps and drops. Absent without `spec.backup.retention`, and where this region never did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,
+    /// What is in the other vaults, in the order of `spec.backup.copies`. Told while this region serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["vault".into()]))]
+    pub copies: Vec<CopyStatus>,
     /// How far locks reach. Absent where the vault is not asked for any, and where this region never extended them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locks: Option<LocksStatus>,

@@ -3,6 +3,7 @@
 //! The claim itself is `core::claim`; a failover in progress is `core::failover`; one point is
 //! `core::recovery_point`. This file decides the role and puts the pieces together.
 
+pub mod copies;
 mod fencing;
 mod findings;
 mod locks;
@@ -12,7 +13,7 @@ pub mod retention;
 mod traffic;
 pub mod warm;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -80,6 +81,10 @@ pub struct Observed {
     pub movers: Option<MoverSettings>,
     /// The Job that prunes its repository, while its status tells of one.
     pub prune: Option<JobSeen>,
+    /// The vaults that its points are copied into, as far as they are in this cluster.
+    pub copy_vaults: Vec<Arc<Vault>>,
+    /// The Jobs that copy, by what they are named after, while its status tells of one.
+    pub copy_jobs: BTreeMap<String, JobSeen>,
     /// What is restored ahead. Looked up only while something is done about it.
     pub warm: Option<warm::WarmSeen>,
     /// Work in progress.
@@ -139,6 +144,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
         pass.judge();
         pass.follow_claim();
         pass.follow_prune(pass.status.role == Some(Role::Active));
+        pass.follow_copies(pass.status.role == Some(Role::Active));
     } else {
         pass.status.role = None;
     }

@@ -25,6 +25,7 @@ use crate::{
     },
 };
 
+mod copies;
 mod handing_over;
 mod kept_warm;
 mod latest;
@@ -116,6 +117,8 @@ fn observed(view: Option<View>) -> Observed {
         address: Ok("192.0.2.7".into()),
         movers: None,
         prune: None,
+        copy_vaults: Vec::new(),
+        copy_jobs: BTreeMap::new(),
         warm: None,
         works: Works::new(),
     }

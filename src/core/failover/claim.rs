@@ -2,20 +2,24 @@
 
 use jiff::SignedDuration;
 
-use super::{Next, Pass};
+use super::{DAMAGED, Next, Pass};
 use crate::{
     api::{
         application::{Role, Verdict},
-        failover::Initiator,
+        failover::{Initiator, StepName},
     },
     core::{
         application::resumes,
         claim::state::Wish,
         condition::{self, COMPARE_AND_SWAP, READY},
+        copies::{answered_by, failing},
         effect::Effect,
         work::{Failure, Outcome, REASONS, Seen, Work, see},
     },
 };
+
+/// So many points of which the data is damaged, and a copy is looked for before yet another one is tried.
+const DAMAGES: usize = 3;
 
 impl<'a> Pass<'a> {
     /// Nothing is taken yet: the claim has to fall silent for its `wait`, or to be released.
@@ -165,7 +169,10 @@ impl<'a> Pass<'a> {
                 self.status.passed_over.extend(passed_over.iter().cloned());
                 let surplus = self.status.passed_over.len().saturating_sub(REASONS);
                 self.status.passed_over.drain(..surplus);
-                Next::Go(format!("{} of {}", point.id, point.consistent_at))
+                let why = self.status.vault_reason.as_ref();
+                let copy =
+                    why.map_or_else(String::new, |why| format!(", from the copy in {}: {why}", self.point_vault()));
+                Next::Go(format!("{} of {}{copy}", point.id, point.consistent_at))
             }
             Seen::Done(Outcome::Surveyed { chosen: None, passed_over }, at) => {
                 if at + SignedDuration::from_secs(30) <= self.now {
@@ -181,6 +188,13 @@ impl<'a> Pass<'a> {
 
     /// The survey of the points, begun when it is due.
     pub(super) fn survey(&mut self) -> Seen<'a> {
+        let here = self.point_vault();
+        let other = answered_by(&self.seen.works, "SurveyPoints").is_some_and(|it| it != here);
+        if other || self.look_elsewhere(&here) {
+            let work = self.survey_work();
+            self.effects.push(Effect::Begin(Box::new(work)));
+            return Seen::Waiting(None);
+        }
         if let Seen::Due(_) = see(&self.seen.works, "SurveyPoints", self.now) {
             let work = self.survey_work();
             self.effects.push(Effect::Begin(Box::new(work)));
@@ -188,10 +202,30 @@ impl<'a> Pass<'a> {
         see(&self.seen.works, "SurveyPoints", self.now)
     }
 
+    /// Whether the next vault is asked from now on, since this one does not serve. Not once a point was chosen.
+    fn look_elsewhere(&mut self, here: &str) -> bool {
+        let choosing = matches!(self.status.step, Some(StepName::WaitOutClaim | StepName::ChoosePoint));
+        let damaged = self.status.passed_over.iter().filter(|it| it.contains(DAMAGED)).count();
+        let why = match failing(&self.seen.works, "SurveyPoints", here) {
+            None if damaged >= DAMAGES => Some(format!("the data of {damaged} points is damaged")),
+            why => why,
+        };
+        let next = self.application.vaults().skip_while(|it| *it != here).nth(1);
+        let (Some(why), Some(next), true) = (why, next, choosing) else { return false };
+        let before = self.status.vault_reason.take().map_or_else(String::new, |it| format!("{it}; "));
+        self.status.vault_reason = Some(format!("{before}{here}: {why}"));
+        self.status.vault = Some(next.to_owned());
+        // What is damaged there need not be so here.
+        self.status.passed_over.clear();
+        let note = format!("the point is looked for in {next}: {here}: {why}");
+        self.effects.push(Effect::warn("LooksInCopy", note));
+        true
+    }
+
     fn survey_work(&self) -> Work {
         let last = self.status.passed_over.last().and_then(|it| it.split_once(": "));
         let older_than = last.map(|(id, _)| id.to_owned());
-        Work::SurveyPoints { vault: self.vault_name(), application: self.key.clone(), older_than }
+        Work::SurveyPoints { vault: self.point_vault(), application: self.key.clone(), older_than }
     }
 
     fn survey_message(&self) -> String {

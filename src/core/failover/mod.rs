@@ -57,6 +57,8 @@ pub struct Observed {
     pub copy: LocalCopy,
     /// Its volumes here, by claim. Looked up while they are restored.
     pub volumes: BTreeMap<String, volume_restore::Seen>,
+    /// The vaults that its points are copied into, as far as they are in this cluster.
+    pub copies: Vec<Arc<Vault>>,
     /// What of its workloads is not ready. Looked up while that is waited for.
     pub not_ready: Vec<String>,
     /// The address of its Service, or why there is none.
@@ -94,6 +96,9 @@ pub(super) struct Pass<'a> {
     status: FailoverStatus,
     effects: Vec<Effect>,
 }
+
+/// What stands between a point and its volume where the volume's data is damaged.
+const DAMAGED: &str = ": volume ";
 
 /// The steps, in order.
 const STEPS: [StepName; 10] = [
@@ -297,9 +302,14 @@ impl Pass<'_> {
         self.status.conditions = condition::conditions(&self.status.conditions, vec![finding], generation, self.now);
     }
 
-    /// The name of the vault.
+    /// The name of the vault that holds the claim.
     fn vault_name(&self) -> String {
         self.application.spec.backup.vaults.first().cloned().unwrap_or_default()
+    }
+
+    /// The name of the vault that the point is taken from.
+    fn point_vault(&self) -> String {
+        self.status.vault.clone().unwrap_or_else(|| self.vault_name())
     }
 
     /// The epoch that this run holds the claim with.

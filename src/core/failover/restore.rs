@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 
-use super::{Next, Pass};
+use super::{DAMAGED, Next, Pass};
 use crate::{
     api::{failover::StepName, restoring::OnConflict},
     core::{
@@ -37,9 +37,11 @@ impl Pass<'_> {
         if let Some(message) = self.unsaved() {
             return Next::Stay(message);
         }
-        let vault = match &self.seen.vault {
+        let name = self.point_vault();
+        let copy = self.seen.copies.iter().find(|it| it.name_any() == name);
+        let vault = match copy.or(self.seen.vault.as_ref().filter(|_| name == self.vault_name())) {
             Some(vault) => vault.spec.clone(),
-            None => return Next::Stay("the Vault object is gone".into()),
+            None => return Next::Stay(format!("there is no Vault '{name}' in this cluster")),
         };
         let nothing = VolumeSeen::default();
         let (mut going, application) = (Vec::new(), self.application.name_any());
@@ -91,7 +93,7 @@ impl Pass<'_> {
 
     /// The point's data is bad: that is written down, and its movers are ended.
     fn pass_over(&mut self, point: &Point, claim: &str, why: &str) -> Next {
-        let reason = format!("{}: volume {claim}: {why}", point.id);
+        let reason = format!("{}{DAMAGED}{claim}: {why}", point.id);
         self.effects = self.movers_ended();
         self.status.passed_over.push(reason.clone());
         Next::Stay(format!("passed over: {reason}"))
@@ -156,7 +158,7 @@ impl Pass<'_> {
             Err(next) => return next,
         };
         let work = Work::RestoreObjects {
-            vault: self.vault_name(),
+            vault: self.point_vault(),
             application: self.key.clone(),
             manifest: point.objects.manifest.clone(),
             mappings: Box::new(self.application.mappings(&self.seen.region)),

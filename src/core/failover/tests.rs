@@ -95,6 +95,11 @@ fn view(holder: Option<&str>, epoch: u64, seizable: bool) -> View {
     View { silent_for: if seizable { 80 } else { 0 }, seizable, ..fixtures::view("west", holder, epoch) }
 }
 
+/// Points of the other vault have snapshots of their own.
+fn is_copy(point: &Point) -> bool {
+    point.volumes[0].snapshot.starts_with("copy")
+}
+
 /// What lies outside the operator's memory, and how far it got.
 #[derive(Clone, Debug, PartialEq)]
 struct World {
@@ -213,8 +218,9 @@ impl Play {
                 kubelet_root: "/".into(),
                 resources: json!({}),
             },
-            application: Some(Arc::new(application(&json!({"conditions": []})))),
+            application: Some(Arc::new(self.application())),
             vault: Some(Arc::new(vault())),
+            copies: vec![Arc::new(Vault { metadata: Vault::new("second", vault().spec).metadata, ..vault() })],
             zone: None,
             claim: Some(view(world.holder, world.epoch, world.holder.is_none() || !world.alive && world.epoch == 1)),
             health: None,
@@ -237,12 +243,23 @@ impl Play {
         }
     }
 
+    /// With a copy where there are points of one.
+    fn application(&self) -> ProtectedApplication {
+        let mut object = application(&json!({"conditions": []}));
+        if self.world.points.iter().any(|(it, _)| is_copy(it)) {
+            object.spec.backup.copies = serde_json::from_value(json!([{"vault": "second", "every": "6h"}])).unwrap();
+        }
+        object
+    }
+
     /// Work is done at once; that it is done is seen by the next pass, unless the memory of it is lost.
     fn work(&mut self, work: Work, status: &FailoverStatus) {
         let outcome = match &work {
-            Work::SurveyPoints { older_than, .. } => {
+            Work::SurveyPoints { vault, older_than, .. } => {
                 let older = |it: &&Point| older_than.as_ref().is_none_or(|bound| it.id < *bound);
-                let mut good = self.world.points.iter().map(|(it, _)| it).filter(older);
+                let copy = vault != "main";
+                let mut good =
+                    self.world.points.iter().map(|(it, _)| it).filter(|it| copy == is_copy(it)).filter(older);
                 Outcome::Surveyed { chosen: good.next().cloned().map(Box::new), passed_over: vec![] }
             }
             Work::SealCatalogue { epoch, .. } => {
@@ -424,6 +441,27 @@ fn a_point_that_was_passed_over_is_never_chosen_again_however_many_are_damaged()
     let status = play.status();
     assert_eq!(status.point.as_deref(), Some("p09"));
     assert_eq!((status.passed_over.len(), status.passed_over[0].split(':').next()), (20, Some("p29")));
+}
+
+#[test]
+fn a_copy_serves_when_the_first_vault_has_no_point_or_points_with_damaged_data() {
+    let copy = (point("p2", "copy of s2"), true);
+    let damaged = |it: u32| (point(&format!("p{it}"), &format!("s{it}")), false);
+    for points in [vec![], (2..9).rev().map(damaged).collect()] {
+        for mishap in [Mishap::None, Mishap::Restarted, Mishap::Killed(1)] {
+            let mut play = Play::new(false);
+            play.world.points = points.clone();
+            play.world.points.push(copy.clone());
+            play.play(|it| if it % 7 == 6 { mishap } else { Mishap::None });
+            let status = play.status();
+            assert_eq!((status.point.as_deref(), status.vault.as_deref()), (Some("p2"), Some("second")));
+            assert_eq!(play.world.volume.as_deref(), Some("copy of s2"));
+            let why = status.vault_reason.as_ref().unwrap();
+            let expected =
+                if points.is_empty() { "main: no good point" } else { "main: the data of 3 points is damaged" };
+            assert!(why.starts_with(expected), "{why}");
+        }
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub struct Observed {
     pub movers: MoverSettings,
     /// The application.
     pub application: Option<Arc<ProtectedApplication>>,
-    /// Its vault.
+    /// The vault that the point is taken from.
     pub vault: Option<Arc<Vault>>,
     /// Its claim.
     pub claim: Option<View>,
@@ -129,6 +129,13 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
         Some(step) => pass.advance(step),
     }
     Decision { status: pass.status, effects: pass.effects, recheck: Some(LOOK) }
+}
+
+/// The vault that the point is taken from: as it was found, as it is asked for, or the first one.
+#[must_use]
+pub fn place<'a>(object: &'a Restore, application: &'a ProtectedApplication) -> Option<&'a str> {
+    let found = object.status.as_ref().and_then(|it| it.vault.as_deref());
+    found.or(object.spec.vault.as_deref()).or_else(|| application.vaults().next())
 }
 
 /// Once begun it does not end by that: the application may be back, or readable again, in a moment.
@@ -277,8 +284,9 @@ impl Pass<'_> {
         self.object.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it == claim))
     }
 
+    /// The vault that the point is taken from.
     fn vault_name(&self) -> String {
-        self.application.spec.backup.vaults.first().cloned().unwrap_or_default()
+        place(self.object, self.application).unwrap_or_default().to_owned()
     }
 }
 

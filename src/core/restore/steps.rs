@@ -15,6 +15,7 @@ use crate::{
     core::{
         application::point_object,
         condition,
+        copies::{answered_by, failing},
         effect::Effect,
         point::{Point, Volume},
         work::{Outcome, REASONS, Seen, Work, see},
@@ -45,9 +46,15 @@ impl Pass<'_> {
                 return Next::Stay("this region does not serve, or cannot prove its claim, at the moment".into());
             }
         }
+        let name = self.vault_name();
+        if !self.application.vaults().any(|it| it == name) {
+            let all: Vec<_> = self.application.vaults().collect();
+            let message =
+                format!("spec.vault: {name} holds no points of this application; these do: {}", all.join(", "));
+            return Next::Fail("NoSuchVault", message);
+        }
         if self.seen.vault.is_none() {
-            let message = format!("spec.backup.vaults: there is no Vault '{}' in this cluster", self.vault_name());
-            return Next::Fail("NoVault", message);
+            return Next::Fail("NoVault", format!("there is no Vault '{name}' in this cluster"));
         }
         self.status.epoch = Some(view.epoch);
         Next::Go("this region serves".into())
@@ -55,6 +62,9 @@ impl Pass<'_> {
 
     pub(super) fn choose_point(&mut self) -> Next {
         let choice = self.object.spec.point.clone();
+        if let Some(next) = self.look_elsewhere(&choice) {
+            return next;
+        }
         let (chosen, passed_over) = match self.found(choice) {
             Ok(it) => it,
             Err(next) => return next,
@@ -64,6 +74,7 @@ impl Pass<'_> {
             let why = self.status.passed_over.join("; ");
             return Next::Fail("NoRecoveryPoint", format!("there is no good recovery point of that time: {why}"));
         };
+        self.status.vault = Some(self.vault_name());
         let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
         let here = |claim: &String| point.volumes.iter().any(|it| it.claim == *claim);
         if let Some(absent) = only.iter().find(|it| !here(it)) {
@@ -74,7 +85,27 @@ impl Pass<'_> {
         }
         self.status.point = Some(point.id.clone());
         self.status.consistent_at = Some(condition::whole_second(point.consistent_at));
-        Next::Go(format!("{} of {}", point.id, point.consistent_at))
+        let from = self.status.vault_reason.as_ref().map_or_else(String::new, |why| format!(", a copy: {why}"));
+        Next::Go(format!("{} of {}{from}", point.id, point.consistent_at))
+    }
+
+    /// Where the first vault does not have it, or does not answer, the next one is asked, unless one was named.
+    fn look_elsewhere(&mut self, choice: &PointChoice) -> Option<Next> {
+        if self.object.spec.vault.is_some() || self.status.point.is_some() {
+            return None;
+        }
+        let here = self.vault_name();
+        let why = failing(&self.seen.works, "FindPoint", &here)?;
+        let next = self.application.vaults().skip_while(|it| *it != here).nth(1)?.to_owned();
+        let why = format!("{here}: {why}");
+        self.status.vault_reason = Some(match self.status.vault_reason.take() {
+            Some(before) => format!("{before}; {why}"),
+            None => why.clone(),
+        });
+        self.status.vault = Some(next.clone());
+        let (application, choice) = (self.key.clone(), choice.clone());
+        self.effects.push(Effect::Begin(Box::new(Work::FindPoint { vault: next.clone(), application, choice })));
+        Some(Next::Stay(format!("it is looked for in {next}: {why}")))
     }
 
     /// What would be changed is told, and nothing is.
@@ -270,7 +301,13 @@ impl Pass<'_> {
     }
 
     fn found(&mut self, choice: PointChoice) -> Result<(Option<Point>, Vec<String>), Next> {
-        let work = Work::FindPoint { vault: self.vault_name(), application: self.key.clone(), choice };
+        let vault = self.vault_name();
+        if answered_by(&self.seen.works, "FindPoint").is_some_and(|it| it != vault) {
+            let work = Work::FindPoint { vault, application: self.key.clone(), choice };
+            self.effects.push(Effect::Begin(Box::new(work)));
+            return Err(Next::Stay("the points are being read".into()));
+        }
+        let work = Work::FindPoint { vault, application: self.key.clone(), choice };
         match self.working(work, "the points are being read")? {
             Outcome::Surveyed { chosen, passed_over } => Ok((chosen.map(|it| *it), passed_over)),
             _ => Err(Next::Stay("the points are being read".into())),

@@ -29,6 +29,13 @@ fn application() -> ProtectedApplication {
     .unwrap()
 }
 
+fn copied(vaults: &[String]) -> ProtectedApplication {
+    let mut object = application();
+    let copies: Vec<_> = vaults.iter().map(|it| json!({"vault": it, "every": "6h"})).collect();
+    object.spec.backup.copies = serde_json::from_value(json!(copies)).unwrap();
+    object
+}
+
 fn restore(spec: &Value) -> Restore {
     let mut all = json!({"application": "shop"});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -80,6 +87,12 @@ struct Play {
     /// Which volumes a mover was started for: they are as in the point from then on.
     filled: Vec<String>,
     not_restored: Vec<String>,
+    /// A vault without points.
+    empty: String,
+    /// The vaults that were asked for a point, in order.
+    asked: Vec<String>,
+    /// Vaults that points are copied into.
+    copies: Vec<String>,
     /// What movers told in their logs.
     told: BTreeMap<String, MoverProgress>,
     /// Volumes that a mover writes to, and does not finish.
@@ -102,6 +115,9 @@ impl Play {
             running: 2,
             filled: Vec::new(),
             not_restored: Vec::new(),
+            empty: String::new(),
+            asked: Vec::new(),
+            copies: Vec::new(),
             told: BTreeMap::new(),
             slow: Vec::new(),
             size: (1, 1),
@@ -140,7 +156,7 @@ impl Play {
                 kubelet_root: "/k".into(),
                 resources: json!({}),
             },
-            application: Some(Arc::new(application())),
+            application: Some(Arc::new(copied(&self.copies))),
             vault: Some(Arc::new(Vault::new("main", spec))),
             claim: Some(fixtures::view("west", Some("west"), self.epoch)),
             points: self.points.clone(),
@@ -196,8 +212,10 @@ impl Play {
             }
             Effect::Begin(work) => {
                 let outcome = match work.as_ref() {
-                    Work::FindPoint { .. } => {
-                        Outcome::Surveyed { chosen: Some(Box::new(point(self.size))), passed_over: vec![] }
+                    Work::FindPoint { vault, .. } => {
+                        self.asked.push(vault.clone());
+                        let chosen = (*vault != self.empty).then(|| Box::new(point(self.size)));
+                        Outcome::Surveyed { chosen, passed_over: vec![] }
                     }
                     Work::RestoreObjects { only, .. } => {
                         self.done.push(format!("objects {}", only.len()));
@@ -362,6 +380,49 @@ fn a_point_that_is_being_made_is_waited_for_before_anything_stops() {
     assert_eq!(play.running, 2);
     play.points.clear();
     assert_eq!(play.played_out(|_| false).0, "Restored");
+}
+
+#[test]
+fn a_point_that_the_first_vault_does_not_have_is_taken_from_a_copy_and_that_is_said() {
+    for every in [1_000, 5, 7] {
+        let mut play = Play::new(&json!({}));
+        (play.empty, play.copies) = ("main".into(), vec!["second".into(), "third".into()]);
+        assert_eq!(play.played_out(|second| second % every == every - 1).0, "Restored", "every {every}");
+        play.asked.dedup();
+        assert_eq!(play.asked, ["main", "second"]);
+        let status = play.object.status.unwrap();
+        assert_eq!(status.vault.as_deref(), Some("second"));
+        assert!(status.vault_reason.as_ref().unwrap().starts_with("main: no good point"), "{status:?}");
+        let step = status.steps.iter().find(|it| it.name == RestoreStepName::ChoosePoint).unwrap();
+        assert!(step.message.contains("a copy: main: "), "{}", step.message);
+    }
+}
+
+#[test]
+fn a_vault_that_is_away_is_given_up_for_a_copy_after_its_third_failure() {
+    let mut play = Play::new(&json!({}));
+    play.copies = vec!["second".into()];
+    play.until(RestoreStepName::ChoosePoint);
+    let failure = |lasting| Failure { reason: "StoreFailed", message: "no answer".into(), lasting };
+    for (times, lasting, moves) in [(1, false, false), (2, false, false), (3, false, true), (1, true, true)] {
+        let failed = Progress::Failed { at: START, times, failure: failure(lasting) };
+        play.works.insert("FindPoint", failed);
+        let decision = decide(&play.object, &play.observed(), START);
+        assert_eq!(decision.status.vault.as_deref(), moves.then_some("second"), "{times} {lasting}");
+    }
+}
+
+#[test]
+fn a_vault_that_is_named_is_the_only_one_that_is_asked() {
+    let mut play = Play::new(&json!({"vault": "second"}));
+    (play.empty, play.copies) = ("second".into(), vec!["second".into(), "third".into()]);
+    assert_eq!(play.played_out(|_| false).0, "NoRecoveryPoint");
+    assert_eq!(play.asked, ["second"]);
+    let mut play = Play::new(&json!({"vault": "fourth"}));
+    play.copies = vec!["second".into()];
+    let (reason, message) = play.played_out(|_| false);
+    assert_eq!(reason, "NoSuchVault");
+    assert!(message.contains("spec.vault: fourth") && message.contains("main, second"), "{message}");
 }
 
 #[test]

@@ -18,8 +18,7 @@ use rustic_core::repofile::{BlobType, ConfigFile, Node, Tree};
 use rustic_core::{DataId, Id, Progress, TreeId};
 
 use self::folder::{Before, Folder};
-pub(super) use self::store::Store;
-use self::store::Tools;
+pub(super) use self::store::{Store, Tools};
 use super::engine::Engine;
 use super::error::MoverError;
 use super::exclude::Exclusions;

@@ -109,6 +109,11 @@ impl<'a> Store<'a> {
         }
     }
 
+    /// How many bytes were written, compressed and sealed.
+    pub(in crate::mover) fn packed(&self) -> u64 {
+        [&self.data_written, &self.trees_written].iter().map(|it| it.packed.load(Ordering::Relaxed)).sum()
+    }
+
     /// Tools for one thread.
     pub(in crate::mover) fn tools(&self) -> Tools {
         Tools {
@@ -212,7 +217,7 @@ impl<'a> Store<'a> {
         self.save(FileType::Index, &IndexText { packs }).map(|_| ())
     }
 
-    /// Sends what is left, and names it. Nothing is added afterwards.
+    /// Sends what is left, and names it: whoever comes after a kill finds it.
     pub(in crate::mover) fn finish(&self) -> Result<(), MoverError> {
         for pack in [&self.data, &self.trees] {
             let pack = std::mem::take(&mut *locked(pack));
@@ -220,6 +225,11 @@ impl<'a> Store<'a> {
                 self.send(pack)?;
             }
         }
+        self.name_sent()
+    }
+
+    /// Names the packs that were sent.
+    pub(in crate::mover) fn name_sent(&self) -> Result<(), MoverError> {
         let packs = std::mem::take(&mut *locked(&self.unnamed));
         if packs.is_empty() { Ok(()) } else { self.name(packs) }
     }

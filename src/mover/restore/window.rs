@@ -13,16 +13,11 @@ use super::super::engine::Engine;
 use super::super::error::MoverError;
 use super::super::log::Witness;
 use super::super::parallel;
+use super::super::pieces::{FETCHES, Opener, pieces};
 use super::super::seal::{OVERHEAD, blob_id};
 use super::files::{Onto, Target, open_directory, read_up_to};
 use super::{attributes, volume};
 
-/// How many pieces are under way at most: each is held in memory.
-const FETCHES: usize = 12;
-/// The most bytes that are read at once, but for a blob that is larger.
-const PIECE: u32 = 4 << 20;
-/// Bytes that are rather read in vain than left out by a second request.
-const GAP: u32 = 128 << 10;
 /// The most files, and bytes of them, of one window.
 const FILES: usize = 20_000;
 const BYTES: u64 = 1 << 30;
@@ -70,23 +65,13 @@ pub(super) struct Workshop<'a, S> {
     pub(super) progress: &'a Progress,
 }
 
-/// What one thread keeps between pieces.
-#[derive(Default)]
-struct Buffers {
-    opened: Vec<u8>,
-    plain: Vec<u8>,
-    unpack: Option<zstd::bulk::Decompressor<'static>>,
-}
-
 impl<S: IndexedFull + Sync> Workshop<'_, S> {
     /// Carries a window out; returns how many bytes were transferred.
     pub(super) fn carry_out(&self, window: &Window) -> Result<u64, MoverError> {
         let mut lacks = self.lacks(&window.files)?;
         lacks.sort_unstable_by_key(|lack| (lack.pack, lack.offset, lack.file, lack.at));
-        let pieces = lacks.chunk_by(one_blob).map(<[Lack]>::len).collect::<Vec<_>>();
-        parallel::each(FETCHES, pieces_of(&lacks, &pieces), Buffers::default, |buffers, piece| {
-            self.fetch(&window.files, piece, buffers)
-        })?;
+        let pieces = pieces(&lacks, |it| (it.pack, it.offset, it.length));
+        parallel::each(FETCHES, pieces, Opener::default, |opener, piece| self.fetch(&window.files, piece, opener))?;
         for (link, file) in &window.links {
             std::fs::hard_link(file, link).map_err(|error| volume(&error, link))?;
             self.engine.meter.files(1);
@@ -168,7 +153,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
     }
 
     /// Fetches a piece of a pack, and writes what is in it to where it belongs.
-    fn fetch(&self, files: &[Target], piece: &[Lack], buffers: &mut Buffers) -> Result<(), MoverError> {
+    fn fetch(&self, files: &[Target], piece: &[Lack], opener: &mut Opener) -> Result<(), MoverError> {
         let (Some(first), Some(last)) = (piece.first(), piece.last()) else { return Ok(()) };
         let length = last.offset + last.length - first.offset;
         let backend = &self.engine.backend;
@@ -179,9 +164,10 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
             let blob = &same[0];
             let begin = (blob.offset - first.offset) as usize;
             let part = sealed.get(begin..begin + blob.length as usize).unwrap_or_default();
-            let plain = buffers.open(self.engine, part, blob).ok_or_else(|| {
-                damaged(&format!("{} of pack {}", blob.blob.to_hex().as_str(), first.pack.to_hex().as_str()))
-            })?;
+            let plain =
+                opener.open(self.engine, part, blob.plain_length, BlobId::from(blob.blob)).ok_or_else(|| {
+                    damaged(&format!("{} of pack {}", blob.blob.to_hex().as_str(), first.pack.to_hex().as_str()))
+                })?;
             for lack in same {
                 let target = &files[lack.file];
                 let last = target.write(lack.at, plain).map_err(|error| volume(&error, &target.path))?;
@@ -201,48 +187,4 @@ fn damaged(what: &str) -> MoverError {
 
 fn one_blob(a: &Lack, b: &Lack) -> bool {
     (a.pack, a.offset) == (b.pack, b.offset)
-}
-
-impl Buffers {
-    /// The plain text of a blob, when it is what its name says.
-    fn open(&mut self, engine: &Engine, sealed: &[u8], blob: &Lack) -> Option<&[u8]> {
-        let Self { opened, plain, unpack } = self;
-        if !engine.seal.open(sealed, opened) {
-            return None;
-        }
-        let plain = match blob.plain_length {
-            None => opened,
-            Some(length) => {
-                let unpack = match unpack {
-                    Some(unpack) => unpack,
-                    none => none.insert(zstd::bulk::Decompressor::new().ok()?),
-                };
-                plain.clear();
-                plain.reserve_exact(length as usize);
-                unpack.decompress_to_buffer(opened, plain).ok()?;
-                plain
-            }
-        };
-        (blob_id(plain) == BlobId::from(blob.blob)).then_some(plain)
-    }
-}
-
-/// Cuts what is lacking, in its order, into pieces that are read at once. `blobs` says how many of it are one blob each.
-fn pieces_of<'a>(lacks: &'a [Lack], blobs: &[usize]) -> Vec<&'a [Lack]> {
-    let (mut pieces, mut begin, mut end) = (Vec::new(), 0, 0);
-    for count in blobs {
-        if end > begin {
-            let (first, last, next) = (&lacks[begin], &lacks[end - 1], &lacks[end]);
-            let near = next.pack == first.pack
-                && next.offset <= (last.offset + last.length).saturating_add(GAP)
-                && next.offset + next.length - first.offset <= PIECE;
-            if !near {
-                pieces.push(&lacks[begin..end]);
-                begin = end;
-            }
-        }
-        end += count;
-    }
-    pieces.extend((end > begin).then(|| &lacks[begin..end]));
-    pieces
 }

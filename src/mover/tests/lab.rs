@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::core::mover_task::{REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
+use crate::core::mover_task::{REPORT, Report, TASK, TO, Task, VAULT, VAULT_KEY};
 use crate::mover::engine::Engine;
 use crate::vault::{DirectoryLocation, Location, SecretText, Settings, Vault};
 
@@ -26,6 +26,7 @@ pub(super) struct Lab {
     pub(super) location: Location,
     /// `spec.limits` of the vault.
     pub(super) limits: Option<Value>,
+    pub(super) key: String,
 }
 
 /// How a mover ended.
@@ -57,7 +58,7 @@ impl Lab {
         fs::set_permissions(folder.path().join("vault"), open).unwrap();
         let path = folder.path().join("vault").to_str().unwrap().to_owned();
         let location = Location::Directory(DirectoryLocation { path });
-        Self { folder, runtime: Runtime::new().unwrap(), location, limits: None }
+        Self { folder, runtime: Runtime::new().unwrap(), location, limits: None, key: KEY.to_owned() }
     }
 
     pub(super) fn volume(&self) -> PathBuf {
@@ -69,7 +70,7 @@ impl Lab {
     }
 
     pub(super) fn vault(&self) -> Vault {
-        let settings = Settings { location: self.location.clone(), key: SecretText::new(KEY), limits: None };
+        let settings = Settings { location: self.location.clone(), key: SecretText::new(&self.key), limits: None };
         self.runtime.block_on(Vault::open(&settings)).unwrap()
     }
 
@@ -95,7 +96,7 @@ impl Lab {
     /// The vault as an operator hands it to a mover.
     fn spec(&self) -> Value {
         let place = match &self.location {
-            Location::Directory(_) => json!({"directory": {"claimName": "vault"}}),
+            Location::Directory(at) => json!({"directory": {"claimName": at.path.trim_start_matches('/')}}),
             Location::S3(at) => json!({"s3": {
                 "bucket": at.bucket, "prefix": at.prefix, "region": at.region,
                 "endpoint": at.endpoint, "pathStyle": at.path_style, "caBundle": at.ca_bundle,
@@ -117,14 +118,20 @@ impl Lab {
             .args(["--exact", "mover::tests::as_a_process", "--ignored", "--nocapture", "--test-threads=1"])
             .env(TASK, serde_json::to_string(task).unwrap())
             .env(VAULT, serde_json::to_string(&self.spec()).unwrap())
-            .env(VAULTS, self.folder.path())
-            .env(VAULT_KEY, KEY)
+            .env(VAULTS, "")
+            .env(VAULT_KEY, &self.key)
             .env(REPORT, report)
             .env("MALLOC_ARENA_MAX", "2")
             .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+
+    /// The vault that a mover copies to, in the variables that tell of it.
+    pub(super) fn as_target(&self, command: &mut Command) {
+        command.env(format!("{TO}{VAULT}"), serde_json::to_string(&self.spec()).unwrap());
+        command.env(format!("{TO}{VAULT_KEY}"), &self.key);
     }
 
     pub(super) fn run(&self, task: &Task, change: impl FnOnce(&mut Command)) -> End {

@@ -3,6 +3,7 @@
 mod ahead;
 mod application_key;
 mod bucket;
+mod copy;
 mod damage;
 mod device;
 mod dump;

@@ -23,7 +23,7 @@ fn prune_task(keep_seconds: u64) -> Task {
 }
 
 /// Enters a backup in the catalogue, with a manifest of its own.
-fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
+pub(super) fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
     let vault = lab.vault();
     let plain = format!("objects of {number}");
     let objects = {

@@ -1,16 +1,17 @@
 //! What is looked at for a `ProtectedApplication`, and what it has the keeper and the watch attend to.
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{address, copy, movers, slowest};
+use super::{address, copy, movers, recent, slowest};
 use crate::{
     api::application::{ProtectedApplication, Role, Verdict},
     core::{
         self,
         app_key::AppKey,
-        application::LocalCopy,
+        application::{LocalCopy, retention::PRUNE_JOB},
         claim::{record::Deadlines, state::Evidence, state::Settings},
         effect::Decision,
         recovery_point::JobSeen,
@@ -42,9 +43,11 @@ impl Reconciled for ProtectedApplication {
             Some(it) if !foreign => address(&namespace, &it.target.service, context).await?,
             Some(_) | None => Err("it is published by the active region".to_owned()),
         };
+        let vault = |name: &str| stores::get(&context.stores.vaults, None, name);
+        let mut jobs = self.jobs(context).await?;
         Ok(core::application::Observed {
             region: context.region.clone(),
-            vault: self.spec.backup.vaults.first().and_then(|it| stores::get(&context.stores.vaults, None, it)),
+            vault: self.spec.backup.vaults.first().and_then(|it| vault(it)),
             zone: self.spec.traffic.as_ref().and_then(|it| stores::get(&context.stores.zones, None, &it.zone)),
             claim,
             health: context.watch.health(&key),
@@ -63,7 +66,9 @@ impl Reconciled for ProtectedApplication {
             unaskable,
             address,
             movers: Some(context.movers.clone()),
-            prune: self.prune(context).await?,
+            prune: jobs.remove(PRUNE_JOB),
+            copy_vaults: self.spec.backup.copies.iter().filter_map(|it| vault(&it.vault)).collect(),
+            copy_jobs: jobs,
             warm: self.warm(&key, foreign, &works, context).await?,
             works,
         })
@@ -98,6 +103,10 @@ impl Reconciled for ProtectedApplication {
                 metrics.pruned.get_or_create(&of).set(at.0.as_second());
             }
         }
+        let copies = status.copies.iter();
+        let copies: Vec<_> =
+            copies.filter_map(|it| Some((it.vault.as_str(), it.consistent_at.as_ref()?.0.as_second()))).collect();
+        metrics.tell_copies(&of, &copies);
         if let Some(point) = &status.last_point {
             metrics.last_point.get_or_create(&of).set(point.consistent_at.0.as_second());
         }
@@ -109,15 +118,18 @@ fn of(key: &AppKey, namespace: Option<&str>, application: &str) -> bool {
 }
 
 impl ProtectedApplication {
-    /// The Job that prunes its repository. Asked for only while the status tells of one, and a little longer.
-    async fn prune(&self, context: &Context) -> Result<Option<JobSeen>, Error> {
-        let told = self.status.as_ref().and_then(|it| it.retention.as_ref()).and_then(|it| it.prune.as_ref());
-        let over = |at: &Time| at.0 + SignedDuration::from_mins(10) < Timestamp::now();
-        if told.is_none_or(|it| it.started_at.is_none() || it.finished_at.as_ref().is_some_and(over)) {
-            return Ok(None);
+    /// The Jobs that prune its repository and copy its points. Asked for only while the status tells of one, and a little
+    /// longer.
+    async fn jobs(&self, context: &Context) -> Result<BTreeMap<String, JobSeen>, Error> {
+        let status = self.status.as_ref();
+        let prune = status.and_then(|it| it.retention.as_ref()).and_then(|it| it.prune.as_ref());
+        let prune = prune.filter(|it| it.started_at.is_some()).map(|it| it.finished_at.as_ref());
+        let copies = status.map_or(&[][..], |it| &it.copies).iter().filter_map(|it| it.last_run.as_ref());
+        let mut ended = prune.into_iter().chain(copies.map(|it| it.finished_at.as_ref()));
+        if !ended.any(recent) {
+            return Ok(BTreeMap::new());
         }
-        let uid = self.uid().unwrap_or_default();
-        Ok(movers(&uid, context).await?.remove(core::application::retention::PRUNE_JOB))
+        movers(&self.uid().unwrap_or_default(), context).await
     }
 
     /// Has the keeper look after the claim and the watch ask the probes: in memory, and the same each time. Gives the

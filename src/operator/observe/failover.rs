@@ -72,6 +72,11 @@ impl Reconciled for Failover {
             vault: application
                 .as_ref()
                 .and_then(|it| stores::get(&context.stores.vaults, None, it.spec.backup.vaults.first()?)),
+            copies: application
+                .iter()
+                .flat_map(|it| it.vaults().skip(1))
+                .filter_map(|it| stores::get(&context.stores.vaults, None, it))
+                .collect(),
             zone: application
                 .as_ref()
                 .and_then(|it| stores::get(&context.stores.zones, None, &it.spec.traffic.as_ref()?.zone)),

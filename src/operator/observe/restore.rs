@@ -49,7 +49,7 @@ impl Reconciled for Restore {
             movers: context.movers.clone(),
             vault: application
                 .as_ref()
-                .and_then(|it| stores::get(&context.stores.vaults, None, it.spec.backup.vaults.first()?)),
+                .and_then(|it| stores::get(&context.stores.vaults, None, core::restore::place(self, it)?)),
             claim: context.keeper.view(&app),
             points: stores::all(&context.stores.points, |it| {
                 it.namespace().as_ref() == Some(&namespace) && it.spec.application == app.name

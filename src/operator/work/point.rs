@@ -1,5 +1,6 @@
 //! Work on points: capturing objects, entering the catalogue, sealing it.
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -97,6 +98,22 @@ pub(super) async fn read_latest(
     };
     let point = vault.read_point(namespace, app, &id).await.map_err(|error| catalogue_failure(&error))?;
     Ok(Outcome::Latest(Some((point.id, point.consistent_at))))
+}
+
+/// The newest point of each vault. One that cannot be read is told by the copy that is made into it.
+pub(super) async fn read_copies(names: &[String], application: &AppKey, context: &Context) -> Outcome {
+    let newest = join_all(names.iter().map(|name| async move {
+        let latest = match read_latest(name, application, None, context).await {
+            Ok(Outcome::Latest(latest)) => latest,
+            Ok(_) => None,
+            Err(failure) => {
+                tracing::warn!(vault = name, application = %application, "{}", failure.message);
+                None
+            }
+        };
+        Some((name.clone(), latest?))
+    }));
+    Outcome::CopiesRead(newest.await.into_iter().flatten().collect())
 }
 
 pub(super) async fn read(name: &str, application: &AppKey, id: &str, context: &Context) -> Result<Outcome, Failure> {

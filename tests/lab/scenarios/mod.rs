@@ -3,6 +3,7 @@
 mod bad_input;
 mod block;
 mod both_lost;
+mod copies;
 mod databases;
 mod hindrances;
 mod keys;

@@ -45,7 +45,7 @@ fn dropped(ids: &[&str], refused: &[&str], seconds: i64) -> (&'static str, Progr
     done(work, seconds, Outcome::Dropped { dropped: gone, refused: own(refused) })
 }
 
-fn seeing<const N: usize>(works: [(&'static str, Progress); N]) -> Observed {
+pub(super) fn seeing<const N: usize>(works: [(&'static str, Progress); N]) -> Observed {
     let works = works.into_iter().chain([sealed(1)]).collect();
     Observed { works, movers: Some(movers()), ..serving() }
 }

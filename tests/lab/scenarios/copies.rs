@@ -1,0 +1,110 @@
+//! Points are copied into another vault, with a key of its own. When the first vault has lost its points, an application
+//! is restored from the copy in place, and brought into service from it in the other region.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use reprise::{
+    api::restore::Restore,
+    vault::{Location, Locked, S3Credentials, S3Location, SecretText, Settings},
+};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::stage::{NORTH, SOON, Scene, TERMS, WEST, ask, failover, point, reprise, serving};
+use crate::harness::{app::App, file, lab::filled, product};
+
+/// The other vault, in a bucket of its own.
+fn second(scene: &Scene) -> Result<String> {
+    let fresh = ulid::Ulid::generate().to_string().to_lowercase();
+    let mut values: BTreeMap<String, String> = scene.lab.env.clone();
+    values.insert("VAULT_PREFIX".to_owned(), format!("copies-{fresh}"));
+    values.insert("VAULT_KEY".to_owned(), format!("{fresh}{}", ulid::Ulid::generate()));
+    filled(&std::fs::read_to_string(file("tests/lab/scenarios/second-vault.yaml"))?, &values)
+}
+
+/// Removes all that the first vault has of the application, but for its claim.
+fn lose(scene: &Scene, app: &App) -> Result<()> {
+    let of = |name: &str| scene.lab.env.get(name).cloned().with_context(|| format!("the lab tells {name}"));
+    let prefix = scene.shared.lines().find_map(|it| it.trim().strip_prefix("prefix: ")).context("a prefix")?;
+    let location = Location::S3(S3Location {
+        bucket: of("LAB_S3_BUCKET")?,
+        prefix: prefix.to_owned(),
+        region: of("LAB_S3_REGION")?,
+        endpoint: Some(of("LAB_S3_ENDPOINT")?),
+        path_style: true,
+        ca_bundle: None,
+        credentials: Some(S3Credentials {
+            access_key_id: of("LAB_S3_ACCESS_KEY")?,
+            secret_access_key: SecretText::new(of("LAB_S3_SECRET_KEY")?),
+            session_token: None,
+        }),
+        server_side_encryption: None,
+        object_lock: None,
+        proxy: None,
+    });
+    let key = SecretText::new("nothing is opened with this key, which only is long enough");
+    let vault = Locked::new(Settings { location, key, limits: None })?;
+    Runtime::new()?.block_on(async {
+        let mut lost = 0;
+        for folder in [format!("apps/{0}/{0}/", app.name), format!("repos/{0}.{0}/", app.name)] {
+            for entry in vault.store().list(&folder).await? {
+                vault.store().delete(&entry.key).await?;
+                lost += 1;
+            }
+        }
+        ensure!(lost > 5, "{lost} objects were removed");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_region() -> Result<()> {
+    let scene = Scene::begin()?;
+    let app = scene.notes("copied", 30_127, TERMS)?;
+    for number in 1..=5 {
+        ask("POST", &app, scene.west, &format!("/records/{number}"))?;
+    }
+    let copied = point(&app, scene.west)?.id.context("a point that succeeded has an id")?;
+    let (second, patch) =
+        (second(&scene)?, json!({"spec": {"backup": {"copies": [{"vault": "second", "every": "1h"}]}}}));
+    for region in [scene.west, scene.north] {
+        region.apply(&second)?;
+        product::await_shared(region, SOON)?;
+        region.kubectl(&["patch", "papp", app.name, "-n", app.name, "--type=merge", "-p", &patch.to_string()], None)?;
+    }
+    let status = app.await_status(scene.west, "a copy in the second vault", SOON, |it| {
+        it.copies.first().is_some_and(|it| it.point.as_ref() == Some(&copied))
+            && it.conditions.iter().any(|it| it.type_ == "CopiesUpToDate" && it.status == "True")
+    })?;
+    println!("{:?}", status.copies);
+    ask("POST", &app, scene.west, "/records/6")?;
+    point(&app, scene.west)?;
+
+    lose(&scene, &app)?;
+    let ended = reprise(
+        &app,
+        scene.west,
+        &["restore", app.name, "--skip-safety-point", "--wait", "--timeout", "2m", "-o", "json"],
+    )?;
+    let ended: Restore = serde_json::from_str(&ended).with_context(|| format!("read the restore: {ended}"))?;
+    let status = ended.status.context("a restore that ended has a status")?;
+    println!("{:?}", status.vault_reason);
+    ensure!(status.vault.as_deref() == Some("second") && status.point.as_ref() == Some(&copied), "{status:?}");
+    let records = app.records(scene.west)?;
+    ensure!(records == [1, 2, 3, 4, 5], "as the copy has them: {records:?}");
+
+    scene.fault(&["power-loss", WEST])?;
+    scene.north.apply(&failover(&app, NORTH))?;
+    serving(&app, scene.north)?;
+    let moved = app.failovers(scene.north)?.pop().and_then(|it| it.status).context("the failover has a status")?;
+    println!("{:?}", moved.vault_reason);
+    ensure!(moved.vault.as_deref() == Some("second") && moved.point.as_ref() == Some(&copied), "{moved:?}");
+    let records = app.records(scene.north)?;
+    ensure!(records == [1, 2, 3, 4, 5], "as the copy has them: {records:?}");
+    scene.mend()?;
+    for region in [scene.west, scene.north] {
+        region.kubectl(&["delete", "vault", "second"], None)?;
+    }
+    Ok(())
+}
