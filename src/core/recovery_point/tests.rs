@@ -13,6 +13,7 @@ use crate::{
     core::{
         child::{RUN, job_key},
         claim::fixtures,
+        mover_job::DEVICE,
         point::{Objects, Point},
         work::{Failure, Progress},
     },
@@ -58,7 +59,7 @@ fn source(claim: &str) -> Source {
         size: "1Gi".into(),
         storage_class: Some("fast".into()),
         access_modes: vec!["ReadWriteOnce".into()],
-        filesystem: true,
+        block: false,
         volume: format!("pv-{claim}"),
         driver: Some("csi.example".into()),
         node_path: None,
@@ -281,6 +282,29 @@ fn a_snapshot_that_would_outlive_its_object_is_made_to_go_with_the_run() {
 }
 
 #[test]
+fn a_block_device_is_read_from_a_snapshot_as_one_and_stands_so_in_the_point() {
+    let block = |seen: Observed| Observed { sources: vec![Source { block: true, ..source("data") }], ..seen };
+    let start = begun(&block(observed()));
+    let jobs = BTreeMap::new();
+    let ready = then(&start, Purpose::Scheduled, &block(Observed { jobs, ..read(stored(0), &[]) }), 3);
+    let made = |kind: &str, field: &str| {
+        ready.effects.iter().find_map(|it| match it {
+            Effect::Apply(it) if it.types.as_ref().unwrap().kind == kind => it.data.pointer(field).cloned(),
+            _ => None,
+        })
+    };
+    assert_eq!(made("VolumeSnapshotContent", "/spec/sourceVolumeMode"), Some(json!("Block")));
+    assert_eq!(made("PersistentVolumeClaim", "/spec/volumeMode"), Some(json!("Block")));
+    let container = made("Job", "/spec/template/spec/containers/0").unwrap();
+    assert_eq!(container["volumeDevices"], json!([{"name": "data", "devicePath": DEVICE}]));
+    assert!(container["env"][0]["value"].as_str().is_some_and(|it| it.contains(DEVICE)), "{container}");
+    assert_eq!(container["securityContext"]["capabilities"]["add"], json!(["DAC_OVERRIDE"]));
+    let entering = then(&start, Purpose::Scheduled, &block(read(stored(0), &[])), 10);
+    let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
+    assert!(matches!(work.as_ref(), Work::CommitPoint { point, .. } if point.volumes[0].block));
+}
+
+#[test]
 fn a_volume_without_snapshots_is_read_where_it_is_mounted_or_held() {
     let seen = Observed { snapshot_classes: BTreeMap::new(), ..observed() };
     let first = begun(&seen);
@@ -305,7 +329,8 @@ fn movers_and_the_pods_that_hold_volumes_are_pulled_as_the_operator_says() {
 
 #[test]
 fn what_cannot_be_read_is_planned_as_missing_with_the_reason() {
-    let block = Observed { sources: vec![Source { filesystem: false, ..source("data") }], ..observed() };
+    let block = Source { block: true, ..source("data") };
+    let block = Observed { sources: vec![block], snapshot_classes: BTreeMap::new(), ..observed() };
     assert!(begun(&block).status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("Block")));
     let mut off = Observed { snapshot_classes: BTreeMap::new(), ..observed() };
     off.movers.as_mut().unwrap().direct = false;
@@ -362,6 +387,28 @@ fn the_first_override_that_fits_a_claim_says_how_it_is_read_and_the_point_says_w
     let (_, decision) = begun_with(none, Observed { snapshot_classes: BTreeMap::new(), ..observed() });
     let why = decision.status.volumes[2].failure.clone().unwrap_or_default();
     assert!(why.starts_with("backup.volumes.overrides[0].method is Snapshot, but there is no"), "{why}");
+}
+
+#[test]
+fn what_is_left_out_of_a_volume_is_told_to_its_mover_and_stands_in_the_point_with_its_number() {
+    let volumes = json!({"exclude": ["*.tmp"], "overrides": [{"claim": "log", "exclude": ["/old/"]}]});
+    let (seen, start) = begun_with(volumes, observed());
+    let excludes: Vec<_> = start.status.volumes.iter().map(|it| it.exclude.join(" ")).collect();
+    assert_eq!(excludes, ["*.tmp", "*.tmp", "/old/"]);
+    let report = Report { snapshot: Some("s1".into()), excluded: 7, no_backup: 2, warnings: 1, ..Report::default() };
+    let read = Observed {
+        jobs: BTreeMap::from([("log".into(), JobSeen::Succeeded(Box::new(report)))]),
+        ..read(stored(0), &[])
+    };
+    let read = Observed { sources: seen.sources, application: seen.application, ..read };
+    let decision = then(&start, Purpose::Scheduled, &read, 5);
+    let task = decision.effects.iter().find_map(|it| match it {
+        Effect::Apply(it) => it.data.pointer("/spec/template/spec/containers/0/env/0/value")?.as_str(),
+        _ => None,
+    });
+    assert!(task.is_some_and(|it| it.contains(r#""exclude":["*.tmp"]"#)), "{task:?}");
+    let log = &decision.status.volumes[2];
+    assert_eq!((log.excluded, log.no_backup, log.warnings), (7, 2, 1));
 }
 
 #[test]
