@@ -171,6 +171,7 @@ fn point(number: u64) -> Point {
         missing: vec![],
         skipped: vec![],
         suspicious: vec![],
+        lock_until: None,
     }
 }
 

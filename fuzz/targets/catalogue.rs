@@ -5,6 +5,7 @@
 use std::{cell::RefCell, path::PathBuf};
 
 use libfuzzer_sys::{Corpus, fuzz_target};
+use reprise::vault::keys::Signed;
 use reprise::vault::{DirectoryLocation, Location, SecretText, Settings, Vault};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -59,8 +60,16 @@ impl Bucket {
         }
     }
 
+    /// As it is; or with the mark of whoever has the vault's key.
     fn head(&self, bytes: &[u8]) {
         self.put("apps/shop/db/head.json", bytes);
+        assert!(
+            self.runtime.block_on(self.vault.read_head(NAMESPACE, NAME)).is_err(),
+            "a head was taken that nobody signed"
+        );
+        let mac = self.vault.keys().mac(Signed::Head, NAMESPACE, NAME, bytes);
+        let signed = [b"{\"head\":", bytes, format!(",\"mac\":\"{mac}\"}}").as_bytes()].concat();
+        self.put("apps/shop/db/head.json", &signed);
         if let Ok(Some((head, _))) = self.runtime.block_on(self.vault.read_head(NAMESPACE, NAME)) {
             let sealed = self.runtime.block_on(self.vault.seal_head(NAMESPACE, NAME, head.epoch, "eu-west"));
             drop(sealed);
@@ -69,7 +78,7 @@ impl Bucket {
 
     /// As it is; or with the mark of whoever has the application's key.
     fn point(&self, bytes: &[u8], signed: bool) {
-        let mac = self.vault.keys().mac(NAMESPACE, NAME, bytes);
+        let mac = self.vault.keys().mac(Signed::Point, NAMESPACE, NAME, bytes);
         let bytes = match signed {
             true => [b"{\"point\":", bytes, format!(",\"mac\":\"{mac}\"}}").as_bytes()].concat(),
             false => bytes.to_vec(),

@@ -8,6 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::vault::LockClass;
+
 /// A request for one recovery point.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -107,6 +109,9 @@ pub struct RecoveryPointStatus {
     /// Whether the vault holds it back from retention, as last written there by this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
+    /// The longer lock that the vault asks for the first good point of a day, week, month or year. Absent in others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<PointLock>,
     /// Until when all that the point needs is locked at least, as the vault said when the point was stored. It is locked
     /// for longer as long as it is kept (`status.locks` of the application). Absent where no locks are asked for, or some
     /// were missing.
@@ -116,6 +121,22 @@ pub struct RecoveryPointStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The longer lock of a point.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PointLock {
+    /// What it is the first of.
+    pub class: LockClass,
+    /// Until when all that it needs is to be locked. Retention keeps it until then.
+    pub until: Time,
+    /// Whether that is done, as read back, or has failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
+    /// Why some of it is not locked for so long: the next good point is locked in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// The Kubernetes objects in a point.

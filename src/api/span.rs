@@ -83,6 +83,17 @@ pub fn in_days<S: Serializer>(span: &Span, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&format_args!("{}d", span.0.div_ceil(86_400)))
 }
 
+/// The same for a field that may be left out.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn in_days_if_given<S: Serializer>(span: &Option<Span>, to: S) -> Result<S::Ok, S::Error> {
+    match span {
+        Some(span) => in_days(span, to),
+        None => to.serialize_none(),
+    }
+}
+
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)

@@ -6,15 +6,45 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::{
+    calendar::{self, Period},
+    point::Point,
+};
 use crate::api::{
     span::Span,
-    vault::{ObjectLock, VaultSpec},
+    vault::{LockClass, ObjectLock, VaultSpec},
 };
 
 /// How a vault is to lock what is written, if it is.
 #[must_use]
 pub fn asked(vault: &VaultSpec) -> Option<&ObjectLock> {
     vault.s3.as_ref()?.object_lock.as_ref()
+}
+
+/// The newest good point before one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// When it was begun.
+    pub at: Timestamp,
+    /// The class for which it was to be locked longer, and was not: the next point is, in its place.
+    pub failed: Option<LockClass>,
+}
+
+/// The class that a point is locked longer for than others, and until when: of those that it is the first good one of,
+/// the one with the longest lock.
+#[must_use]
+pub fn longer(lock: &ObjectLock, now: Timestamp, previous: Option<&Previous>) -> Option<(LockClass, Timestamp)> {
+    let classes: [(LockClass, Option<Span>, Period); 4] = [
+        (LockClass::Daily, lock.daily, calendar::day),
+        (LockClass::Weekly, lock.weekly, calendar::week),
+        (LockClass::Monthly, lock.monthly, calendar::month),
+        (LockClass::Yearly, lock.yearly, calendar::year),
+    ];
+    let found = classes.into_iter().filter_map(|(class, period, of)| {
+        let first = previous.is_none_or(|it| of(it.at) != of(now) || it.failed == Some(class));
+        Some((class, now + length(period.filter(|_| first)?)))
+    });
+    found.max_by_key(|(_, until)| *until)
 }
 
 /// How much longer than asked for a lock is made.
@@ -51,8 +81,16 @@ pub fn of_round(period: Span, began: Timestamp) -> Asked {
 
 /// What is asked of a point, and of what it may share with earlier ones.
 #[must_use]
-pub fn of_point(period: Span, created: Timestamp) -> Asked {
-    Asked { enough: created + length(period), until: of_write(period, created) }
+pub fn of_point(period: Span, point: &Point) -> Asked {
+    let usual = Asked { enough: point.created_at + length(period), until: of_write(period, point.created_at) };
+    point.lock_until.map_or(usual, of_longer)
+}
+
+/// What is asked of what a point needs that is locked longer than others: a day more, so that a point that takes its place
+/// finds enough.
+#[must_use]
+pub fn of_longer(until: Timestamp) -> Asked {
+    Asked { enough: until, until: until + SignedDuration::from_hours(24) }
 }
 
 /// What is asked of objects that are looked at only once a day, with the vault.
@@ -85,6 +123,27 @@ mod tests {
         assert_eq!(next, began + DAY);
         let ended = next + DAY;
         assert!(asked.enough >= ended + DAY * 16);
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_point_has_the_longest_lock_of_those_that_it_is_the_first_good_one_of() {
+        let days = |it: u64| Some(Span::from_secs(it * 86_400));
+        let mode = crate::api::vault::LockMode::Governance;
+        let period = Span::from_secs(86_400);
+        let lock = ObjectLock { mode, period, daily: days(8), weekly: None, monthly: days(200), yearly: days(100) };
+        let (noon, previous) = (at("2027-02-10T12:00:00Z"), |it: &str| Some(Previous { at: at(it), failed: None }));
+        let class = |it: Option<Previous>| longer(&lock, noon, it.as_ref());
+        let monthly = Some((LockClass::Monthly, noon + DAY * 200));
+        assert_eq!(class(None), monthly);
+        assert_eq!(class(previous("2026-12-31T23:00:00Z")), monthly, "longer than the yearly one");
+        assert_eq!(class(previous("2027-02-09T23:59:59Z")), Some((LockClass::Daily, noon + DAY * 8)));
+        assert_eq!(class(previous("2027-02-10T00:00:00Z")), None);
+        let failed = Previous { at: at("2027-02-10T00:00:00Z"), failed: Some(LockClass::Monthly) };
+        assert_eq!(class(Some(failed)), monthly, "in the place of one that was not locked");
     }
 
     #[test]

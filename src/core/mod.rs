@@ -5,6 +5,7 @@
 
 pub mod app_key;
 pub mod application;
+pub mod calendar;
 pub mod child;
 pub mod claim;
 pub mod condition;

@@ -89,6 +89,17 @@ pub enum Task {
         #[serde(default)]
         read_percent: u8,
     },
+    /// Lock all that the snapshots need until then at least.
+    Lock {
+        /// The application's namespace.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The snapshots' full ids.
+        snapshots: Vec<String>,
+        /// The moment.
+        until: Timestamp,
+    },
     /// Remove from the application's repository and catalogue what no point needs.
     Prune {
         /// The application's namespace.
@@ -163,6 +174,7 @@ impl Task {
             Self::Backup { namespace, application, .. }
             | Self::Restore { namespace, application, .. }
             | Self::Verify { namespace, application, .. }
+            | Self::Lock { namespace, application, .. }
             | Self::Prune { namespace, application, .. }
             | Self::Dump { namespace, application, .. }
             | Self::Copy { namespace, application, .. }
@@ -177,6 +189,7 @@ impl Task {
             Self::Backup { .. }
             | Self::Restore { .. }
             | Self::Verify { .. }
+            | Self::Lock { .. }
             | Self::Prune { .. }
             | Self::Copy { .. } => false,
             Self::Dump { .. } | Self::Load { .. } => true,

@@ -46,6 +46,8 @@ pub struct Point {
     /// Why its sources look as if something had emptied them. It does not count for the RPO then, is not chosen by
     /// itself, and retention drops nothing while it is the newest.
     pub suspicious: Vec<String>,
+    /// Until when it is to be locked as the first good point of a day, week, month or year: retention keeps it so long.
+    pub lock_until: Option<Timestamp>,
 }
 
 impl Point {
@@ -164,6 +166,13 @@ pub struct Head {
     pub branches: Vec<String>,
 }
 
+/// When a point of this id was begun. `None` for what is no point's name.
+#[must_use]
+pub fn begun_at(id: &str) -> Option<Timestamp> {
+    let ulid = ulid::Ulid::from_string(id.split_once('-')?.1).ok()?;
+    Timestamp::from_millisecond(i64::try_from(ulid.timestamp_ms()).ok()?).ok()
+}
+
 /// A point with nothing in it.
 #[cfg(test)]
 pub(crate) fn example(namespace: &str, application: &str) -> Point {
@@ -183,5 +192,6 @@ pub(crate) fn example(namespace: &str, application: &str) -> Point {
         skipped: Vec::new(),
         missing: Vec::new(),
         suspicious: Vec::new(),
+        lock_until: None,
     }
 }

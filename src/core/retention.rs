@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
+use super::calendar::{self, Period};
 use crate::api::application::Retention;
 
 /// What is younger is kept, whatever the policy: a person has that long to notice, and to hold a point.
@@ -34,9 +35,6 @@ pub fn keep_data(rpo: u64) -> u64 {
     DATA.max(2 * super::recovery_point::patience(rpo) + MARGIN)
 }
 
-/// Tells which hour, day, week, month or year a time is in.
-type Period = fn(DateTime) -> (i16, i16, i8);
-
 /// What retention knows of a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all of them may hold")]
@@ -57,6 +55,8 @@ pub struct Known {
     pub in_use: bool,
     /// Whether it is the newest of those that were verified.
     pub last_verified: bool,
+    /// Until when it was to be locked as the first good one of a day, week, month or year.
+    pub lock_until: Option<Timestamp>,
 }
 
 /// What becomes of a point.
@@ -81,6 +81,8 @@ pub enum Reason {
     Held,
     /// The head names it, or a run restores it.
     InUse,
+    /// It is the first good one of a day, week, month or year, and locked for longer than others.
+    Locked,
     /// It is younger than a day.
     Young,
     /// It is of a time that has not come: a clock was wrong, then or now.
@@ -126,6 +128,7 @@ impl Reason {
             Self::Branch => "branch",
             Self::Held => "held",
             Self::InUse => "in use",
+            Self::Locked => "locked longer than others",
             Self::Young => "younger than a day",
             Self::Future => "from the future",
             Self::NothingNewer => "nothing newer counts",
@@ -205,6 +208,7 @@ fn protection(it: &Known, now: Timestamp) -> Vec<Reason> {
         (it.branch, Reason::Branch),
         (it.held, Reason::Held),
         (it.in_use, Reason::InUse),
+        (it.lock_until.is_some_and(|until| until > now), Reason::Locked),
         (it.at > now + SKEW, Reason::Future),
         (it.at <= now + SKEW && it.at + YOUNG > now, Reason::Young),
     ];
@@ -221,20 +225,17 @@ fn by_rules<'a>(points: &[&'a Known], policy: &Retention) -> BTreeMap<&'a str, V
         kept.entry(&it.id).or_default().push(Reason::Last);
     }
     let periods: [(Option<u32>, Reason, Period); 5] = [
-        (policy.hourly, Reason::Hourly, |it| (it.year(), it.day_of_year(), it.hour())),
-        (policy.daily, Reason::Daily, |it| (it.year(), it.day_of_year(), 0)),
-        (policy.weekly, Reason::Weekly, |it| {
-            let week = it.date().iso_week_date();
-            (week.year(), i16::from(week.week()), 0)
-        }),
-        (policy.monthly, Reason::Monthly, |it| (it.year(), i16::from(it.month()), 0)),
-        (policy.yearly, Reason::Yearly, |it| (it.year(), 0, 0)),
+        (policy.hourly, Reason::Hourly, calendar::hour),
+        (policy.daily, Reason::Daily, calendar::day),
+        (policy.weekly, Reason::Weekly, calendar::week),
+        (policy.monthly, Reason::Monthly, calendar::month),
+        (policy.yearly, Reason::Yearly, calendar::year),
     ];
     for (count, reason, period) in periods {
         let mut before = None;
         let mut left = count.map_or(0, wide);
         for it in points {
-            let of = period(it.at.to_zoned(TimeZone::UTC).datetime());
+            let of = period(it.at);
             if left == 0 {
                 break;
             }

@@ -21,6 +21,7 @@ fn good(at: Timestamp) -> Known {
         held: false,
         in_use: false,
         last_verified: false,
+        lock_until: None,
     }
 }
 
@@ -183,4 +184,14 @@ fn no_sequence_of_runs_drops_what_a_later_one_would_keep() {
         assert!(lost.is_empty(), "seed {seed}, {policy:?}: {lost:?}");
         assert_eq!(kept(&left, &policy, now), wanted, "seed {seed}");
     }
+}
+
+#[test]
+fn a_point_stays_as_long_as_it_was_to_be_locked_longer_than_others() {
+    let mut points = every(DAY, at("2026-01-01T00:00:00Z"), 8);
+    let until = at("2026-07-01T00:00:00Z");
+    points[0].lock_until = Some(until);
+    let second = SignedDuration::from_secs(1);
+    assert_eq!(fate(&points, &daily(1), until - second, &points[0].id), Fate::Keep(vec![Reason::Locked]));
+    assert_eq!(fate(&points, &daily(1), until, &points[0].id), Fate::Drop(Why::NoRule));
 }

@@ -13,7 +13,7 @@ use crate::{
     core::{
         app_key::AppKey,
         claim::record::{Claim, Deadlines, FORMAT as CLAIM, Intent},
-        point::{FORMAT, Objects, Point, Protection, Volume},
+        point::{FORMAT, Head, Objects, Point, Protection, Volume},
         vault_check::{Checked, Finding},
     },
     vault::{
@@ -23,6 +23,8 @@ use crate::{
         repository,
     },
 };
+
+mod thief;
 
 const HEAD: &str = "apps/shop/db/head.json";
 
@@ -38,6 +40,60 @@ fn snapshot(number: u64) -> String {
     format!("{number:064x}")
 }
 
+/// A point that holds objects of its own, and a volume whose snapshot lies in the repository.
+async fn write(vault: &Vault, epoch: u64, minute: u64, branch: bool) -> Point {
+    let protection = Protection {
+        name: "db".to_owned(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        spec: json!({"objectives": {"rto": "5m", "rpo": format!("{}s", 60 + minute)}}),
+    };
+    let index = Index {
+        format: BUNDLE,
+        namespace: Namespace {
+            name: "shop".to_owned(),
+            labels: [("team".to_owned(), "a".to_owned())].into(),
+            annotations: BTreeMap::new(),
+        },
+        protection: Some(protection),
+        ..Index::default()
+    };
+    let bundle = bundle::write(&index, std::iter::empty(), |_, _| Ok(())).unwrap();
+    let content = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: 3 };
+    let objects = vault.write_manifest("shop", "db", content, bundle.reader()).await.unwrap();
+    let file = format!("{}/snapshots/{}", repository::prefix("shop", "db"), snapshot(minute));
+    vault.store().put(&file, Bytes::from_static(b"snapshot")).await.unwrap();
+    let volume = Volume {
+        claim: "data".to_owned(),
+        snapshot: snapshot(minute),
+        size: "1Gi".to_owned(),
+        storage_class: None,
+        access_modes: vec![],
+        files: 1,
+        bytes: 1000,
+    };
+    let point = Point {
+        format: FORMAT,
+        id: id(epoch, minute),
+        namespace: "shop".to_owned(),
+        application: "db".to_owned(),
+        epoch,
+        region: if epoch == 1 { "west" } else { "north" }.to_owned(),
+        branch,
+        consistent_at: Timestamp::UNIX_EPOCH,
+        created_at: Timestamp::UNIX_EPOCH,
+        objects: Objects { count: 3, ..objects },
+        volumes: vec![volume],
+        dumps: vec![],
+        missing: vec![],
+        skipped: vec![],
+        suspicious: vec![],
+        lock_until: None,
+    };
+    vault.write_point(&point).await.unwrap();
+    point
+}
+
 struct Scene {
     fake: Fake,
     vault: Vault,
@@ -50,56 +106,8 @@ impl Scene {
         Self { fake, vault }
     }
 
-    /// A point that holds objects of its own, and a volume whose snapshot lies in the repository.
     async fn write(&self, epoch: u64, minute: u64, branch: bool) -> Point {
-        let protection = Protection {
-            name: "db".to_owned(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            spec: json!({"objectives": {"rto": "5m", "rpo": format!("{}s", 60 + minute)}}),
-        };
-        let index = Index {
-            format: BUNDLE,
-            namespace: Namespace {
-                name: "shop".to_owned(),
-                labels: [("team".to_owned(), "a".to_owned())].into(),
-                annotations: BTreeMap::new(),
-            },
-            protection: Some(protection),
-            ..Index::default()
-        };
-        let bundle = bundle::write(&index, std::iter::empty(), |_, _| Ok(())).unwrap();
-        let content = Content { digest: bundle.digest().to_owned(), bytes: bundle.len(), count: 3 };
-        let objects = self.vault.write_manifest("shop", "db", content, bundle.reader()).await.unwrap();
-        self.put(&format!("{}/snapshots/{}", repository::prefix("shop", "db"), snapshot(minute)), b"snapshot");
-        let volume = Volume {
-            claim: "data".to_owned(),
-            snapshot: snapshot(minute),
-            size: "1Gi".to_owned(),
-            storage_class: None,
-            access_modes: vec![],
-            files: 1,
-            bytes: 1000,
-        };
-        let point = Point {
-            format: FORMAT,
-            id: id(epoch, minute),
-            namespace: "shop".to_owned(),
-            application: "db".to_owned(),
-            epoch,
-            region: if epoch == 1 { "west" } else { "north" }.to_owned(),
-            branch,
-            consistent_at: Timestamp::UNIX_EPOCH,
-            created_at: Timestamp::UNIX_EPOCH,
-            objects: Objects { count: 3, ..objects },
-            volumes: vec![volume],
-            dumps: vec![],
-            missing: vec![],
-            skipped: vec![],
-            suspicious: vec![],
-        };
-        self.vault.write_point(&point).await.unwrap();
-        point
+        write(&self.vault, epoch, minute, branch).await
     }
 
     /// Three points of the first epoch and a branch, two of the second, a head and a claim.
@@ -214,7 +222,8 @@ async fn a_damaged_head_and_one_that_was_set_back_are_made_anew_and_a_newer_one_
     scene.put(HEAD, b"{");
     assert!(matches!(scene.check(true).await.findings[..], [Finding::HeadDamaged { .. }]));
     let old = json!({"format": 1, "epoch": 1, "sealedBy": "west", "seq": 2, "nonce": "x", "latest": made[0].id, "branches": []});
-    scene.put(HEAD, old.to_string().as_bytes());
+    let old: Head = serde_json::from_value(old).unwrap();
+    scene.put(HEAD, &scene.vault.signed_head("shop", "db", &old));
     let findings = scene.check(true).await.findings;
     assert!(
         matches!(findings[..], [Finding::HeadEpoch { head: 1, known: 2 }, Finding::HeadLatest { .. }]),
@@ -340,7 +349,7 @@ async fn a_claim_is_given_up_only_by_the_region_that_it_names_and_when_nobody_re
 #[tokio::test]
 async fn a_head_that_another_region_changes_meanwhile_is_not_overwritten() {
     let (scene, _) = Scene::usual().await;
-    let object = scene.fake.get(HEAD).unwrap().unwrap();
+    let (now, _) = scene.vault.read_head("shop", "db").await.unwrap().unwrap();
     let rebuilt = crate::core::vault_check::Rebuilt {
         epoch: 9,
         sealed_by: "west".to_owned(),
@@ -348,8 +357,8 @@ async fn a_head_that_another_region_changes_meanwhile_is_not_overwritten() {
         gone: None,
         branches: vec![],
     };
-    let text = String::from_utf8(object.bytes.to_vec()).unwrap().replace("\"epoch\":2", "\"epoch\":11");
-    scene.fake.put_after_next_get([(HEAD, Bytes::from(text))]);
+    let newer = scene.vault.signed_head("shop", "db", &Head { epoch: 11, ..now });
+    scene.fake.put_after_next_get([(HEAD, newer)]);
     let (head, written) = scene.vault.repair_head("shop", "db", &rebuilt).await.unwrap();
     assert_eq!((head.epoch, written), (11, false));
 }

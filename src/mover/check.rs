@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use rustic_core::repofile::SnapshotFile;
+use rustic_core::repofile::{PackId, SnapshotFile};
 use rustic_core::{BlobId, CheckOptions, FileType, Id, OpenStatus, ReadBackend, ReadSubsetOption, Repository, TreeId};
 
 use super::engine::Engine;
@@ -54,6 +54,17 @@ fn attempt(engine: &Engine, snapshots: &[String], read_percent: u8) -> Result<Re
         read(engine, &repository, trees, read_percent)?;
     }
     Ok(report)
+}
+
+/// The packs that hold what the snapshots need.
+pub(super) fn packs(engine: &Engine, snapshots: &[String]) -> Result<HashSet<Id>, MoverError> {
+    let repository = engine.open()?;
+    let index = index(engine, &repository)?;
+    let trees = snapshots.iter().map(|id| Ok((snapshot(engine, &repository, id)?.tree, None)));
+    let walk = Walk { packs: Some(Mutex::default()), ..Walk::new(engine, &index) };
+    walk.run(trees.collect::<Result<_, MoverError>>()?)?;
+    let packs = walk.packs.unwrap_or_default().into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(packs.into_iter().map(|pack| *pack).collect())
 }
 
 /// Reads packs, decrypts all that is in them and compares it with its checksums.
@@ -107,11 +118,13 @@ struct Walk<'a> {
     engine: &'a Engine,
     index: &'a Index,
     done: Mutex<HashSet<TreeId>>,
+    /// The packs that were come by, when they are wanted.
+    packs: Option<Mutex<HashSet<PackId>>>,
 }
 
 impl<'a> Walk<'a> {
     fn new(engine: &'a Engine, index: &'a Index) -> Self {
-        Self { engine, index, done: Mutex::default() }
+        Self { engine, index, done: Mutex::default(), packs: None }
     }
 
     /// Walks from some trees, each with what it is compared with.
@@ -145,6 +158,12 @@ impl<'a> Walk<'a> {
         };
         let before: HashMap<&str, Option<TreeId>> =
             before.iter().map(|node| (node.name.as_str(), node.subtree)).collect();
+        if let Some(packs) = &self.packs {
+            let content = nodes.iter().flat_map(|node| node.content.iter().flatten()).map(|blob| BlobId::from(*blob));
+            let found = content.filter_map(|blob| self.index.pack_of_data(blob));
+            let found: HashSet<PackId> = found.chain(self.index.pack_of_tree(BlobId::from(tree))).collect();
+            packs.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        }
         let mut below = Vec::new();
         for node in &nodes {
             let mut content = node.content.iter().flatten().map(|blob| BlobId::from(*blob));

@@ -22,7 +22,9 @@ struct Place {
 
 /// Names of blobs; of trees also their places.
 pub(super) struct Index {
-    data: Vec<BlobId>,
+    /// Each with the number of its pack.
+    data: Vec<(BlobId, u32)>,
+    packs: Vec<PackId>,
     trees: HashMap<BlobId, Place>,
     /// What is in packs that a prune has marked, when it was asked for: readers do not look there.
     pub(super) marked: HashSet<BlobId>,
@@ -70,7 +72,13 @@ impl Index {
 
     /// An index that names nothing.
     pub(super) fn empty() -> Self {
-        Self { data: Vec::new(), trees: HashMap::new(), marked: HashSet::new(), missing_packs: Vec::new() }
+        Self {
+            data: Vec::new(),
+            packs: Vec::new(),
+            trees: HashMap::new(),
+            marked: HashSet::new(),
+            missing_packs: Vec::new(),
+        }
     }
 
     /// Takes over the directories that a file of the index names.
@@ -81,9 +89,13 @@ impl Index {
     }
 
     fn add(&mut self, pack: IndexPack, data: bool) {
+        let number = u32::try_from(self.packs.len()).expect("four thousand million packs fit no memory");
+        if data {
+            self.packs.push(pack.id);
+        }
         for blob in pack.blobs {
             match blob.tpe {
-                BlobType::Data if data => self.data.push(blob.id),
+                BlobType::Data if data => self.data.push((blob.id, number)),
                 BlobType::Data => {}
                 BlobType::Tree => {
                     let place = Place {
@@ -109,7 +121,18 @@ impl Index {
     }
 
     pub(super) fn has_data(&self, blob: BlobId) -> bool {
-        self.data.binary_search(&blob).is_ok()
+        self.data.binary_search_by_key(&blob, |(id, _)| *id).is_ok()
+    }
+
+    /// A pack that holds this piece of a file.
+    pub(super) fn pack_of_data(&self, blob: BlobId) -> Option<PackId> {
+        let found = self.data.binary_search_by_key(&blob, |(id, _)| *id).ok()?;
+        self.packs.get(self.data[found].1 as usize).copied()
+    }
+
+    /// The pack that the directory is read from.
+    pub(super) fn pack_of_tree(&self, blob: BlobId) -> Option<PackId> {
+        self.trees.get(&blob).map(|it| it.pack)
     }
 
     pub(super) fn has_tree(&self, blob: BlobId) -> bool {

@@ -16,6 +16,7 @@ mod dump;
 mod engine;
 pub mod error;
 mod index;
+mod locks;
 mod log;
 pub mod look;
 mod meter;
@@ -143,6 +144,7 @@ fn carry_out(
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
         }
+        Task::Lock { namespace: _, application: _, snapshots, until } => locks::lock(engine, snapshots, *until),
         Task::Prune { namespace, application, region, keep_seconds } => {
             let prune = Prune { vault, namespace, application, region, keep: Duration::from_secs(*keep_seconds) };
             prune.run(engine)
@@ -279,14 +281,13 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
                 return wrong("`base` must be full ids of snapshots");
             }
         }
-        Task::Verify { snapshots, read_percent, .. } => {
-            if snapshots.is_empty() || !snapshots.iter().all(is_id) {
-                return wrong("`snapshots` must be full ids, at least one");
-            }
-            if *read_percent > 100 {
-                return wrong("`readPercent` must be at most 100");
-            }
+        Task::Verify { snapshots, .. } | Task::Lock { snapshots, .. }
+            if snapshots.is_empty() || !snapshots.iter().all(is_id) =>
+        {
+            return wrong("`snapshots` must be full ids, at least one");
         }
+        Task::Verify { read_percent, .. } if *read_percent > 100 => return wrong("`readPercent` must be at most 100"),
+        Task::Verify { .. } | Task::Lock { .. } => {}
         Task::Prune { region, .. } => {
             if region.is_empty() {
                 return wrong("`region` must not be empty");

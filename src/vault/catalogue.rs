@@ -1,7 +1,7 @@
 //! The catalogue of an application: its head and its points. Its manifests are in `manifest`.
 //!
 //! ```text
-//! apps/<namespace>/<name>/head.json               compare-and-swap
+//! apps/<namespace>/<name>/head.json               compare-and-swap: {"head":{…},"mac":"…"}
 //! apps/<namespace>/<name>/points/<id>.json        create-only: {"point":{…},"mac":"…"}
 //! ```
 //!
@@ -16,6 +16,8 @@ use bytes::Bytes;
 use rand::RngExt;
 use ulid::Ulid;
 
+use super::envelope;
+use super::keys::Signed;
 use super::manifest::MANIFEST_LIMIT;
 use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
 use crate::core::point::{FORMAT, Head, Point};
@@ -126,8 +128,10 @@ impl Vault {
     ) -> Result<Option<(Head, String)>, CatalogueError> {
         let key = head_key(namespace, application);
         let Some(object) = self.store().get(&key).await? else { return Ok(None) };
-        let head: Head = serde_json::from_slice(&object.bytes)
-            .map_err(|_| CatalogueError::Corrupt { key: key.clone(), reason: "it is not a head".to_owned() })?;
+        let corrupt = |reason: &str| CatalogueError::Corrupt { key: key.clone(), reason: reason.to_owned() };
+        let whose = (namespace, application);
+        let json = envelope::open(self.keys(), Signed::Head, whose, &object.bytes).map_err(corrupt)?;
+        let head: Head = serde_json::from_str(json).map_err(|_| corrupt("it is not a head"))?;
         if head.format > FORMAT {
             return Err(CatalogueError::Format { key, found: head.format });
         }
@@ -234,6 +238,15 @@ impl Vault {
         }
     }
 
+    /// A head as it lies in the vault.
+    ///
+    /// # Panics
+    /// Never: a head is plain data.
+    pub(crate) fn signed_head(&self, namespace: &str, application: &str, head: &Head) -> Bytes {
+        let json = serde_json::to_string(head).expect("a head is plain data");
+        envelope::sign(self.keys(), Signed::Head, (namespace, application), &json)
+    }
+
     /// Swaps the head: reads, asks what to make of it, writes; again when another writer was first.
     async fn change_head(
         &self,
@@ -261,7 +274,7 @@ impl Vault {
                 Change::Done(head) => return Ok(head),
                 Change::Write(head) => Head { seq: seq + 1, nonce: Ulid::generate().to_string(), ..head },
             };
-            let bytes = Bytes::from(serde_json::to_vec(&head).expect("a head is plain data"));
+            let bytes = self.signed_head(namespace, application, &head);
             let condition = tag.as_deref().map_or(Condition::Absent, Condition::Unchanged);
             match self.store().put_if(&key, bytes, condition).await {
                 Ok(_) => return Ok(head),
@@ -282,8 +295,7 @@ impl Vault {
     pub async fn write_point(&self, point: &Point) -> Result<(), CatalogueError> {
         let key = point_key(&point.namespace, &point.application, &point.id);
         let json = serde_json::to_string(point).expect("a point is plain data");
-        let mac = self.keys().mac(&point.namespace, &point.application, json.as_bytes());
-        let bytes = Bytes::from(format!("{POINT_BEGIN}{json}{MAC_BEGIN}{mac}{MAC_END}"));
+        let bytes = envelope::sign(self.keys(), Signed::Point, (&point.namespace, &point.application), &json);
         let mut last = None;
         for _ in 0..ATTEMPTS {
             match self.store().put_if(&key, bytes.clone(), Condition::Absent).await {
@@ -308,11 +320,8 @@ impl Vault {
         let key = point_key(namespace, application, id);
         let corrupt = |reason: &str| CatalogueError::Corrupt { key: key.clone(), reason: reason.to_owned() };
         let Some(object) = self.store().get(&key).await? else { return Err(CatalogueError::Absent { key }) };
-        let text = std::str::from_utf8(&object.bytes).map_err(|_| corrupt("it is not a point"))?;
-        let (json, mac) = open_envelope(text).ok_or_else(|| corrupt("it is not a point"))?;
-        if !self.keys().mac_fits(namespace, application, json.as_bytes(), mac) {
-            return Err(corrupt("it was not written with this vault's key, or was changed since"));
-        }
+        let whose = (namespace, application);
+        let json = envelope::open(self.keys(), Signed::Point, whose, &object.bytes).map_err(corrupt)?;
         let point: Point = serde_json::from_str(json).map_err(|_| match format_of(json) {
             Some(found) if found > FORMAT => CatalogueError::Format { key: key.clone(), found },
             _ => corrupt("it is not a point"),
@@ -392,17 +401,6 @@ enum Change {
     Done(Head),
     /// This is to be written; `seq` and `nonce` are filled in.
     Write(Head),
-}
-
-// The envelope is put together by hand, since the MAC is over the exact bytes of the point.
-const POINT_BEGIN: &str = "{\"point\":";
-const MAC_BEGIN: &str = ",\"mac\":\"";
-const MAC_END: &str = "\"}";
-
-/// The point's JSON and its MAC.
-fn open_envelope(text: &str) -> Option<(&str, &str)> {
-    let inner = text.strip_prefix(POINT_BEGIN)?.strip_suffix(MAC_END)?;
-    inner.rsplit_once(MAC_BEGIN)
 }
 
 fn format_of(json: &str) -> Option<u32> {

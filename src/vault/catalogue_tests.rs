@@ -30,6 +30,7 @@ fn point(epoch: u64, number: u64, branch: bool) -> Point {
         missing: vec!["a \",\"mac\":\"x\"} b".to_owned()],
         skipped: vec![],
         suspicious: vec![],
+        lock_until: None,
     }
 }
 
@@ -203,4 +204,24 @@ async fn a_head_that_was_lost_is_sealed_anew_by_who_holds_the_claim_and_by_nobod
     vault.seal_head("shop", "db", 4, "west").await.unwrap();
     let refused = vault.enter_as_holder(&point(3, 2, false)).await;
     assert_eq!(refused, Err(CatalogueError::Sealed { epoch: 4, by: "west".to_owned() }), "one that stands is left");
+}
+
+#[tokio::test]
+async fn a_head_that_was_changed_or_copied_is_not_taken() {
+    let fake = Fake::new(Manner::Sound);
+    let vault = vault(&fake);
+    vault.seal_head("shop", "db", 3, "east").await.unwrap();
+    let taken = async |name| vault.read_head("shop", name).await.map(|it| it.map(|(head, _)| head.epoch));
+    assert_eq!(taken("db").await, Ok(Some(3)));
+    let bytes = fake.get("apps/shop/db/head.json").unwrap().unwrap().bytes;
+    fake.put("apps/shop/other/head.json", bytes.clone()).unwrap();
+    assert!(matches!(taken("other").await, Err(CatalogueError::Corrupt { .. })), "it is another application's");
+    let text = std::str::from_utf8(&bytes).unwrap();
+    for changed in
+        [text.replace("\"epoch\":3", "\"epoch\":2"), text.replace("east", "west"), text.replace("head", "point")]
+    {
+        assert_ne!(changed, text);
+        fake.put("apps/shop/db/head.json", changed.into()).unwrap();
+        assert!(matches!(taken("db").await, Err(CatalogueError::Corrupt { .. })));
+    }
 }

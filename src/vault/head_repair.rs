@@ -3,7 +3,6 @@
 //! What it must say is decided in `core::vault_check`. It is swapped like any other version, so that a region which
 //! changes the head meanwhile is not overwritten, and a sound head's epoch never falls.
 
-use bytes::Bytes;
 use ulid::Ulid;
 
 use super::catalogue::{BRANCHES, CatalogueError, head_key};
@@ -19,9 +18,6 @@ impl Vault {
     ///
     /// # Errors
     /// `Format` when the head is of a newer version, `Contended`, `Store`.
-    ///
-    /// # Panics
-    /// Never: a head is plain data.
     pub async fn repair_head(
         &self,
         namespace: &str,
@@ -40,7 +36,7 @@ impl Vault {
                 return Ok((made, false));
             }
             let head = Head { seq: made.seq + 1, nonce: Ulid::generate().to_string(), ..made };
-            let bytes = Bytes::from(serde_json::to_vec(&head).expect("a head is plain data"));
+            let bytes = self.signed_head(namespace, application, &head);
             let condition = condition.as_deref().map_or(Condition::Absent, Condition::Unchanged);
             match self.store().put_if(&key, bytes, condition).await {
                 Ok(_) => return Ok((head, true)),

@@ -73,7 +73,12 @@ pub async fn hold(store: &Store, key: &str, asked: Asked) -> Result<Option<Times
     }
 }
 
-async fn hold_all(store: &Store, keys: Vec<String>, asked: Asked) -> Result<Vec<Option<Timestamp>>, StoreError> {
+/// `hold` for each of the keys.
+pub(super) async fn hold_all(
+    store: &Store,
+    keys: Vec<String>,
+    asked: Asked,
+) -> Result<Vec<Option<Timestamp>>, StoreError> {
     let held = stream::iter(keys).map(async |key| hold(store, &key, asked).await);
     held.buffer_unordered(AT_ONCE).try_collect().await
 }
@@ -87,7 +92,7 @@ impl Vault {
     /// Any `StoreError` but `Lost`.
     pub async fn lock_point(&self, point: &Point) -> Result<Option<Timestamp>, StoreError> {
         let Some(lock) = self.store().object_lock() else { return Ok(None) };
-        let asked = of_point(lock.period, point.created_at);
+        let asked = of_point(lock.period, point);
         let (namespace, application) = (point.namespace.as_str(), point.application.as_str());
         let repository = repository::prefix(namespace, application);
         let mut keys: BTreeSet<_> =

@@ -62,6 +62,15 @@ impl Root {
     }
 }
 
+/// What is signed with a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// A point.
+    Point,
+    /// The head of a catalogue.
+    Head,
+}
+
 /// What is derived from a vault's root. Cheap to clone.
 #[derive(Clone)]
 pub struct Keys(Hkdf<Sha256>);
@@ -135,21 +144,25 @@ impl Keys {
         sealed.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(wrong)
     }
 
-    /// The MAC of bytes with the application's key for points, HMAC-SHA256, 64 hexadecimal digits. Whoever was given
-    /// the application's key to read with can't make one.
+    /// The MAC of bytes with a key of the application, HMAC-SHA256, 64 hexadecimal digits. Whoever was given the
+    /// application's key to read with can't make one.
     #[must_use]
-    pub fn mac(&self, namespace: &str, application: &str, bytes: &[u8]) -> String {
-        hex(&self.hmac(namespace, application, bytes).finalize().into_bytes())
+    pub fn mac(&self, of: Signed, namespace: &str, application: &str, bytes: &[u8]) -> String {
+        hex(&self.hmac(of, namespace, application, bytes).finalize().into_bytes())
     }
 
     /// Whether `mac` is the MAC of the bytes, compared in constant time.
     #[must_use]
-    pub fn mac_fits(&self, namespace: &str, application: &str, bytes: &[u8], mac: &str) -> bool {
-        unhex(mac).is_some_and(|mac| self.hmac(namespace, application, bytes).verify_slice(&mac).is_ok())
+    pub fn mac_fits(&self, of: Signed, namespace: &str, application: &str, bytes: &[u8], mac: &str) -> bool {
+        unhex(mac).is_some_and(|mac| self.hmac(of, namespace, application, bytes).verify_slice(&mac).is_ok())
     }
 
-    fn hmac(&self, namespace: &str, application: &str, bytes: &[u8]) -> Hmac<Sha256> {
-        let key = self.derive::<32>(&["point mac", namespace, application]);
+    fn hmac(&self, of: Signed, namespace: &str, application: &str, bytes: &[u8]) -> Hmac<Sha256> {
+        let label = match of {
+            Signed::Point => "point mac",
+            Signed::Head => "head mac",
+        };
+        let key = self.derive::<32>(&[label, namespace, application]);
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
         mac.update(bytes);
         mac
@@ -225,7 +238,7 @@ mod tests {
             "69f061d6b856898ec72871e30ff68001aa11375971db6822879b173b4f1c2aa42cab9129b7efd392049a06897646430a96f91401e8802a0018e89d0f10a2080c"
         );
         assert_eq!(
-            keys.mac("shop", "db", b"point"),
+            keys.mac(Signed::Point, "shop", "db", b"point"),
             "32ea6a906c7e3c75538cf901359978cfc6778930fd3afda6d5c180acd19b0cbb"
         );
     }
@@ -240,7 +253,8 @@ mod tests {
             keys.repository_password("b", "a").expose().to_owned(),
             keys.repository_password("ab", "").expose().to_owned(),
             hex(&keys.repository_key("a", "b").encrypt),
-            keys.mac("a", "b", b""),
+            keys.mac(Signed::Point, "a", "b", b""),
+            keys.mac(Signed::Head, "a", "b", b""),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
@@ -282,12 +296,13 @@ mod tests {
     #[test]
     fn a_mac_fits_its_bytes_only() {
         let keys = keys(7);
-        let mac = keys.mac("shop", "db", b"point");
-        assert!(keys.mac_fits("shop", "db", b"point", &mac));
-        assert!(!keys.mac_fits("shop", "db", b"Point", &mac));
-        assert!(!keys.mac_fits("shop", "web", b"point", &mac));
-        assert!(!keys.mac_fits("shop", "db", b"point", "abc"));
-        assert!(!keys.mac_fits("shop", "db", b"point", ""));
+        let mac = keys.mac(Signed::Point, "shop", "db", b"point");
+        assert!(keys.mac_fits(Signed::Point, "shop", "db", b"point", &mac));
+        assert!(!keys.mac_fits(Signed::Point, "shop", "db", b"Point", &mac));
+        assert!(!keys.mac_fits(Signed::Head, "shop", "db", b"point", &mac));
+        assert!(!keys.mac_fits(Signed::Point, "shop", "web", b"point", &mac));
+        assert!(!keys.mac_fits(Signed::Point, "shop", "db", b"point", "abc"));
+        assert!(!keys.mac_fits(Signed::Point, "shop", "db", b"point", ""));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod bucket_error;
 pub mod catalogue;
 pub mod conformance;
 pub mod directory;
+mod envelope;
 mod error;
 pub mod escrow;
 #[cfg(test)]

@@ -174,4 +174,4 @@ impl Store {
 
 #[cfg(test)]
 #[path = "object_lock_tests.rs"]
-mod tests;
+pub(crate) mod tests;

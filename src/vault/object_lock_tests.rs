@@ -43,7 +43,9 @@ fn what_is_written_once_is_locked_and_what_changes_is_not() {
 
 pub(crate) fn locking(minio: &Minio) -> S3Location {
     let period = Span::from_secs(14 * 86_400);
-    S3Location { object_lock: Some(ObjectLock { mode: LockMode::Compliance, period }), ..minio.location() }
+    let lock =
+        ObjectLock { mode: LockMode::Compliance, period, daily: None, weekly: None, monthly: None, yearly: None };
+    S3Location { object_lock: Some(lock), ..minio.location() }
 }
 
 fn open(location: &S3Location) -> Locked {

@@ -30,8 +30,9 @@ use tokio::runtime::Handle;
 
 use super::limits::Limits;
 use super::uploads::Uploads;
-use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
+use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault, immutability};
 use crate::core::hex::hex;
+use crate::core::locks::of_longer;
 
 /// How long a request is tried again; the store itself tries some more within the deadline of each attempt.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -46,6 +47,8 @@ const CACHE_LIMIT: usize = 48 * 1024 * 1024;
 const FILE_LIMIT: u64 = 256 * 1024 * 1024;
 /// The largest pack of trees that is read as a whole to serve a part of it.
 const TREE_PACK_LIMIT: u64 = 16 * 1024 * 1024;
+/// How many files are locked before somebody hears of it.
+const LOCKED_AT_ONCE: usize = 256;
 /// The most files of one kind.
 const FILES: usize = 5_000_000;
 
@@ -145,6 +148,26 @@ impl RepositoryBackend {
     #[must_use]
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// Locks files until then at least, where the vault locks at all, and reads the locks back.
+    ///
+    /// # Errors
+    /// When the store does not answer, or does not lock, or a pack is not there.
+    pub fn lock(&self, files: &[(FileType, Id)], until: Timestamp) -> RusticResult<()> {
+        if self.store.object_lock().is_none() {
+            return Ok(());
+        }
+        for some in files.chunks(LOCKED_AT_ONCE) {
+            let keys: Vec<String> = some.iter().map(|(kind, id)| self.key(*kind, id)).collect();
+            let held = self.patiently(|| immutability::hold_all(&self.store, keys.clone(), of_longer(until)))?;
+            // An index that a prune has replaced meanwhile is not needed; its successor holds for as long as others.
+            let gone = held.iter().zip(some).any(|(held, (kind, _))| held.is_none() && *kind == FileType::Pack);
+            if gone {
+                return Err(self.health.found_corrupt("a pack that is to be locked is missing in the vault"));
+            }
+        }
+        Ok(())
     }
 
     /// The size of a file. `None` when it is not there.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     azure::Azure,
     limits::{Limits, Rate, RateError, Window},
-    object_lock::{LockMode, ObjectLock},
+    object_lock::{LockClass, LockMode, ObjectLock},
     proxy::Proxy,
     s3::{S3, ServerSideEncryption, SseAlgorithm},
 };

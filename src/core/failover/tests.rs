@@ -87,6 +87,7 @@ fn point(id: &str, snapshot: &str) -> Point {
         missing: Vec::new(),
         skipped: vec![Skipped { claim: "cache".into(), size: "1Gi".into(), ..Skipped::default() }],
         suspicious: Vec::new(),
+        lock_until: None,
     }
 }
 

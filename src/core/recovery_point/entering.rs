@@ -80,6 +80,7 @@ impl Pass<'_> {
             dumps: status.dumps.iter().filter_map(dump).collect(),
             missing: missing(status),
             suspicious: status.suspicious.clone(),
+            lock_until: status.lock.as_ref().map(|it| it.until.0),
         }
     }
 }

@@ -24,6 +24,7 @@ use super::{
     condition::{self, Finding, READY, SUCCEEDED, Truth},
     dump::Earlier,
     effect::{Decision, Effect, ObjectKey},
+    locks::Previous,
     mover_job::MoverSettings,
     mover_task::{Ran, Report},
     vault,
@@ -68,6 +69,8 @@ pub struct Observed {
     /// The newest points before this one that count, as far as this cluster has their records, newest first: down to
     /// the last that was made by hand.
     pub before: Vec<Before>,
+    /// The newest good point before this one, wherever it was made.
+    pub previous: Option<Previous>,
     /// The good dumps of the points before this one, as far as this cluster has their records, by name.
     pub dumps: BTreeMap<String, Vec<Earlier>>,
     /// The `VolumeSnapshotClass` for each CSI driver.
@@ -257,6 +260,7 @@ impl Pass<'_> {
         status.id = Some(identify(epoch, &self.run.uid, self.now, last.map(|it| it.id.as_str())));
         status.epoch = Some(epoch);
         status.started_at = Some(Time(self.now));
+        status.lock = self.longer_lock();
         let unbound = self.seen.unbound.iter().map(|it| self.without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
         status.dumps = self.application.spec.backup.dumps.iter().map(|it| self.planned_dump(it)).collect();
@@ -288,6 +292,7 @@ impl Pass<'_> {
         let read = captured.is_some()
             && status.volumes.iter().all(volumes::settled)
             && status.dumps.iter().all(dumps::settled);
+        let read = read && self.lock(&mut status, patience, &mut effects);
         let Some(captured_at) = captured.filter(|_| read) else {
             let message = self.waiting_for(&status);
             let mut decision = self.wait(status, "Reading", message);

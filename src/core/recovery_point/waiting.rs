@@ -24,6 +24,9 @@ impl Pass<'_> {
         for dump in status.dumps.iter().filter(|it| !dumps::settled(it)) {
             all.push(format!("dump {}: {}", dump.name, self.dump_waits_for(dump)));
         }
+        if all.is_empty() && status.lock.as_ref().is_some_and(|it| !it.settled) {
+            all.push("what it needs is being locked".to_owned());
+        }
         all.join("; ")
     }
 

@@ -72,6 +72,7 @@ fn point((bytes, files): (u64, u64)) -> Point {
         missing: Vec::new(),
         skipped: vec![Skipped { claim: "cache".into(), size: "1Gi".into(), ..Skipped::default() }],
         suspicious: vec![],
+        lock_until: None,
     }
 }
 

@@ -63,7 +63,8 @@ impl Copy<'_> {
                 let copied = self.snapshots(source, &point)?;
                 source.meter.phase("copying the objects");
                 let objects = runtime.block_on(objects::copy(self, &point.objects))?;
-                let copy = Point { objects, ..renamed(point, &copied.ids)? };
+                // Only the first vault's data is locked longer.
+                let copy = Point { objects, lock_until: None, ..renamed(point, &copied.ids)? };
                 report = copied.report;
                 match runtime.block_on(self.to.write_point(&copy)) {
                     // Another region copied it meanwhile: it is as good.

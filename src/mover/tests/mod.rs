@@ -8,6 +8,7 @@ mod damage;
 mod dump;
 mod fidelity;
 pub(super) mod lab;
+mod locks;
 mod look;
 mod prune;
 mod tasks;

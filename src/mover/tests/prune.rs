@@ -56,6 +56,7 @@ pub(super) fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
         missing: vec![],
         skipped: vec![],
         suspicious: vec![],
+        lock_until: None,
     };
     lab.runtime.block_on(vault.write_point(&point)).unwrap();
     point

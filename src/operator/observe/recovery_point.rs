@@ -9,6 +9,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use super::{BOUND, alive, movers, phase, requested, snapshots_of};
 use crate::{
     api::{
+        application::ProtectedApplication,
         recovery_point::{Purpose, RecoveryPoint, RecoveryPointStatus},
         restore::RestoreStatus,
     },
@@ -19,6 +20,8 @@ use crate::{
         condition::{self, SUCCEEDED},
         dump::Earlier,
         effect::{Decision, ObjectKey},
+        locks::Previous,
+        point::begun_at,
         recovery_point::{Before, Mounting, Observed, SnapshotSeen, Source, Unbound},
     },
     operator::{
@@ -65,6 +68,7 @@ impl Reconciled for RecoveryPoint {
             observed.made = if long_ago { Vec::new() } else { made(&namespace, &uid, context).await? };
             return Ok(observed);
         }
+        observed.previous = self.previous(&namespace, observed.application.as_deref(), context);
         (observed.sources, observed.unbound) = claims(&namespace, context).await?;
         observed.before = self.before(&namespace, context);
         observed.dumps = self.dumps(&namespace, context);
@@ -87,6 +91,30 @@ impl Reconciled for RecoveryPoint {
 }
 
 impl RecoveryPoint {
+    /// The newest good point before this one: of those that this cluster has records of, or what the application's status
+    /// tells of, which may have been made in another region.
+    fn previous(
+        &self,
+        namespace: &str,
+        application: Option<&ProtectedApplication>,
+        context: &Context,
+    ) -> Option<Previous> {
+        let good = stores::all(&context.stores.points, |it| {
+            it.namespace().as_deref() == Some(namespace)
+                && it.spec.application == self.spec.application
+                && it.spec.purpose != Purpose::Branch
+                && it.uid() != self.uid()
+        });
+        let good = good.iter().filter_map(|it| it.status.as_ref());
+        let good = good.filter(|it| condition::is_true(&it.conditions, SUCCEEDED));
+        let failed = |it: &RecoveryPointStatus| it.lock.as_ref().filter(|it| it.failure.is_some()).map(|it| it.class);
+        let recorded = good.filter_map(|it| Some((it.id.clone()?, failed(it))));
+        let told = application.and_then(|it| it.status.as_ref()?.last_point.as_ref()).map(|it| (it.id.clone(), None));
+        // Of the same point, its record says more: it comes last.
+        let (id, failed) = told.into_iter().chain(recorded).max_by(|one, other| one.0.cmp(&other.0))?;
+        Some(Previous { at: begun_at(&id)?, failed })
+    }
+
     /// The newest points before this one that count, newest first: down to the last that was made by hand.
     fn before(&self, namespace: &str, context: &Context) -> Vec<Before> {
         let Some(own) = self.status.as_ref().and_then(|it| it.id.clone()) else { return Vec::new() };

@@ -364,6 +364,7 @@ mod tests {
             missing: vec![],
             skipped: vec![],
             suspicious: vec![],
+            lock_until: None,
         }
     }
 

@@ -150,6 +150,7 @@ fn of(point: &Point) -> Known {
         held: false,
         in_use: false,
         last_verified: false,
+        lock_until: point.lock_until,
     }
 }
 

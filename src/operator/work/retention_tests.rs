@@ -41,6 +41,7 @@ async fn filled(days: i64) -> (Fake, Vault, Vec<String>) {
             missing: vec![],
             skipped: vec![],
             suspicious: vec![],
+            lock_until: None,
         };
         vault.write_point(&point).await.unwrap();
         vault.enter_head(&point, 3, "east").await.unwrap();

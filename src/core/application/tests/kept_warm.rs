@@ -56,6 +56,7 @@ fn point(id: &str, claims: &[&str]) -> Point {
         skipped: Vec::new(),
         dumps: Vec::new(),
         suspicious: Vec::new(),
+        lock_until: None,
     }
 }
 
