@@ -8,6 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::application::Hooks;
+
 /// A request for one recovery point.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -107,6 +109,9 @@ pub struct RecoveryPointStatus {
     /// Whether the vault holds it back from retention, as last written there by this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
+    /// The hooks around its snapshots. Written before the first one is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksInPoint>,
     /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -169,6 +174,43 @@ pub struct VolumeInPoint {
     /// Why there is nothing of it to read. The point is complete without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+}
+
+/// How long the application was held for a point, and by what.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HooksInPoint {
+    /// What is run, as it was declared when the run began: what quiesced the application is released by what belongs to it.
+    pub run: Hooks,
+    /// How far they are.
+    pub holding: Holding,
+    /// When the first hook was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_from: Option<Time>,
+    /// From then until the last hook had ended, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_seconds: Option<u64>,
+    /// Why the point fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Failures of hooks with `onError: Continue`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Whether an application is held for a point.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// No hook was run yet.
+    Planned,
+    /// The hooks before are run.
+    Quiescing,
+    /// They have been run: the snapshots are taken.
+    Held,
+    /// The hooks after are run.
+    Releasing,
+    /// They have been run.
+    Released,
 }
 
 /// One dump in a point.

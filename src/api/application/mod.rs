@@ -7,6 +7,7 @@ mod claim;
 mod dumps;
 mod failover;
 mod health;
+mod hooks;
 mod objects;
 mod status;
 mod traffic;
@@ -14,7 +15,7 @@ mod traffic;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use self::{backup::*, claim::*, dumps::*, failover::*, health::*, objects::*, status::*, traffic::*};
+pub use self::{backup::*, claim::*, dumps::*, failover::*, health::*, hooks::*, objects::*, status::*, traffic::*};
 use super::{
     mappings::Mappings,
     span::{Span, in_days},

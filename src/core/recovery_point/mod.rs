@@ -3,6 +3,7 @@
 //! Which moment is due is decided by `core::application`; what a mover does is `mover`.
 
 mod dumps;
+mod hooks;
 mod suspicion;
 mod volumes;
 
@@ -13,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
+use self::hooks::Turn;
 use super::{
     app_key::AppKey,
     child::Run,
@@ -28,7 +30,9 @@ use super::{
 };
 use crate::api::{
     application::ProtectedApplication,
-    recovery_point::{DumpInPoint, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
+    recovery_point::{
+        DumpInPoint, HooksInPoint, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint,
+    },
     vault::Vault,
 };
 
@@ -179,6 +183,16 @@ pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decisio
         name: point.name_any(),
         uid: point.uid().unwrap_or_default(),
     };
+    // Before all else: nothing that is missing may keep the application held.
+    match hooks::turn(&mut status, &run.namespace, seen, now) {
+        Turn::Go => {}
+        Turn::Wait(work, message) => {
+            let mut decision = waiting(point, status, ("Hooks", message.to_owned()), now);
+            decision.effects.extend(work.map(|it| Effect::Begin(Box::new(it))));
+            return decision;
+        }
+        Turn::Failed(message) => return end(point, status, seen, Ending::Failed("HookFailed", message), now),
+    }
     let (Some(application), Some(movers)) = (seen.application.as_deref(), seen.movers.as_ref()) else {
         let message = format!(
             "spec.application: there is no ProtectedApplication '{}' in namespace {}",
@@ -240,6 +254,8 @@ impl Pass<'_> {
         let unbound = self.seen.unbound.iter().map(|it| volumes::without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
         status.dumps = self.application.spec.backup.dumps.iter().map(|it| self.planned_dump(it)).collect();
+        let hooks = self.application.spec.backup.hooks.clone().filter(|_| !self.stopped());
+        status.hooks = hooks.map(HooksInPoint::planned);
         self.wait(status, "Preparing", "the volumes and objects of this moment are about to be read")
     }
 
@@ -262,12 +278,15 @@ impl Pass<'_> {
         }
         status.volumes = volumes;
         let mut dumps = std::mem::take(&mut status.dumps);
-        for dump in dumps.iter_mut().filter(|it| !dumps::settled(it)) {
+        // No command answers in an application that is held.
+        let free = hooks::released(&status);
+        for dump in dumps.iter_mut().filter(|it| free && !dumps::settled(it)) {
             self.advance_dump(dump, patience, &mut effects);
         }
         status.dumps = dumps;
         status.bytes = Some(read_in_all(&status));
         let read = captured.is_some()
+            && free
             && status.volumes.iter().all(volumes::settled)
             && status.dumps.iter().all(dumps::settled);
         let Some(captured_at) = captured.filter(|_| read) else {
@@ -431,14 +450,11 @@ impl Pass<'_> {
 
     fn wait(
         &self,
-        mut status: RecoveryPointStatus,
+        status: RecoveryPointStatus,
         reason: &'static str,
         message: impl Into<String>,
     ) -> Decision<RecoveryPointStatus> {
-        let finding = Finding::new(SUCCEEDED, Truth::Unknown, reason, message);
-        let generation = self.point.metadata.generation;
-        status.conditions = condition::conditions(&status.conditions, vec![finding], generation, self.now);
-        Decision { status, effects: Vec::new(), recheck: Some(LOOK) }
+        waiting(self.point, status, (reason, message.into()), self.now)
     }
 }
 
@@ -452,6 +468,17 @@ fn missing(status: &RecoveryPointStatus) -> Vec<String> {
     let kinds = status.objects.iter().flat_map(|it| &it.failed).map(|it| format!("objects: {it}"));
     let dumps = status.dumps.iter().filter_map(|it| Some(format!("dump {}: {}", it.name, it.failure.as_ref()?)));
     volumes.chain(dumps).chain(kinds).collect()
+}
+
+fn waiting(
+    point: &RecoveryPoint,
+    mut status: RecoveryPointStatus,
+    (reason, message): (&'static str, String),
+    now: Timestamp,
+) -> Decision<RecoveryPointStatus> {
+    let finding = Finding::new(SUCCEEDED, Truth::Unknown, reason, message);
+    status.conditions = condition::conditions(&status.conditions, vec![finding], point.metadata.generation, now);
+    Decision { status, effects: Vec::new(), recheck: Some(LOOK) }
 }
 
 /// What was read for a point, in bytes: not what an earlier one has read.
@@ -476,6 +503,14 @@ fn end(
     ending: Ending,
     now: Timestamp,
 ) -> Decision<RecoveryPointStatus> {
+    if let (Some(hooks), Ending::Failed(reason, message)) =
+        (status.hooks.as_mut().filter(|it| hooks::holds(it)), &ending)
+    {
+        // The hooks after come first.
+        hooks.failure.get_or_insert_with(|| format!("{reason}: {message}"));
+        hooks.holding = crate::api::recovery_point::Holding::Releasing;
+        return waiting(point, status, ("Hooks", "the hooks after run".to_owned()), now);
+    }
     let id = status.id.clone().unwrap_or_default();
     let (finding, event) = match ending {
         Ending::Stored => (Finding::new(SUCCEEDED, true, "Stored", format!("{id} is in the vault")), None),

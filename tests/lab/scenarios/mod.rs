@@ -4,6 +4,7 @@ mod bad_input;
 mod both_lost;
 mod databases;
 mod hindrances;
+mod hooks;
 mod keys;
 mod leader;
 mod manual;
