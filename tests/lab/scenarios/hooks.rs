@@ -52,7 +52,7 @@ fn an_application_is_held_for_its_snapshots_and_releases_itself_when_the_operato
     let listed = reprise(&app, west, &["ls", &format!("{id}:data-notes-0"), "-o", "json"])?;
     let listed: serde_json::Value = serde_json::from_str(&listed)?;
     let entries = listed["entries"].as_array().context("entries")?;
-    let file = entries.iter().find(|it| it["path"].as_str().is_some_and(|it| it.ends_with("hooks")));
+    let file = entries.iter().find(|it| it["name"] == "hooks");
     ensure!(file.is_some_and(|it| it["bytes"] == "freeze\n".len()), "it was held in the snapshot: {listed}");
 
     // Nobody is there to release it.
