@@ -10,6 +10,7 @@ pub mod claim;
 pub mod condition;
 pub mod dns_zone;
 pub mod dump;
+pub mod dump_load;
 pub mod effect;
 pub mod failover;
 pub mod health;

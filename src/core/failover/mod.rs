@@ -20,6 +20,7 @@ use super::{
     child::Run,
     claim::view::View,
     condition::{self, Finding, SUCCEEDED, Truth},
+    dump_load,
     effect::{Decision, Effect, ObjectKey},
     health::Health,
     mover_job::MoverSettings,
@@ -57,6 +58,8 @@ pub struct Observed {
     pub copy: LocalCopy,
     /// Its volumes here, by claim. Looked up while they are restored.
     pub volumes: BTreeMap<String, volume_restore::Seen>,
+    /// What its dumps would be loaded in, and the movers that load them. Looked up while they are loaded.
+    pub dumps: BTreeMap<String, dump_load::Seen>,
     /// What of its workloads is not ready. Looked up while that is waited for.
     pub not_ready: Vec<String>,
     /// The address of its Service, or why there is none.
@@ -96,13 +99,14 @@ pub(super) struct Pass<'a> {
 }
 
 /// The steps, in order.
-const STEPS: [StepName; 10] = [
+const STEPS: [StepName; 11] = [
     StepName::WaitOutClaim,
     StepName::SeizeClaim,
     StepName::SealCatalogue,
     StepName::ChoosePoint,
     StepName::RestoreVolumes,
     StepName::RestoreObjects,
+    StepName::LoadDumps,
     StepName::AwaitReady,
     StepName::ProbeAddress,
     StepName::SwitchTraffic,
@@ -205,6 +209,7 @@ impl Pass<'_> {
             StepName::ChoosePoint => self.choose_point(),
             StepName::RestoreVolumes => self.restore_volumes(),
             StepName::RestoreObjects => self.restore_objects(),
+            StepName::LoadDumps => self.load_dumps(),
             StepName::AwaitReady => self.await_ready(),
             StepName::ProbeAddress => self.probe_address(),
             StepName::SwitchTraffic => self.switch_traffic(),

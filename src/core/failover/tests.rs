@@ -215,6 +215,7 @@ impl Play {
             health: None,
             copy: LocalCopy { wanted: world.running, pods: world.running, volumes: 0 },
             volumes: BTreeMap::from([("data".to_owned(), self.volume_seen())]),
+            dumps: BTreeMap::new(),
             not_ready: if world.ready { vec![] } else { vec!["Deployment web: 0 of 1".into()] },
             address: Ok(ADDRESS.into()),
             others: Vec::new(),

@@ -17,6 +17,7 @@ use super::{
     child::Run,
     claim::view::View,
     condition::{self, Finding, SUCCEEDED, Truth},
+    dump_load,
     effect::{Decision, Effect, ObjectKey},
     mover_job::MoverSettings,
     volume_restore,
@@ -53,6 +54,8 @@ pub struct Observed {
     pub copy: LocalCopy,
     /// Its volumes here, by claim. Looked up while they are restored.
     pub volumes: BTreeMap<String, volume_restore::Seen>,
+    /// What its dumps would be loaded in, and the movers that load them. Looked up while they are loaded.
+    pub dumps: BTreeMap<String, dump_load::Seen>,
     /// What of its workloads is not ready. Looked up while that is waited for.
     pub not_ready: Vec<String>,
     /// Everything that stands in the operator's namespace for this run.
@@ -84,7 +87,7 @@ struct Pass<'a> {
 }
 
 /// The steps, in order, but for that of dry runs.
-const STEPS: [RestoreStepName; 8] = [
+const STEPS: [RestoreStepName; 9] = [
     RestoreStepName::Check,
     RestoreStepName::ChoosePoint,
     RestoreStepName::SafetyPoint,
@@ -92,6 +95,7 @@ const STEPS: [RestoreStepName; 8] = [
     RestoreStepName::RestoreVolumes,
     RestoreStepName::RestoreObjects,
     RestoreStepName::Start,
+    RestoreStepName::LoadDumps,
     RestoreStepName::AwaitReady,
 ];
 
@@ -150,6 +154,7 @@ impl Pass<'_> {
             (None, RestoreStepName::RestoreVolumes) => self.restore_volumes(),
             (None, RestoreStepName::RestoreObjects) => self.restore_objects(),
             (None, RestoreStepName::Start) => self.start(),
+            (None, RestoreStepName::LoadDumps) => self.load_dumps(),
             (None, RestoreStepName::AwaitReady) => self.await_ready(),
         };
         match next {

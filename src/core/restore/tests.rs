@@ -132,6 +132,7 @@ impl Play {
             others: Vec::new(),
             copy: LocalCopy { wanted: self.running, ..LocalCopy::default() },
             volumes: self.filled.iter().map(tenant).collect(),
+            dumps: BTreeMap::new(),
             not_ready: Vec::new(),
             made: Vec::new(),
             works: self.works.clone(),

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use super::{BOUND, address, copy, movers, not_ready, phase, recent};
+use super::{BOUND, address, copy, dumps::dumps, movers, not_ready, phase, recent};
 use crate::{
     api::{
         failover::{Failover, FailoverStatus, StepName},
@@ -77,6 +77,11 @@ impl Reconciled for Failover {
             health: context.watch.health(&app),
             copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
             volumes: if restoring { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
+            dumps: if step == Some(StepName::LoadDumps) && !ended {
+                dumps(&run.uid, application.as_deref(), context).await?
+            } else {
+                BTreeMap::new()
+            },
             not_ready: if step == Some(StepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {

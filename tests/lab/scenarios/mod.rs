@@ -8,6 +8,7 @@ mod hooks;
 mod keys;
 mod leader;
 mod manual;
+mod mariadb;
 mod power_loss;
 mod recover;
 mod restore;
