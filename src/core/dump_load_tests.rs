@@ -46,6 +46,7 @@ fn the_point(claims: &[&str]) -> Point {
         objects: Objects { manifest: "m".into(), count: 1, bytes: 1 },
         volumes: claims.iter().map(volume).collect(),
         dumps: vec![dump],
+        skipped: vec![],
         missing: vec![],
         suspicious: vec![],
     }

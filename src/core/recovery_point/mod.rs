@@ -4,6 +4,7 @@
 
 mod dumps;
 mod hooks;
+mod method;
 mod suspicion;
 mod volumes;
 
@@ -88,6 +89,8 @@ pub struct Observed {
 pub struct Source {
     /// Its name.
     pub claim: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Requested size, as a Kubernetes quantity.
     pub size: String,
     /// Its storage class.
@@ -124,6 +127,14 @@ pub struct Before {
 pub struct Unbound {
     /// Its name.
     pub claim: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Requested size, as a Kubernetes quantity.
+    pub size: String,
+    /// Its storage class.
+    pub storage_class: Option<String>,
+    /// Its access modes.
+    pub access_modes: Vec<String>,
     /// `Pending` or `Lost`.
     pub phase: String,
     /// A pod that is not finished and waits for it.
@@ -251,7 +262,7 @@ impl Pass<'_> {
         status.id = Some(identify(epoch, &self.run.uid, self.now));
         status.epoch = Some(epoch);
         status.started_at = Some(Time(self.now));
-        let unbound = self.seen.unbound.iter().map(|it| volumes::without_volume(it, branch));
+        let unbound = self.seen.unbound.iter().map(|it| self.without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
         status.dumps = self.application.spec.backup.dumps.iter().map(|it| self.planned_dump(it)).collect();
         let hooks = self.application.spec.backup.hooks.clone().filter(|_| !self.stopped());
@@ -392,6 +403,7 @@ impl Pass<'_> {
             created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
             objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
             volumes: status.volumes.iter().filter_map(volume).collect(),
+            skipped: status.volumes.iter().filter_map(|it| self.skipped(it)).collect(),
             dumps: status.dumps.iter().filter_map(dump).collect(),
             missing: missing(status),
             suspicious: status.suspicious.clone(),

@@ -362,6 +362,7 @@ mod tests {
             volumes: vec![],
             dumps: vec![],
             missing: vec![],
+            skipped: vec![],
             suspicious: vec![],
         }
     }
