@@ -160,6 +160,7 @@ fn the_operator_has_the_rights_that_it_uses_and_no_others() {
         "batch/jobs: list create patch delete",
         "/persistentvolumeclaims: get list create patch delete",
         "/pods: list",
+        "/pods/log: get",
         "/secrets: get",
     ];
     at_home.extend(others.map(ToOwned::to_owned));

@@ -22,7 +22,7 @@ use super::{
     category = "reprise",
     status = "RestoreStatus",
     derive = "PartialEq",
-    doc = "Brings an application back, in place, to what it was in a recovery point. Make it in the cluster of the region that serves. Deleting it ends it where it is: before the step Stop nothing is changed; from then on the workloads stay stopped, and the volumes as they are, until another Restore succeeds.",
+    doc = "Brings an application back, in place, to what it was in a recovery point. Make it in the cluster of the region that serves. End it by spec.cancel, which gives the volumes back to the application and says in the status what is left. Deleting it ends it where it is: before the step Stop nothing is changed; from then on the workloads stay stopped, and the volumes as they are, until another Restore succeeds.",
     selectable = ".spec.application",
     printcolumn(name = "Application", type_ = "string", json_path = ".spec.application"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
@@ -34,7 +34,10 @@ use super::{
     validation = Rule::new("self.metadata.name.size() <= 55").message("metadata.name may have at most 55 characters: the name of the safety point is derived from it"),
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("spec is immutable: make another Restore instead"))]
+#[x_kube(
+    validation = Rule::new("self.application == oldSelf.application && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun").message("spec is immutable but for cancel: make another Restore instead"),
+    validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("cancel cannot be taken back: make another Restore instead"),
+)]
 pub struct RestoreSpec {
     /// Name of the `ProtectedApplication` in this namespace.
     #[schemars(length(min = 1, max = 40))]
@@ -54,6 +57,11 @@ pub struct RestoreSpec {
     /// Change nothing, and tell in `status.plan` what would be changed. Default `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Set it to `true` to end a run that goes on. Before the step `RestoreVolumes` nothing is changed, and what was stopped
+    /// is started. From then on the volumes are given back to the application as they are, and the workloads stay stopped
+    /// until another `Restore` succeeds; the condition says which volumes are as in the point. Default `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel: bool,
 }
 
 /// Which point.
@@ -130,6 +138,9 @@ pub struct RestoreStatus {
     /// Its name in the vault: restore it to undo this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety_point_id: Option<String>,
+    /// How far the data and the objects are. Written every 10 seconds at most, when it has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RestoreProgress>,
     /// Objects that are as in the point now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_objects: Option<u64>,
@@ -150,6 +161,35 @@ pub struct RestoreStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How far a restore is.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreProgress {
+    /// When it was so.
+    pub at: Time,
+    /// Volumes that are done.
+    pub volumes_done: u64,
+    /// Volumes in all.
+    pub volumes_total: u64,
+    /// Bytes of files that are as in the point, whether they were transferred or there already.
+    pub bytes_done: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+    /// Files that are as in the point.
+    pub files_done: u64,
+    /// Files in all.
+    pub files_total: u64,
+    /// Objects that were dealt with.
+    pub objects_done: u64,
+    /// Objects in all. Absent when only some are restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects_total: Option<u64>,
+    /// When the volumes, or after them the objects, are done if it goes on at the pace of this step so far. Absent while
+    /// that cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_end: Option<Time>,
 }
 
 /// What a restore would change.
@@ -208,6 +248,8 @@ pub enum RestoreStepName {
     LoadDumps,
     /// Wait until the workloads are ready.
     AwaitReady,
+    /// Of one that is cancelled, and its last: give back what it has in its hands.
+    Cancel,
 }
 
 /// One step.

@@ -4,7 +4,14 @@
 //! `OnConflict` says what becomes of it. Running it again after a kill therefore ends at the same place. An object that
 //! cannot be put back is named with the reason, and does not stop the others. `put` has what is done with one object.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use kube::{
@@ -47,7 +54,7 @@ const TOLD: usize = 100;
 const SILENCE: u32 = 32;
 
 /// What is put back, and how. The default is what a failover wants, but for the mappings of its region.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Which part of the bundle.
     pub phase: Phase,
@@ -62,6 +69,8 @@ pub struct Options {
     /// Nothing is written: `created`, `updated` and `changes` tell what would be. Objects of kinds whose definitions
     /// would be made first count as not restored.
     pub dry_run: bool,
+    /// Counts the objects that were dealt with, for whoever wants to know how far it is.
+    pub done: Arc<AtomicU64>,
 }
 
 /// Which part of a bundle is put back.
@@ -306,7 +315,10 @@ impl Run<'_> {
         let (mut flying, mut more) = (FuturesUnordered::new(), true);
         while more || !flying.is_empty() {
             tokio::select! {
-                Some(attempt) = flying.next(), if !flying.is_empty() => self.tally.count(attempt, &setup.to)?,
+                Some(attempt) = flying.next(), if !flying.is_empty() => {
+                    self.tally.count(attempt, &setup.to)?;
+                    setup.options.done.fetch_add(u64::from(step == Step::Make), Ordering::Relaxed);
+                }
                 prepared = receive.recv(), if more && flying.len() < IN_FLIGHT => match prepared {
                     Some(prepared) => flying.push(target.one(prepared, step)),
                     None => more = false,

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use bytesize::ByteSize;
 use clap::Args;
 use kube::Api;
 
@@ -10,7 +9,7 @@ use super::{
     CliError,
     connection::Cluster,
     inside::Inside,
-    output::{Cell, Printer, table},
+    output::{Cell, Printer, size, table},
     request, vault,
 };
 use crate::{
@@ -131,10 +130,6 @@ pub async fn difference(cluster: &Cluster, wanted: &DiffArguments, printer: &mut
     let difference: Difference = wanted.place.ask(cluster, &words).await?;
     printer.answer(&difference, |_| compared(&difference))?;
     Ok(())
-}
-
-fn size(bytes: u64) -> String {
-    ByteSize::b(bytes).display().iec().to_string()
 }
 
 fn contents(content: &PointContent, colour: bool) -> String {

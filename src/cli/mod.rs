@@ -88,10 +88,10 @@ pub enum Verb {
 #[derive(Args, Debug)]
 pub struct Waiting {
     /// Stay until it has ended, and tell how it goes.
-    #[arg(long)]
+    #[arg(long, group = "staying")]
     pub wait: bool,
     /// How long to stay, written as 90s, 15m or 1h30m.
-    #[arg(long, default_value = "30m", requires = "wait")]
+    #[arg(long, default_value = "30m", requires = "staying")]
     pub timeout: Span,
 }
 

@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use bytesize::ByteSize;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -126,6 +127,12 @@ fn painted(text: &str, tone: Tone, colour: bool) -> String {
         Some(code) if colour => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
         Some(_) | None => text.to_owned(),
     }
+}
+
+/// An amount of data: `1.2 GiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
 }
 
 /// A length of time in its two largest units: `45s`, `3m20s`, `2d4h`.

@@ -1,29 +1,34 @@
 //! `kubectl reprise restore`: asks this cluster's operator to bring an application back, in place.
 //!
-//! It makes a `Restore` and, if told so, follows its steps. The data is moved by the operator's movers.
+//! It makes a `Restore` and, if told so, follows its steps; or follows or cancels one that exists. The data is moved by
+//! the operator's movers.
 
 use std::{collections::BTreeMap, fmt::Write};
 
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Api, ResourceExt, api::PostParams};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
 
 use crate::{
     api::{
         application::{ProtectedApplication, Role},
         mappings::ObjectSelector,
         restore::{
-            Part, Plan, PlannedVolume, PointChoice, Restore, RestoreSpec, RestoreStatus, RestoreStep, RestoreStepName,
-            SafetyPoint,
+            Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus, RestoreStep,
+            RestoreStepName, SafetyPoint,
         },
         restoring::OnConflict,
+        span::Span,
     },
     cli::{
         CliError, Waiting, application,
         connection::Cluster,
         follow,
-        output::{Printer, Tone, short},
+        output::{Printer, Tone, short, size},
         request, succeeded,
     },
     core::condition::{self, SUCCEEDED},
@@ -33,7 +38,15 @@ use crate::{
 #[derive(Args, Debug)]
 pub struct RestoreArguments {
     /// The `ProtectedApplication`.
-    pub application: String,
+    #[arg(required_unless_present_any = ["follow", "cancel"])]
+    pub application: Option<String>,
+    /// Make none: stay until this Restore, which exists, has ended, and tell how it goes.
+    #[arg(long, value_name = "RESTORE", group = "staying", conflicts_with_all = WANTED)]
+    pub follow: Option<String>,
+    /// Make none: end this Restore, which exists, and see it give back what it has in its hands. Once volumes are being
+    /// restored, the application stays stopped afterwards.
+    #[arg(long, value_name = "RESTORE", conflicts_with_all = WANTED, conflicts_with = "follow")]
+    pub cancel: Option<String>,
     /// The point, by its name in the vault. Default: the newest good one.
     #[arg(long, conflicts_with = "before")]
     pub point: Option<String>,
@@ -66,21 +79,47 @@ pub struct RestoreArguments {
     pub waiting: Waiting,
 }
 
+/// What is said of one that is made.
+const WANTED: [&str; 9] =
+    ["application", "point", "before", "volumes", "kind", "name", "on_conflict", "skip_safety_point", "dry_run"];
+
 fn on_conflict(given: &str) -> Result<OnConflict, String> {
     serde_json::from_value(given.into()).map_err(|_| "one of Skip, Update, Replace and Fail is meant".to_owned())
 }
 
-/// Make the `Restore`, and follow it.
+/// Make the `Restore`, and follow it; or follow or cancel one.
 ///
 /// # Errors
 /// When it is refused, cannot be made, ends without success, or takes longer than was allowed.
 pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Printer) -> Result<(), CliError> {
     let restores: Api<Restore> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let application = application(cluster, &wanted.application).await?;
+    if let Some(name) = &wanted.follow {
+        let there = restores.get_opt(name).await.map_err(request(format!("read the restore {name}")))?;
+        return match there {
+            Some(_) => to_its_end(cluster, &restores, name, wanted.waiting.timeout, printer).await,
+            None => Err(CliError::Refused(format!("there is no Restore {name} in namespace {}", cluster.namespace))),
+        };
+    }
+    if let Some(name) = &wanted.cancel {
+        let patch = Patch::Merge(serde_json::json!({"spec": {"cancel": true}}));
+        let patched = restores.patch(name, &PatchParams::default(), &patch).await;
+        let cancelled = patched.map_err(request(format!("cancel the restore {name}")))?;
+        if !wanted.waiting.wait {
+            printer.answer(&cancelled, |_| format!("restore.reprise.dev/{name} is being cancelled\n"))?;
+            return Ok(());
+        }
+        // That it ends without success is what was asked for.
+        return match to_its_end(cluster, &restores, name, wanted.waiting.timeout, printer).await {
+            Err(CliError::Unsuccessful { .. }) => Ok(()),
+            other => other,
+        };
+    }
+    let name = wanted.application.as_deref().unwrap_or_default();
+    let application = application(cluster, name).await?;
     if let Some(why) = refusal(&application) {
         return Err(CliError::Refused(why));
     }
-    let asked = asked_for(wanted, Timestamp::now());
+    let asked = asked_for(name, wanted, Timestamp::now());
     let made = restores.create(&PostParams::default(), &asked).await.map_err(request("make the restore"))?;
     let name = made.name_any();
     if !wanted.waiting.wait && !wanted.dry_run {
@@ -88,20 +127,31 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
         return Ok(());
     }
     printer.progress(&format!("restore.reprise.dev/{name} created"), Tone::Plain);
-    let mut told = BTreeMap::new();
-    let ended = follow(&restores, &name, wanted.waiting.timeout, |it: &Restore| {
-        for line in news(&mut told, it.status.as_ref()) {
+    to_its_end(cluster, &restores, &name, wanted.waiting.timeout, printer).await
+}
+
+/// Follow a `Restore`, and tell what came of it.
+async fn to_its_end(
+    cluster: &Cluster,
+    restores: &Api<Restore>,
+    name: &str,
+    timeout: Span,
+    printer: &mut Printer,
+) -> Result<(), CliError> {
+    let mut told = Told::default();
+    let ended = follow(restores, name, timeout, |it: &Restore| {
+        for line in told.news(it.status.as_ref(), Timestamp::now()) {
             printer.progress(&line, Tone::Plain);
         }
         ended(it)
     });
     let ended = ended.await?.ok_or_else(|| CliError::TimedOut {
         what: format!("restore {name}"),
-        after: wanted.waiting.timeout,
-        follow: format!("kubectl get restores.reprise.dev -n {} {name} -w", cluster.namespace),
+        after: timeout,
+        follow: format!("kubectl reprise restore -n {} --follow {name}", cluster.namespace),
     })?;
     let status = ended.status.clone().unwrap_or_default();
-    printer.answer(&ended, |_| outcome(&name, &status))?;
+    printer.answer(&ended, |_| outcome(name, &status))?;
     succeeded(format!("restore {name}"), &status.conditions)
 }
 
@@ -119,8 +169,8 @@ fn refusal(application: &ProtectedApplication) -> Option<String> {
 }
 
 /// The object: its name is the application's and the moment, so that a list sorts by time.
-fn asked_for(wanted: &RestoreArguments, now: Timestamp) -> Restore {
-    let name = format!("{}-{}", wanted.application.chars().take(39).collect::<String>(), now.strftime("%Y%m%d-%H%M%S"));
+fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Restore {
+    let name = format!("{}-{}", application.chars().take(39).collect::<String>(), now.strftime("%Y%m%d-%H%M%S"));
     let selected = wanted.kind.is_some() || wanted.name.is_some();
     let object = ObjectSelector { kind: wanted.kind.clone(), name: wanted.name.clone(), ..ObjectSelector::default() };
     let objects = if selected { vec![object] } else { Vec::new() };
@@ -128,12 +178,13 @@ fn asked_for(wanted: &RestoreArguments, now: Timestamp) -> Restore {
     Restore::new(
         &name,
         RestoreSpec {
-            application: wanted.application.clone(),
+            application: application.to_owned(),
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
             only: part.then(|| Part { volumes: wanted.volumes.clone(), objects, dumps: wanted.dumps.clone() }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },
             dry_run: wanted.dry_run,
+            cancel: false,
         },
     )
 }
@@ -142,16 +193,54 @@ fn ended(restore: &Restore) -> bool {
     restore.status.as_ref().is_some_and(|it| condition::ended(&it.conditions))
 }
 
-/// A line for each step that began, changed its message, or ended since the last call.
-fn news(told: &mut BTreeMap<RestoreStepName, RestoreStep>, status: Option<&RestoreStatus>) -> Vec<String> {
-    let mut lines = Vec::new();
-    for step in status.map(|it| it.steps.as_slice()).unwrap_or_default() {
-        if told.get(&step.name) != Some(step) {
-            lines.push(line(step));
-            told.insert(step.name, step.clone());
+/// What was told already.
+#[derive(Default)]
+struct Told {
+    steps: BTreeMap<RestoreStepName, RestoreStep>,
+    progress: Option<RestoreProgress>,
+}
+
+impl Told {
+    /// A line for each step that began, changed its message, or ended since the last call; and one when data has moved.
+    fn news(&mut self, status: Option<&RestoreStatus>, now: Timestamp) -> Vec<String> {
+        let mut lines = Vec::new();
+        for step in status.map(|it| it.steps.as_slice()).unwrap_or_default() {
+            if self.steps.get(&step.name) != Some(step) {
+                lines.push(line(step));
+                self.steps.insert(step.name, step.clone());
+            }
         }
+        let progress = status.and_then(|it| it.progress.as_ref());
+        if let Some(progress) = progress.filter(|it| Some(*it) != self.progress.as_ref()) {
+            lines.push(moved(progress, now));
+            self.progress = Some(progress.clone());
+        }
+        lines
     }
-    lines
+}
+
+/// How much there is, and when it will be all.
+fn moved(progress: &RestoreProgress, now: Timestamp) -> String {
+    let RestoreProgress { bytes_done, bytes_total, files_done, files_total, .. } = progress;
+    let mut parts = Vec::new();
+    if progress.volumes_total > 0 {
+        parts.push(format!(
+            "{} of {}, {files_done} of {files_total} files, {} of {} volumes",
+            size(*bytes_done),
+            size(*bytes_total),
+            progress.volumes_done,
+            progress.volumes_total
+        ));
+    }
+    if progress.objects_done > 0 {
+        let all = progress.objects_total.map_or_else(String::new, |it| format!(" of {it}"));
+        parts.push(format!("{}{all} objects", progress.objects_done));
+    }
+    if let Some(end) = &progress.estimated_end {
+        let left = u64::try_from(end.0.duration_since(now).as_secs()).unwrap_or(0);
+        parts.push(format!("about {} left", short(left)));
+    }
+    format!("{}  {:<14}  {}", progress.at.0.strftime("%H:%M:%SZ"), "", parts.join(", "))
 }
 
 fn line(step: &RestoreStep) -> String {
@@ -209,7 +298,7 @@ mod tests {
         let Verb::Restore(wanted) = Arguments::try_parse_from(given).expect("good usage").verb else {
             panic!("another verb")
         };
-        let made = asked_for(&wanted, "2027-01-31T12:00:00Z".parse().expect("a time"));
+        let made = asked_for("shop", &wanted, "2027-01-31T12:00:00Z".parse().expect("a time"));
         assert_eq!(made.name_any(), "shop-20270131-120000");
         serde_json::to_value(made.spec).expect("JSON")
     }
@@ -226,6 +315,40 @@ mod tests {
         assert_eq!(asked(&["--dry-run"])["dryRun"], json!(true));
         let other = asked(&["--on-conflict", "Skip", "--skip-safety-point", "--point", "p"]);
         assert_eq!((&other["onConflict"], &other["safetyPoint"]), (&json!("Skip"), &json!("Skip")));
+    }
+
+    #[test]
+    fn one_that_exists_is_followed_or_cancelled_and_nothing_else_is_said_of_it() {
+        let given = |words: &[&str]| {
+            Arguments::try_parse_from(["kubectl-reprise", "restore"].iter().chain(words)).map(|it| it.verb)
+        };
+        let Ok(Verb::Restore(it)) = given(&["--follow", "back", "--timeout", "2h"]) else { panic!("good usage") };
+        assert_eq!((it.follow.as_deref(), it.application), (Some("back"), None));
+        let Ok(Verb::Restore(it)) = given(&["--cancel", "back", "--wait"]) else { panic!("good usage") };
+        assert_eq!((it.cancel.as_deref(), it.waiting.wait), (Some("back"), true));
+        for wrong in
+            [&["--follow", "back", "shop"][..], &["--cancel", "back", "--dry-run"], &[], &["--timeout", "2h", "shop"]]
+        {
+            assert!(given(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_moved_is_told_once_with_what_is_left() {
+        let status: RestoreStatus = serde_json::from_value(json!({"progress": {
+            "at": "2027-01-31T12:00:00Z", "volumesDone": 1, "volumesTotal": 2, "bytesDone": 1_073_741_824,
+            "bytesTotal": 4_294_967_296_u64, "filesDone": 10, "filesTotal": 40, "objectsDone": 0,
+            "estimatedEnd": "2027-01-31T12:03:00Z",
+        }}))
+        .expect("a status");
+        let mut told = Told::default();
+        let now = "2027-01-31T12:00:10Z".parse().expect("a time");
+        let line = told.news(Some(&status), now).pop().expect("a line");
+        assert_eq!(
+            line.split_whitespace().collect::<Vec<_>>().join(" "),
+            "12:00:00Z 1.0 GiB of 4.0 GiB, 10 of 40 files, 1 of 2 volumes, about 2m50s left"
+        );
+        assert!(told.news(Some(&status), now).is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod hex;
 pub mod key_answer;
 pub mod labels;
 pub mod mover_job;
+pub mod mover_progress;
 pub mod mover_task;
 pub mod point;
 pub mod recovery_point;

@@ -118,13 +118,52 @@ pub enum Step {
     Failed(String),
 }
 
+/// How the application has a volume of a run that is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// As before the run.
+    Untouched,
+    /// A mover may have changed some of it.
+    Partly,
+    /// As in the point.
+    Whole,
+}
+
 impl Restore<'_> {
+    /// The next step of giving the volume back, as it is, to the tenant's claim: its run is cancelled.
+    #[must_use]
+    pub fn give_back(&self) -> (Step, Vec<Effect>) {
+        let (name, home) = (self.run.derived(&self.volume.claim), &self.movers.namespace);
+        match self.marked() {
+            Some(volume) => self.hand_over(volume),
+            None if self.seen.job.is_some() || self.seen.own.is_some() => {
+                let effects = vec![Effect::Delete(job_key(home, &name)), Effect::Delete(claim_key(home, &name))];
+                (Step::Going("the mover is tidied away".into()), effects)
+            }
+            None => (Step::Done, Vec::new()),
+        }
+    }
+
+    /// How the application has the volume, once it is given back.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        match self.marked() {
+            None => Held::Untouched,
+            Some(it) if it.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => Held::Whole,
+            Some(_) => Held::Partly,
+        }
+    }
+
+    /// The volume, when this run has taken it into its hands.
+    fn marked(&self) -> Option<&VolumeSeen> {
+        self.seen.volume.as_ref().filter(|it| it.run.as_ref() == Some(&self.run.uid))
+    }
+
     /// The next step, and what it takes.
     #[must_use]
     pub fn next(&self) -> (Step, Vec<Effect>) {
         let seen = self.seen;
-        let marked = seen.volume.as_ref().filter(|it| it.run.as_ref() == Some(&self.run.uid));
-        match (marked, &seen.tenant) {
+        match (self.marked(), &seen.tenant) {
             (Some(volume), _) if volume.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => {
                 self.hand_over(volume)
             }
@@ -264,6 +303,10 @@ impl Restore<'_> {
                 volume.name
             );
             return (Step::Going(message), Vec::new());
+        }
+        if tenant.is_some_and(|it| it.deleting) {
+            // With its policy of old, the volume would go with it.
+            return (Step::Going("the claim of before is being deleted".into()), Vec::new());
         }
         if !tenant.is_some_and(|it| it.bound) {
             return (Step::Going("the claim is bound".into()), vec![self.bound_claim(space, claim, volume)]);

@@ -15,6 +15,8 @@ use crate::{
     core::{effect::ObjectKey, mover_task::Report},
 };
 
+#[path = "volume_restore_cancel_tests.rs"]
+mod cancel;
 #[path = "volume_restore_orders_tests.rs"]
 mod orders;
 

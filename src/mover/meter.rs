@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustic_core::{Progress, ProgressBars, ProgressType, RusticProgress};
 
+use crate::core::mover_progress::{MoverProgress, PROGRESS};
+
 /// Counts what the engine reports. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meter(Arc<Counts>);
@@ -14,6 +16,7 @@ struct Counts {
     phase: Mutex<String>,
     done: AtomicU64,
     total: AtomicU64,
+    files: AtomicU64,
     steps: AtomicU64,
 }
 
@@ -25,6 +28,13 @@ impl Meter {
         drop(phase);
         self.0.done.store(0, Ordering::Relaxed);
         self.0.total.store(0, Ordering::Relaxed);
+        self.0.files.store(0, Ordering::Relaxed);
+        self.step();
+    }
+
+    /// Says that so many files more are as they shall be.
+    pub(super) fn files(&self, count: u64) {
+        self.0.files.fetch_add(count, Ordering::Relaxed);
         self.step();
     }
 
@@ -38,11 +48,21 @@ impl Meter {
         self.0.steps.load(Ordering::Relaxed)
     }
 
-    /// Writes one line with the state of the work.
+    /// Writes one line with the state of the work: the operator reads it (`core::mover_progress`).
     pub(super) fn log(&self, seconds: u64) {
-        let phase = self.0.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (done, total) = (self.0.done.load(Ordering::Relaxed), self.0.total.load(Ordering::Relaxed));
-        tracing::info!(phase, done, total, seconds, "progress");
+        let MoverProgress { phase, done, total, files } = self.now();
+        tracing::info!(phase, done, total, files, seconds, "{}", PROGRESS);
+    }
+
+    /// The state of the work.
+    pub(super) fn now(&self) -> MoverProgress {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        MoverProgress {
+            phase: self.0.phase.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            done: load(&self.0.done),
+            total: load(&self.0.total),
+            files: load(&self.0.files),
+        }
     }
 }
 

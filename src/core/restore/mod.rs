@@ -3,7 +3,10 @@
 //! One pass either stays in a step or goes to the next: the next one acts only in a later pass, when the status that
 //! names it was written. What is done to one volume is `core::volume_restore`.
 
+mod cancel;
+pub mod progress;
 mod steps;
+mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,6 +23,7 @@ use super::{
     dump_load,
     effect::{Decision, Effect, ObjectKey},
     mover_job::MoverSettings,
+    mover_progress::MoverProgress,
     volume_restore,
     work::Works,
 };
@@ -54,6 +58,10 @@ pub struct Observed {
     pub copy: LocalCopy,
     /// Its volumes here, by claim. Looked up while they are restored.
     pub volumes: BTreeMap<String, volume_restore::Seen>,
+    /// How far movers are that run, by claim. Looked up now and then while volumes are restored.
+    pub told: BTreeMap<String, MoverProgress>,
+    /// How many objects were dealt with, while they are restored.
+    pub objects_done: Option<u64>,
     /// What its dumps would be loaded in, and the movers that load them. Looked up while they are loaded.
     pub dumps: BTreeMap<String, dump_load::Seen>,
     /// What of its workloads is not ready. Looked up while that is waited for.
@@ -86,7 +94,7 @@ struct Pass<'a> {
     effects: Vec<Effect>,
 }
 
-/// The steps, in order, but for that of dry runs.
+/// The steps, in order, but for that of dry runs, and that of a run which is cancelled.
 const STEPS: [RestoreStepName; 9] = [
     RestoreStepName::Check,
     RestoreStepName::ChoosePoint,
@@ -117,6 +125,7 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
     let key = AppKey { namespace, name: application.name_any() };
     let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new() };
     match pass.status.step {
+        Some(step) if object.spec.cancel && step != RestoreStepName::Cancel => pass.cancelled(step),
         None => {
             pass.enter(RestoreStepName::Check);
             pass.report(Truth::Unknown, "InProgress", "begun".to_owned());
@@ -156,6 +165,7 @@ impl Pass<'_> {
             (None, RestoreStepName::Start) => self.start(),
             (None, RestoreStepName::LoadDumps) => self.load_dumps(),
             (None, RestoreStepName::AwaitReady) => self.await_ready(),
+            (None, RestoreStepName::Cancel) => self.cancel(),
         };
         match next {
             Next::Stay(message) => {
@@ -175,12 +185,16 @@ impl Pass<'_> {
             }
             Next::Fail(reason, message) => {
                 self.note(step, &message);
-                self.leave(step);
-                self.status.finished_at = Some(Time(self.now));
-                self.effects.push(Effect::warn("RestoreFailed", message.clone()));
-                self.report(Truth::False, reason, message);
+                self.end_without_success(step, reason, message);
             }
         }
+    }
+
+    fn end_without_success(&mut self, step: RestoreStepName, reason: &'static str, message: String) {
+        self.leave(step);
+        self.status.finished_at = Some(Time(self.now));
+        self.effects.push(Effect::warn("RestoreFailed", message.clone()));
+        self.report(Truth::False, reason, message);
     }
 
     /// A dry run ends where the first step comes that writes something.

@@ -17,9 +17,7 @@ use crate::{
         condition,
         dump_load::{self, Loads},
         effect::Effect,
-        empty_claim,
-        point::{Point, Skipped, Volume},
-        volume_restore::{Restore as VolumeRestore, Seen as VolumeSeen, Step, mapped},
+        point::{Point, Volume},
         work::{Outcome, REASONS, Seen, Work, see},
     },
 };
@@ -198,74 +196,12 @@ impl Pass<'_> {
     }
 
     /// Whether something runs, which is stopped then.
-    fn runs(&mut self) -> bool {
+    pub(super) fn runs(&mut self) -> bool {
         let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
         if runs {
             self.effects.push(Effect::StopWorkloads { namespace: self.run.namespace.clone() });
         }
         runs
-    }
-
-    pub(super) fn restore_volumes(&mut self) -> Next {
-        let (point, volumes) = match self.volumes() {
-            Ok(it) => it,
-            Err(next) => return next,
-        };
-        let missing = self.empty_claims(&point);
-        if volumes.is_empty() && missing.is_empty() {
-            return Next::Go("no volume is restored".into());
-        }
-        if self.runs() {
-            return Next::Stay("something was started meanwhile, and is being stopped".into());
-        }
-        let Some(vault) = self.seen.vault.as_ref().map(|it| it.spec.clone()) else {
-            return Next::Stay("the Vault object is gone".into());
-        };
-        let (nothing, application, mut going) = (VolumeSeen::default(), self.application.name_any(), Vec::new());
-        for volume in &volumes {
-            let restore = VolumeRestore {
-                run: &self.run,
-                movers: &self.seen.movers,
-                application: &application,
-                vault: &vault,
-                volume,
-                seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
-                deadline: 24 * 3_600,
-                now: self.now,
-            };
-            let (step, effects) = restore.next();
-            match step {
-                Step::Done => {}
-                Step::Going(what) | Step::Failed(what) => going.push(format!("{}: {what}", volume.claim)),
-                Step::Corrupt(why) => {
-                    let left = self.left_behind();
-                    return Next::Fail(
-                        "PointDamaged",
-                        format!("volume {} cannot be restored from {}: {why}{left}", volume.claim, point.id),
-                    );
-                }
-            }
-            self.effects.extend(effects);
-        }
-        for (claim, effect) in missing {
-            self.effects.push(effect);
-            going.push(format!("{claim}: an empty claim is made"));
-        }
-        if going.is_empty() {
-            Next::Go(format!("{} volumes are as in {}", volumes.len(), point.id))
-        } else {
-            Next::Stay(going.join("; "))
-        }
-    }
-
-    /// The wanted claims that are in the point without their data, and not here.
-    fn empty_claims(&self, point: &Point) -> Vec<(String, Effect)> {
-        let (nothing, mappings) = (VolumeSeen::default(), self.mappings());
-        let make = |it: &Skipped| {
-            let seen = self.seen.volumes.get(&it.claim).unwrap_or(&nothing);
-            Some((it.claim.clone(), empty_claim::make(&self.run, it, &mappings, seen)?))
-        };
-        point.skipped.iter().filter(|it| self.wants_volume(&it.claim)).filter_map(make).collect()
     }
 
     pub(super) fn restore_objects(&mut self) -> Next {
@@ -285,9 +221,14 @@ impl Pass<'_> {
             on_conflict: self.object.spec.on_conflict,
             epoch: self.status.epoch.unwrap_or(0),
         };
+        if let Some(done) = self.seen.objects_done {
+            let whole = self.object.spec.only.is_none().then_some(point.objects.count);
+            self.tell_objects(done, whole);
+        }
         match self.working(work, "the objects are being restored") {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {
                 self.status.restored_objects = Some(restored);
+                self.status.progress.iter_mut().for_each(|it| it.estimated_end = None);
                 self.status.not_restored = not_restored.iter().take(TOLD).cloned().collect();
                 let told = format!("{restored} objects are as in the point, {not_restored_count} are not");
                 Next::Go(std::iter::once(told).chain(notes.iter().cloned()).collect::<Vec<_>>().join("; "))
@@ -373,22 +314,13 @@ impl Pass<'_> {
         Next::Stay(missing)
     }
 
-    /// The chosen point, and those of its volumes that are to be restored.
-    fn volumes(&mut self) -> Result<(Point, Vec<Volume>), Next> {
-        let point = self.chosen()?;
-        let mappings = self.mappings();
-        let wanted = point.volumes.iter().filter(|it| self.wants_volume(&it.claim));
-        let volumes = wanted.map(|it| mapped(it, &mappings)).collect();
-        Ok((point, volumes))
-    }
-
     /// What is different in this region: the point may be another's.
-    fn mappings(&self) -> Mappings {
+    pub(super) fn mappings(&self) -> Mappings {
         self.seen.application.as_ref().map(|it| it.mappings(&self.seen.region)).unwrap_or_default()
     }
 
     /// The point that stands in the status. It is read again after a restart of the operator.
-    fn chosen(&mut self) -> Result<Point, Next> {
+    pub(super) fn chosen(&mut self) -> Result<Point, Next> {
         let id = self.status.point.clone().unwrap_or_default();
         let (found, _) = self.found(PointChoice { name: Some(id.clone()), before: None })?;
         if let Some(point) = found.filter(|it| it.id == id) {

@@ -1,5 +1,8 @@
 //! A restore, driven through a small world, with the operator ended after any pass; and what keeps it from beginning.
 
+mod cancel;
+mod progress;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -36,15 +39,15 @@ fn restore(spec: &Value) -> Restore {
     object
 }
 
-fn point() -> Point {
+fn point((bytes, files): (u64, u64)) -> Point {
     let volume = |claim: &str| Volume {
         claim: claim.into(),
         snapshot: format!("s-{claim}"),
         size: "1Gi".into(),
         storage_class: None,
         access_modes: vec!["ReadWriteOnce".into()],
-        files: 1,
-        bytes: 1,
+        files,
+        bytes,
     };
     Point {
         format: 1,
@@ -76,6 +79,12 @@ struct Play {
     /// Which volumes a mover was started for: they are as in the point from then on.
     filled: Vec<String>,
     not_restored: Vec<String>,
+    /// What movers told in their logs.
+    told: BTreeMap<String, MoverProgress>,
+    /// Volumes that a mover writes to, and does not finish.
+    slow: Vec<String>,
+    /// The bytes and files of each volume.
+    size: (u64, u64),
     second: i64,
     /// What was done, in order.
     done: Vec<String>,
@@ -92,6 +101,9 @@ impl Play {
             running: 2,
             filled: Vec::new(),
             not_restored: Vec::new(),
+            told: BTreeMap::new(),
+            slow: Vec::new(),
+            size: (1, 1),
             second: 0,
             done: Vec::new(),
         }
@@ -103,12 +115,13 @@ impl Play {
         )
         .unwrap();
         let tenant = |claim: &String| {
+            let whole = !self.slow.contains(claim);
             let volume = Pv {
                 name: "pv".into(),
                 reclaim: "Delete".into(),
                 claim: Some(("shop".into(), claim.clone(), Some("t".into()))),
                 run: Some("run-1".into()),
-                annotations: [(RESTORED_FROM.to_owned(), format!("s-{claim}"))].into(),
+                annotations: whole.then(|| (RESTORED_FROM.to_owned(), format!("s-{claim}"))).into_iter().collect(),
                 ..Pv::default()
             };
             let bound = ClaimSeen { uid: "t".into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };
@@ -133,6 +146,8 @@ impl Play {
             others: Vec::new(),
             copy: LocalCopy { wanted: self.running, ..LocalCopy::default() },
             volumes: self.filled.iter().map(tenant).collect(),
+            told: self.told.clone(),
+            objects_done: None,
             dumps: BTreeMap::new(),
             not_ready: Vec::new(),
             made: Vec::new(),
@@ -182,7 +197,7 @@ impl Play {
             Effect::Begin(work) => {
                 let outcome = match work.as_ref() {
                     Work::FindPoint { .. } => {
-                        Outcome::Surveyed { chosen: Some(Box::new(point())), passed_over: vec![] }
+                        Outcome::Surveyed { chosen: Some(Box::new(point(self.size))), passed_over: vec![] }
                     }
                     Work::RestoreObjects { only, .. } => {
                         self.done.push(format!("objects {}", only.len()));

@@ -30,6 +30,7 @@ use super::engine::{Engine, ROOT};
 use super::error::MoverError;
 use super::log::Witness;
 use super::source::unix_mode;
+use crate::core::mover_progress::RESTORING;
 use crate::core::mover_task::Report;
 
 const LOST_AND_FOUND: &str = "lost+found";
@@ -68,7 +69,7 @@ fn transfer<S: IndexedFull + Sync>(
     size: u64,
     witness: &Witness,
 ) -> Result<u64, MoverError> {
-    let progress = engine.meter.progress(ProgressType::Bytes, "restoring");
+    let progress = engine.meter.progress(ProgressType::Bytes, RESTORING);
     progress.set_length(size);
     let workshop = Workshop { engine, repository, witness, progress: &progress };
     std::thread::scope(|scope| {

@@ -109,6 +109,7 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     fn add(&mut self, path: PathBuf, node: Node, existing: bool) {
         if !node.is_file() {
             make_special(&path, &node, self.witness);
+            self.engine.meter.files(1);
             return;
         }
         let meta = &node.meta;

@@ -88,6 +88,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
         })?;
         for (link, file) in &window.links {
             std::fs::hard_link(file, link).map_err(|error| volume(&error, link))?;
+            self.engine.meter.files(1);
         }
         for (path, node) in &window.complete {
             match open_directory(path) {
@@ -114,7 +115,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
         let failed = |error: &std::io::Error| volume(error, &target.path);
         let mut file =
             if target.is_simple() { None } else { Some(target.open_whole().map_err(|error| failed(&error))?) };
-        let (mut lacks, mut at) = (Vec::new(), 0);
+        let (mut lacks, mut at, mut kept) = (Vec::new(), 0, 0);
         for blob in target.blobs() {
             let entry = self.repository.get_index_entry(blob).map_err(|error| self.engine.error(&error))?;
             let place = entry.location;
@@ -126,7 +127,9 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
                 }
                 _ => false,
             };
-            if !there {
+            if there {
+                kept += u64::from(length);
+            } else {
                 lacks.push(Lack {
                     pack: entry.pack,
                     offset: place.offset,
@@ -145,8 +148,10 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
                 file.set_len(at).map_err(|error| failed(&error))?;
             }
         }
+        self.progress.inc(kept);
         if let (Some(file), true) = (file, lacks.is_empty()) {
             attributes::set(&file, &target.path, &target.node, self.witness);
+            self.engine.meter.files(1);
         }
         Ok(lacks)
     }
@@ -171,6 +176,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
                 let last = target.write(lack.at, plain).map_err(|error| volume(&error, &target.path))?;
                 if let Some(file) = last {
                     attributes::set(&file, &target.path, &target.node, self.witness);
+                    self.engine.meter.files(1);
                 }
                 self.progress.inc(plain.len() as u64);
             }

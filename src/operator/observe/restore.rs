@@ -5,14 +5,23 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{copy, dumps::dumps, failover::volumes, not_ready, recent, recovery_point::made};
+use super::{copy, dumps::dumps, failover::volumes, not_ready, progress::told, recent, recovery_point::made};
 use crate::{
     api::{
         failover::Failover,
         restore::{Restore, RestoreStatus, RestoreStepName},
     },
-    core::{self, app_key::AppKey, application::LocalCopy, child::Run, condition, effect::Decision, restore::Observed},
+    core::{
+        self,
+        app_key::AppKey,
+        application::LocalCopy,
+        child::Run,
+        condition,
+        effect::Decision,
+        restore::{Observed, progress},
+    },
     operator::{
+        clock,
         context::Context,
         shell::{Error, Reconciled},
         stores,
@@ -31,6 +40,7 @@ impl Reconciled for Restore {
         let step = self.status.as_ref().and_then(|it| it.step).filter(|_| !ended);
         let stopping = matches!(step, Some(RestoreStepName::Stop | RestoreStepName::RestoreVolumes));
         let restoring = step == Some(RestoreStepName::RestoreVolumes);
+        let handing = restoring || step == Some(RestoreStepName::Cancel);
         let works = context.works.of(self);
         let recent = recent(self.status.as_ref().and_then(|it| it.finished_at.as_ref()));
         let mappings = application.as_ref().map(|it| it.mappings(&context.region)).unwrap_or_default();
@@ -46,7 +56,7 @@ impl Reconciled for Restore {
             }),
             others: self.others(&app, context),
             copy: if stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
-            volumes: if restoring { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
+            volumes: if handing { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
             dumps: if step == Some(RestoreStepName::LoadDumps) {
                 dumps(&run.uid, application.as_deref(), context).await?
             } else {
@@ -58,6 +68,12 @@ impl Reconciled for Restore {
                 Vec::new()
             },
             made: if ended && recent { made(&namespace, &run.uid, context).await? } else { Vec::new() },
+            told: if restoring && progress::due(self.status.as_ref(), clock::second()) {
+                told(&run.uid, context).await
+            } else {
+                BTreeMap::new()
+            },
+            objects_done: context.works.count(self, "RestoreObjects"),
             works,
             application,
         })

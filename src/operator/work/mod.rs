@@ -13,7 +13,10 @@ mod vault;
 use std::{
     collections::{BTreeMap, HashMap},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,8 @@ struct Owned {
     generation: Option<i64>,
     works: Works,
     tasks: BTreeMap<&'static str, JoinHandle<()>>,
+    /// How much of it is done, for work that counts.
+    counts: BTreeMap<&'static str, Arc<AtomicU64>>,
     /// How many times in a row it failed.
     failed: BTreeMap<&'static str, u32>,
 }
@@ -84,6 +89,14 @@ impl Registry {
         }
     }
 
+    /// How much of an object's work is done that goes on and counts: of `RestoreObjects`, how many objects.
+    #[must_use]
+    pub fn count<K: Resource<DynamicType = ()>>(&self, object: &K, name: &str) -> Option<u64> {
+        let objects = self.objects();
+        let owned = objects.get(&object.uid().unwrap_or_default())?;
+        owned.counts.get(name).map(|it| it.load(Ordering::Relaxed))
+    }
+
     /// Forgets the work of objects that are no longer there.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
         self.objects().retain(|uid, _| keep(uid));
@@ -112,6 +125,7 @@ impl Registry {
         }
         owned.works.insert(name, progress);
         owned.tasks.remove(name);
+        owned.counts.remove(name);
     }
 }
 
@@ -128,10 +142,12 @@ pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Co
         return;
     }
     owned.works.insert(name, Progress::Running);
+    let count = Arc::<AtomicU64>::default();
+    owned.counts.insert(name, Arc::clone(&count));
     let tasks = Arc::clone(&registry);
     let task = tokio::spawn(async move {
         let permit = tasks.permits.acquire().await;
-        let result = ended(work.name(), deadline(&work), Box::pin(carry_out(&work, &context))).await;
+        let result = ended(work.name(), deadline(&work), Box::pin(carry_out(&work, &count, &context))).await;
         drop(permit);
         if let Err(failure) = &result {
             tracing::warn!(
@@ -199,7 +215,7 @@ fn deadline(work: &Work) -> Duration {
     }
 }
 
-async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
+async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Result<Outcome, Failure> {
     match work {
         Work::TestVault { vault } => vault::test(vault, context).await,
         Work::ListRegions { vault } => vault::list_regions(vault, context).await,
@@ -224,6 +240,7 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
                 policy: context.policy,
                 only: only.clone(),
                 on_conflict: *on_conflict,
+                done: Arc::clone(count),
                 ..Options::default()
             };
             Box::pin(restore::objects(vault, application, manifest, options, *epoch, context)).await

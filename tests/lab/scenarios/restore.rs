@@ -3,7 +3,10 @@
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, PersistentVolumeClaim},
+};
 use reprise::api::restore::{Restore, RestoreStatus, RestoreStepName};
 use serde_json::json;
 
@@ -66,6 +69,28 @@ fn lose_operator(app: &App, region: &Region) -> Result<()> {
     region.kubectl(&["delete", "pod", "-n", NAMESPACE, &pod, "--wait=false"], None).map(|_| ())
 }
 
+/// A restore is cancelled while it has the volume in its hands: the claim has it back, and nothing runs on it.
+fn cancelled(app: &App, region: &Region, point: &str) -> Result<()> {
+    let made = reprise(app, region, &["restore", app.name, "--point", point, "--skip-safety-point", "-o", "json"])?;
+    let name = serde_json::from_str::<Restore>(&made)?.metadata.name.context("a name")?;
+    until("its volumes being restored", SOON, || {
+        let it: Restore = region.get(app.name, &name)?.context("the restore")?;
+        let step = it.status.and_then(|it| it.step);
+        let there = step == Some(RestoreStepName::RestoreVolumes);
+        Ok(if there { Look::Seen(()) } else { Look::NotYet(format!("{step:?}")) })
+    })?;
+    let told = reprise(app, region, &["restore", "--cancel", &name, "--wait", "--timeout", "2m", "-o", "json"])?;
+    let status = serde_json::from_str::<Restore>(&told)?.status.context("a status")?;
+    let ended = status.conditions.iter().find(|it| it.type_ == "Succeeded").context("a condition")?;
+    println!("{}: {}", ended.reason, ended.message);
+    ensure!(ended.reason == "Cancelled" && ended.message.contains(&format!("volume {VOLUME}")), "{ended:?}");
+    let claim: PersistentVolumeClaim = region.get(app.name, VOLUME)?.context("the claim is there")?;
+    ensure!(claim.status.and_then(|it| it.phase).as_deref() == Some("Bound"), "the volume was given back");
+    let left: Vec<Job> = region.list(NAMESPACE)?;
+    ensure!(!left.iter().any(|it| it.metadata.annotations.iter().flatten().any(|(_, it)| it == VOLUME)), "{left:?}");
+    Ok(())
+}
+
 #[test]
 fn what_was_damaged_comes_back_in_place_and_the_restore_can_be_undone() -> Result<()> {
     let scene = Scene::begin()?;
@@ -102,6 +127,7 @@ fn what_was_damaged_comes_back_in_place_and_the_restore_can_be_undone() -> Resul
     ensure!(!files.contains("strange"), "what the point does not have is gone: {files}");
 
     let before = status.safety_point_id.context("what was there was saved first")?;
+    cancelled(&app, scene.west, &good)?;
     let status = restore(&app, scene.west, &["--point", &before, "--volume", VOLUME])?;
     let records = app.records(scene.west)?;
     ensure!(records == [999], "what was there before is back: {records:?}");
