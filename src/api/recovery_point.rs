@@ -112,6 +112,11 @@ pub struct RecoveryPointStatus {
     /// The hooks around its snapshots. Written before the first one is run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksInPoint>,
+    /// Until when all that the point needs is locked at least, as the vault said when the point was stored. It is locked
+    /// for longer as long as it is kept (`status.locks` of the application). Absent where no locks are asked for, or some
+    /// were missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Time>,
     /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -47,6 +47,8 @@ struct Row {
     state: String,
     consistent_at: Option<Timestamp>,
     bytes: Option<u64>,
+    /// Until when it is locked at least, as the vault said when it was stored.
+    locked_until: Option<Timestamp>,
     hold: bool,
     description: Option<String>,
 }
@@ -94,6 +96,7 @@ fn rows(points: &[RecoveryPoint]) -> Vec<Row> {
             state: find(&status.conditions, SUCCEEDED).map_or_else(String::new, |it| it.reason.clone()),
             consistent_at: status.consistent_at.map(|it| it.0),
             bytes: status.bytes,
+            locked_until: status.locked_until.map(|it| it.0),
             hold: it.spec.hold,
             description: it.spec.description.clone(),
         }
@@ -108,7 +111,11 @@ fn text(rows: &[Row], now: Timestamp, colour: bool) -> String {
         return "this cluster has no recovery points here\n".to_owned();
     }
     let lines: Vec<Vec<Cell>> = rows.iter().map(|it| cells(it, now)).collect();
-    table(&["NAME", "APPLICATION", "PURPOSE", "STATE", "DATA OF", "READ", "HELD", "DESCRIPTION"], &lines, colour)
+    table(
+        &["NAME", "APPLICATION", "PURPOSE", "STATE", "DATA OF", "READ", "LOCKED UNTIL", "HELD", "DESCRIPTION"],
+        &lines,
+        colour,
+    )
 }
 
 fn cells(row: &Row, now: Timestamp) -> Vec<Cell> {
@@ -126,6 +133,7 @@ fn cells(row: &Row, now: Timestamp) -> Vec<Cell> {
         Cell::toned(&row.state, tone),
         Cell::plain(row.consistent_at.map_or_else(|| "-".to_owned(), age)),
         Cell::plain(bytes),
+        Cell::plain(row.locked_until.map_or_else(|| "-".to_owned(), |it| it.strftime("%Y-%m-%d").to_string())),
         Cell::plain(if row.hold { "yes" } else { "" }),
         Cell::plain(row.description.clone().unwrap_or_default()),
     ]

@@ -24,7 +24,9 @@ use super::{
     follow,
     inside::Inside,
     output::{Cell, Printer, Tone, short, table},
-    request, vault,
+    request,
+    rewind::{self, RewindArguments},
+    vault,
 };
 use crate::{
     api::{
@@ -56,6 +58,16 @@ pub struct RecoverArguments {
     /// The `Vault`. Default: the only one of the cluster.
     #[arg(long)]
     pub vault: Option<String>,
+    /// First see what was deleted or overwritten in the vault since this time, as 2027-01-15T08:00:00Z: before the damage.
+    /// Without --apply nothing else is done.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+    /// Bring back what was deleted or overwritten since, and mend the catalogues. Nothing is removed.
+    #[arg(long, requires = "at")]
+    pub apply: bool,
+    /// With --at: the wraps of all keys of the vault, and not only that of the key of this region.
+    #[arg(long, requires = "at")]
+    pub keys: bool,
     /// How many at a time.
     #[arg(long, default_value_t = AT_ONCE, value_name = "NUMBER")]
     pub at_once: usize,
@@ -73,6 +85,14 @@ pub struct RecoverArguments {
 /// When the operator's pod or the API server does not do it; `Unsuccessful` when an application is not brought back.
 pub async fn run(cluster: &Cluster, wanted: &RecoverArguments, printer: &mut Printer) -> Result<(), CliError> {
     let vault = vault::named(cluster, wanted.vault.as_deref()).await?;
+    if let Some(at) = wanted.at {
+        let to = RewindArguments { vault: vault.clone(), at, keys: wanted.keys, apply: wanted.apply };
+        if !wanted.apply {
+            return rewind::run(cluster, &wanted.inside, &to, printer).await;
+        }
+        rewind::first(cluster, &wanted.inside, &to, printer).await?;
+        vault::repair(cluster, &wanted.inside, &vault, &wanted.applications, printer).await?;
+    }
     let listing = wanted.applications.is_empty();
     if listing {
         let found: Applications = wanted.inside.ask(cluster, &["vault", "applications", &vault], "").await?;
@@ -210,7 +230,7 @@ async fn recover(
         return Err(CliError::Refused(format!("{name}: {why}")));
     }
     if standing.is_none() {
-        release(cluster, wanted, vault, name, &recorded, printer).await?;
+        release(cluster, wanted, (vault, name), &recorded, spec.claim.wait.as_secs(), printer).await?;
         make(cluster, namespace, application, &recorded, spec).await?;
     }
     let failover = if let Some(running) = running {
@@ -316,27 +336,26 @@ where
     Ok(all.items.iter().map(ResourceExt::name_any).collect())
 }
 
-/// A claim that names this region would have it serve at once, with nothing restored.
+/// A claim that names this region would have it serve at once, with nothing restored. One that is gone is made anew:
+/// no region takes one that it knows there was.
 async fn release(
     cluster: &Cluster,
     wanted: &RecoverArguments,
-    vault: &str,
-    name: &str,
+    (vault, name): (&str, &str),
     recorded: &Recorded,
+    wait: u64,
     printer: &Printer,
 ) -> Result<(), CliError> {
-    let Some(claim) = recorded.claim.as_ref().filter(|it| it.holder.as_ref() == Some(&recorded.region)) else {
-        return Ok(());
+    let (wait, told) = match &recorded.claim {
+        Some(claim) if claim.holder.as_ref() == Some(&recorded.region) => {
+            (u64::from(claim.wait), format!("the claim still names this region, {}", recorded.region))
+        }
+        Some(_) => return Ok(()),
+        None => (wait, "the claim is gone, or cannot be read: it is made anew".to_owned()),
     };
-    let told = format!(
-        "{name}: the claim still names this region, {}: it is watched for {} s, that nobody renews it",
-        recorded.region, claim.wait
-    );
+    let told = format!("{name}: {told}: it is watched for {wait} s, that nobody renews it");
     printer.progress(&told, Tone::Plain);
-    let inside = Inside {
-        operator_namespace: wanted.inside.operator_namespace.clone(),
-        answer_within: u64::from(claim.wait) + GRACE,
-    };
+    let inside = Inside { operator_namespace: wanted.inside.operator_namespace.clone(), answer_within: wait + GRACE };
     let _: Released = inside.ask(cluster, &["vault", "release", vault, name], "").await?;
     Ok(())
 }

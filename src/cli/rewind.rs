@@ -19,12 +19,34 @@ pub struct RewindArguments {
     /// The time that it is to be rewound to, as 2027-01-15T08:00:00Z: before the damage.
     #[arg(long)]
     pub at: Timestamp,
-    /// The wrapped keys of the vault as well. A key that was retired since then opens it again: retire it anew.
+    /// The wraps of all keys of the vault, and not only that of the key of this region. A key that was retired since then
+    /// opens it again: retire it anew.
     #[arg(long)]
     pub keys: bool,
     /// Bring back what differs. What was made since stays, and nothing is removed.
     #[arg(long)]
     pub apply: bool,
+}
+
+/// Asks for what differs, and has it brought back if that is wanted.
+async fn ask(cluster: &Cluster, inside: &Inside, wanted: &RewindArguments) -> Result<Rewound, CliError> {
+    let at = wanted.at.to_string();
+    let mut asked = vec!["vault", "rewind", wanted.vault.as_str(), "--at", at.as_str()];
+    asked.extend(wanted.keys.then_some("--keys"));
+    asked.extend(wanted.apply.then_some("--apply"));
+    inside.ask(cluster, &asked, "").await
+}
+
+/// Rewinds before something else is done with the vault: what came of it is told as progress.
+pub(super) async fn first(
+    cluster: &Cluster,
+    inside: &Inside,
+    wanted: &RewindArguments,
+    printer: &Printer,
+) -> Result<(), CliError> {
+    let found = ask(cluster, inside, wanted).await?;
+    printer.progress(sum(&found, &wanted.at.to_string()).trim_end(), Tone::Plain);
+    Ok(())
 }
 
 pub(super) async fn run(
@@ -33,12 +55,8 @@ pub(super) async fn run(
     wanted: &RewindArguments,
     printer: &mut Printer,
 ) -> Result<(), CliError> {
-    let at = wanted.at.to_string();
-    let mut asked = vec!["vault", "rewind", wanted.vault.as_str(), "--at", at.as_str()];
-    asked.extend(wanted.keys.then_some("--keys"));
-    asked.extend(wanted.apply.then_some("--apply"));
-    let found: Rewound = inside.ask(cluster, &asked, "").await?;
-    printer.answer(&found, |colour| told(&found, &at, colour))?;
+    let found = ask(cluster, inside, wanted).await?;
+    printer.answer(&found, |colour| told(&found, &wanted.at.to_string(), colour))?;
     let lost = found.deleted + found.overwritten - found.restored;
     if lost == 0 {
         return Ok(());
@@ -47,15 +65,18 @@ pub(super) async fn run(
     Err(CliError::Unsuccessful { what: format!("vault {}", wanted.vault), message })
 }
 
+fn sum(found: &Rewound, at: &str) -> String {
+    let Rewound { objects, deleted, overwritten, restored, first: _ } = found;
+    format!("{objects} objects at {at}: {deleted} deleted since, {overwritten} overwritten, {restored} brought back\n")
+}
+
 fn told(found: &Rewound, at: &str, colour: bool) -> String {
-    let Rewound { objects, deleted, overwritten, restored, first } = found;
-    let sum = format!(
-        "{objects} objects at {at}: {deleted} deleted since, {overwritten} overwritten, {restored} brought back\n"
-    );
-    if first.is_empty() {
+    let sum = sum(found, at);
+    if found.first.is_empty() {
         return sum;
     }
-    let rows: Vec<_> = first
+    let rows: Vec<_> = found
+        .first
         .iter()
         .map(|it| {
             let change = match it.change {

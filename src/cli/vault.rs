@@ -93,6 +93,26 @@ pub async fn run(cluster: &Cluster, wanted: &VaultArguments, printer: &mut Print
     }
 }
 
+/// Makes the heads of these applications anew from their points, where they are gone or damaged. What was done is told
+/// as progress.
+pub(super) async fn repair(
+    cluster: &Cluster,
+    inside: &Inside,
+    vault: &str,
+    applications: &[String],
+    printer: &Printer,
+) -> Result<(), CliError> {
+    let mut asked = vec!["vault", "check", vault, "--repair"];
+    asked.extend(applications.iter().map(String::as_str));
+    let report: CheckReport = inside.ask(cluster, &asked, "").await?;
+    for it in &report.applications {
+        for done in &it.repaired {
+            printer.progress(&format!("{}/{}: repaired: {done}", it.namespace, it.name), Tone::Plain);
+        }
+    }
+    Ok(())
+}
+
 async fn check(
     cluster: &Cluster,
     wanted: &VaultArguments,

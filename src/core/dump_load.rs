@@ -92,6 +92,12 @@ fn settled(load: &DumpLoad) -> bool {
     load.loaded_at.is_some() || load.left_out.is_some()
 }
 
+/// Those of which not all is done, or nothing: by their names.
+#[must_use]
+pub fn unsettled(loads: &[DumpLoad]) -> Vec<&str> {
+    loads.iter().filter(|it| !settled(it)).map(|it| it.name.as_str()).collect()
+}
+
 /// What became of them, for people.
 #[must_use]
 pub fn told(loads: &[DumpLoad]) -> String {

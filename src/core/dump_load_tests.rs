@@ -170,8 +170,9 @@ fn a_pod_that_is_ready_is_waited_for() {
 #[test]
 fn what_was_loaded_once_is_never_loaded_again() {
     let (mut play, _) = Play::new("Auto", &[]).begun();
+    assert_eq!(unsettled(&play.status), ["orders"]);
     play.seen.job = Some(done("d1"));
-    assert_eq!(play.pass(2), Some(Progress::default()));
+    assert_eq!((play.pass(2), unsettled(&play.status)), (Some(Progress::default()), vec![]));
     let load = &play.status[0];
     assert_eq!((load.loaded_at.as_ref().map(|it| it.0), load.exit_code, load.bytes), (Some(at(2)), Some(0), 7));
     assert_eq!((load.pod.as_deref(), load.stderr.as_deref()), (Some("db-0"), Some("loaded")));

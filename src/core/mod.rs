@@ -18,6 +18,7 @@ pub mod health;
 pub mod hex;
 pub mod key_answer;
 pub mod labels;
+pub mod locks;
 pub mod mover_job;
 pub mod mover_progress;
 pub mod mover_task;

@@ -163,3 +163,25 @@ pub struct Head {
     /// Points that were saved by regions that had lost the claim.
     pub branches: Vec<String>,
 }
+
+/// A point with nothing in it.
+#[cfg(test)]
+pub(crate) fn example(namespace: &str, application: &str) -> Point {
+    Point {
+        format: FORMAT,
+        id: format!("{:010}-{:026}", 1, 0),
+        namespace: namespace.to_owned(),
+        application: application.to_owned(),
+        epoch: 1,
+        region: "east".to_owned(),
+        branch: false,
+        consistent_at: Timestamp::UNIX_EPOCH,
+        created_at: Timestamp::UNIX_EPOCH,
+        objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
+        volumes: Vec::new(),
+        dumps: Vec::new(),
+        skipped: Vec::new(),
+        missing: Vec::new(),
+        suspicious: Vec::new(),
+    }
+}

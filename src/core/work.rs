@@ -135,6 +135,17 @@ pub enum Work {
         /// Only while this region holds the claim with this epoch.
         epoch: u64,
     },
+    /// Go on with a round over an application's objects, which extends locks that are short.
+    ExtendLocks {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// When the round began.
+        began: Timestamp,
+        /// The last object that was looked at in it.
+        after: Option<String>,
+    },
     /// Have retention leave a point alone, or no longer.
     SetHold {
         /// The `Vault`.
@@ -221,6 +232,7 @@ impl Work {
             Self::FindPoint { .. } => "FindPoint",
             Self::ReviewPoints { .. } => "ReviewPoints",
             Self::DropPoints { .. } => "DropPoints",
+            Self::ExtendLocks { .. } => "ExtendLocks",
             Self::SetHold { .. } => "SetHold",
             Self::RestoreObjects { .. } => "RestoreObjects",
             Self::PlanObjects { .. } => "PlanObjects",
@@ -252,6 +264,7 @@ impl Work {
             | Self::ReadLatest { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
+            | Self::ExtendLocks { .. }
             | Self::SetHold { .. }
             | Self::PlanObjects { .. }
             | Self::Ask { .. } => None,
@@ -356,6 +369,19 @@ pub enum Outcome {
         /// Which the vault refused to delete.
         refused: Vec<String>,
     },
+    /// Of `ExtendLocks`.
+    LocksExtended {
+        /// The last object that was looked at. `None`: the round is complete.
+        after: Option<String>,
+        /// How many were looked at in this step.
+        objects: u64,
+    },
+    /// Of `CommitPoint`.
+    Committed {
+        /// Until when the point itself, its objects and the lists of its files are locked, as read back. `None`: some are
+        /// not.
+        locked_until: Option<Timestamp>,
+    },
     /// Of `RestoreObjects`.
     ObjectsRestored {
         /// How many are as in the point.
@@ -382,7 +408,7 @@ pub enum Outcome {
     },
     /// Of `Ask`: what was bad. Empty when all is well.
     Answered(Vec<String>),
-    /// Of `TestZone`, `CommitPoint`, `SetHold`, `StartWorkloads` and `Publish`.
+    /// Of `TestZone`, `SetHold`, `StartWorkloads` and `Publish`.
     Done,
 }
 

@@ -3,25 +3,101 @@
 //! A region that was lost with all that its operator knew is still named as the holder. It can't take the claim from
 //! itself, and a `ProtectedApplication` made anew in it would serve at once, with nothing restored. So the claim is
 //! given up first, to this region, as a person would by hand. That is right only when nobody renews it: it is watched
-//! for as long as any other region would wait.
+//! for as long as any other region would wait. One that somebody deleted is made anew the same way.
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::InspectError;
 use crate::{
+    api::application::ProtectedApplicationSpec,
     core::{
         app_key::AppKey,
-        claim::record::{Claim, Intent},
+        claim::record::{Claim, Deadlines, FORMAT, Intent},
+        point::Protection,
         vault_answer::{ClaimSeen, Released},
     },
-    vault::{Condition, Store, StoreError},
+    vault::{Condition, Store, StoreError, Vault},
 };
+
+/// The `seq` of a claim that is made anew: above any that an operator may remember.
+const SEQ: u64 = 1_000_000;
 
 /// The claim, if there is one.
 pub(super) async fn read(store: &Store, key: &AppKey) -> Result<Option<Claim>, InspectError> {
     Ok(find(store, key).await?.map(|(claim, _)| claim))
+}
+
+/// The claim, if there is one that can be read.
+pub(super) async fn legible(store: &Store, key: &AppKey) -> Result<Option<Claim>, InspectError> {
+    let found = store.get(&key.claim_object()).await?;
+    Ok(found.and_then(|object| Claim::parse(&object.bytes).ok()))
+}
+
+/// Makes a claim anew that is gone or cannot be read, given up to `region`, if nobody else writes one meanwhile. The
+/// catalogue tells its epoch, and what the newest point records how long others wait.
+pub(super) async fn renew(
+    vault: &Vault,
+    key: &AppKey,
+    region: &str,
+    protection: Option<&Protection>,
+    watching: impl Fn(&Claim) -> (Duration, Duration),
+) -> Result<Released, InspectError> {
+    let head = vault.read_head(&key.namespace, &key.name).await?;
+    let Some((head, _)) = head else {
+        let what =
+            format!("{key} has no head in the vault: kubectl reprise vault check --repair makes it from its points");
+        return Err(InspectError::Input(what));
+    };
+    let spec: Option<ProtectedApplicationSpec> = protection.and_then(|it| serde_json::from_value(it.spec.clone()).ok());
+    let settings = spec.as_ref().map(|it| it.claim.clone()).unwrap_or_default();
+    let claim = Claim {
+        format: FORMAT,
+        group: key.group(),
+        // Somebody may have taken it once more than the catalogue knows.
+        epoch: head.epoch + 1,
+        holder: None,
+        candidates: spec.iter().flat_map(|it| &it.regions).map(|it| it.name.clone()).collect(),
+        seq: SEQ,
+        nonce: format!("recover.{region}.{}", ulid::Ulid::generate()),
+        intent: released(region),
+        deadlines: Deadlines::from(&settings),
+        reason: "recovered".to_owned(),
+        health: None,
+        renewed_at: Timestamp::now(),
+    };
+    let store = vault.store();
+    let tag = store.get(&key.claim_object()).await?.map(|it| it.tag);
+    let (long, often) = watching(&claim);
+    let end = Instant::now() + long;
+    let written = || InspectError::Input(format!("somebody wrote a claim of {key}: look at it, and try again"));
+    while Instant::now() < end {
+        sleep(often).await;
+        if store.get(&key.claim_object()).await?.map(|it| it.tag) != tag {
+            return Err(written());
+        }
+    }
+    let condition = tag.as_deref().map_or(Condition::Absent, Condition::Unchanged);
+    match store.put_if(&key.claim_object(), claim.to_bytes().into(), condition).await {
+        Ok(_) => Ok(Released { released: true, epoch: claim.epoch }),
+        Err(StoreError::Lost | StoreError::Unknown { .. }) => match read(store, key).await? {
+            Some(now) if now.nonce == claim.nonce => Ok(Released { released: true, epoch: claim.epoch }),
+            _ => Err(written()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Given up, and to be taken by this region only.
+fn released(region: &str) -> Intent {
+    Intent::Released {
+        to: Some(region.to_owned()),
+        from: None,
+        point: None,
+        reason: format!("nothing of it is left in {region}: it is recovered"),
+    }
 }
 
 async fn find(store: &Store, key: &AppKey) -> Result<Option<(Claim, String)>, InspectError> {
@@ -70,12 +146,7 @@ pub(super) async fn release(
         holder: None,
         seq: claim.seq + 1,
         nonce: format!("recover.{region}.{}", ulid::Ulid::generate()),
-        intent: Intent::Released {
-            to: Some(region.to_owned()),
-            from: None,
-            point: None,
-            reason: format!("nothing of it is left in {region}: it is recovered"),
-        },
+        intent: released(region),
         reason: "recovered".to_owned(),
         health: None,
         ..claim.clone()

@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::{
     api::vault::Vault as VaultObject,
     capture::bundle::BundleError,
-    core::{app_key::AppKey, work::Failure},
+    core::{app_key::AppKey, vault_answer::Released, work::Failure},
     mover::error::MoverError,
     operator::secrets::Secrets,
     vault::{StoreError, VaultError, catalogue::CatalogueError},
@@ -66,7 +66,7 @@ enum VaultVerb {
         #[arg(value_parser = application)]
         application: AppKey,
     },
-    /// Give up a claim that names this region, and that nobody renews.
+    /// Give up a claim that names this region, and that nobody renews. One that is gone is made anew.
     Release {
         /// The `Vault`.
         vault: String,
@@ -123,7 +123,7 @@ impl VaultArguments {
                 answer(&points::recorded(&open(vault).await?, application, region).await?)
             }
             VaultVerb::Release { vault, application } => {
-                answer(&claim::release(open(vault).await?.store(), application, region, claim::watching).await?)
+                answer(&give_up(&open(vault).await?, application, region).await?)
             }
             VaultVerb::Ls { which, point, volume: Some(volume), path, objects: _ } => {
                 answer(&look::list(&open(&which.vault).await?, which, point, volume, path).await?)
@@ -139,6 +139,14 @@ impl VaultArguments {
             }
         }
     }
+}
+
+async fn give_up(vault: &crate::vault::Vault, key: &AppKey, region: &str) -> Result<Released, InspectError> {
+    if claim::legible(vault.store(), key).await?.is_some() {
+        return claim::release(vault.store(), key, region, claim::watching).await;
+    }
+    let recorded = points::recorded(vault, key, region).await?;
+    claim::renew(vault, key, region, recorded.protection.as_ref(), claim::watching).await
 }
 
 /// How an application is written.

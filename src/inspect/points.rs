@@ -116,7 +116,7 @@ pub(super) async fn recorded(vault: &Vault, key: &AppKey, region: &str) -> Resul
         let why = if doubts.is_empty() { "it has no complete point".to_owned() } else { doubts.join("; ") };
         return Err(InspectError::Input(format!("nothing of {key} can be brought back: {why}")));
     };
-    let claim = claim::read(vault.store(), key).await?;
+    let claim = claim::legible(vault.store(), key).await?;
     Ok(Recorded {
         region: region.to_owned(),
         point: Newest::of(&point),

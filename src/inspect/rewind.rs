@@ -4,6 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{Asked, InspectError, answer};
+use crate::vault::versions::Rewind;
 
 /// Which vault, and to when.
 #[derive(Args, Debug)]
@@ -13,7 +14,7 @@ pub(super) struct RewindArguments {
     /// The time, as 2027-01-15T08:00:00Z.
     #[arg(long)]
     at: Timestamp,
-    /// The wrapped keys as well.
+    /// The wraps of all keys as well.
     #[arg(long)]
     keys: bool,
     /// Bring it back.
@@ -23,5 +24,7 @@ pub(super) struct RewindArguments {
 
 pub(super) async fn run(namespace: &str, wanted: &RewindArguments) -> Result<(), InspectError> {
     let vault = Asked::open(namespace, &wanted.vault).await?.locked().await?;
-    answer(&vault.store().rewind(wanted.at, wanted.keys, wanted.apply).await?)
+    let RewindArguments { at, keys: all_keys, apply, .. } = *wanted;
+    let wanted = Rewind { at, key: vault.key().id(), all_keys, apply };
+    answer(&vault.store().rewind(&wanted).await?)
 }

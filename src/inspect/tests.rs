@@ -361,3 +361,32 @@ fn an_application_is_named_with_its_namespace() {
         assert!(application(bad).is_err(), "{bad}");
     }
 }
+
+#[tokio::test]
+async fn a_claim_that_is_gone_is_made_anew_above_the_catalogues_epoch_and_given_up_to_this_region() {
+    let (scene, _) = Scene::usual().await;
+    let (store, key, ms) = (scene.vault.store(), key(), std::time::Duration::from_millis);
+    let watching = |_: &Claim| (ms(40), ms(10));
+    for rubbish in [None, Some("rubbish")] {
+        scene.fake.delete(&key.claim_object()).unwrap();
+        if let Some(rubbish) = rubbish {
+            scene.put(&key.claim_object(), rubbish.as_bytes());
+        }
+        assert_eq!(claim::legible(store, &key).await.unwrap(), None);
+        let made = claim::renew(&scene.vault, &key, "west", None, watching).await.unwrap();
+        assert_eq!((made.released, made.epoch), (true, 3), "{rubbish:?}");
+        let claim = claim::read(store, &key).await.unwrap().unwrap();
+        assert!(matches!(claim.intent, Intent::Released { to: Some(to), .. } if to == "west"));
+        assert_eq!((claim.holder, claim.deadlines.wait), (None, 75));
+    }
+    scene.fake.delete(&key.claim_object()).unwrap();
+    let other = async {
+        tokio::time::sleep(ms(15)).await;
+        scene.claim(2, Some("north"));
+    };
+    let (refused, ()) = tokio::join!(claim::renew(&scene.vault, &key, "west", None, watching), other);
+    assert!(refused.unwrap_err().to_string().contains("somebody wrote a claim"));
+    scene.fake.delete(HEAD).unwrap();
+    let refused = claim::renew(&scene.vault, &key, "west", None, watching).await.unwrap_err();
+    assert!(refused.to_string().contains("vault check --repair"), "{refused}");
+}

@@ -40,10 +40,6 @@ fn attempt(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -> Result<Re
     drop(repository);
     engine.meter.phase("checking");
     check::new_snapshot(engine, &snapshot)?;
-    engine.meter.phase("locking");
-    if let Some(until) = engine.backend.extend_locks().map_err(|error| engine.error(&error))? {
-        tracing::info!(%until, "all that the snapshot needs is locked");
-    }
     Ok(report(&snapshot, &losses, witness))
 }
 

@@ -13,12 +13,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use rand::RngExt;
 use ulid::Ulid;
 
-use super::manifest::{MANIFEST_LIMIT, manifest_key};
-use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault, immutability};
+use super::manifest::MANIFEST_LIMIT;
+use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
 use crate::core::point::{FORMAT, Head, Point};
 
 /// How often a swap is tried against other writers.
@@ -194,6 +193,21 @@ impl Vault {
         .await
     }
 
+    /// Enters a point for the region that certainly holds the claim with the point's epoch: a head that was lost is
+    /// sealed anew first. What it said of branches is lost with it, until it is repaired.
+    ///
+    /// # Errors
+    /// As `seal_head` and `enter_head`.
+    pub async fn enter_as_holder(&self, point: &Point) -> Result<Head, CatalogueError> {
+        match self.enter_head(point, point.epoch, &point.region).await {
+            Err(CatalogueError::Unsealed) => {
+                self.seal_head(&point.namespace, &point.application, point.epoch, &point.region).await?;
+                self.enter_head(point, point.epoch, &point.region).await
+            }
+            entered => entered,
+        }
+    }
+
     /// Swaps the head: reads, asks what to make of it, writes; again when another writer was first.
     async fn change_head(
         &self,
@@ -232,8 +246,7 @@ impl Vault {
         Err(CatalogueError::Contended)
     }
 
-    /// Writes a point, with the MAC of the application's key. Writing the same point again is a success. Where locks are
-    /// asked for, the manifest that it names is locked for as long as the point is.
+    /// Writes a point, with the MAC of the application's key. Writing the same point again is a success.
     ///
     /// # Errors
     /// `Exists` when another point has its id, `Contended` when no outcome could be learnt, `Store`.
@@ -245,10 +258,6 @@ impl Vault {
         let json = serde_json::to_string(point).expect("a point is plain data");
         let mac = self.keys().mac(&point.namespace, &point.application, json.as_bytes());
         let bytes = Bytes::from(format!("{POINT_BEGIN}{json}{MAC_BEGIN}{mac}{MAC_END}"));
-        if let Some(lock) = self.store().object_lock() {
-            let manifest = manifest_key(&point.namespace, &point.application, &point.objects.manifest);
-            immutability::hold(self.store(), &manifest, Timestamp::now() + lock.period.duration()).await?;
-        }
         let mut last = None;
         for _ in 0..ATTEMPTS {
             match self.store().put_if(&key, bytes.clone(), Condition::Absent).await {

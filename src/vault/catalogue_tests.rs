@@ -191,3 +191,16 @@ async fn the_vault_knows_its_applications() {
     let all: Vec<_> = all.iter().map(|(namespace, name)| (namespace.as_str(), name.as_str())).collect();
     assert_eq!(all, [("a", "x"), ("a", "y.z"), ("b", "x")]);
 }
+
+#[tokio::test]
+async fn a_head_that_was_lost_is_sealed_anew_by_who_holds_the_claim_and_by_nobody_else() {
+    let fake = Fake::new(Manner::Sound);
+    let vault = vault(&fake);
+    let lost = point(3, 1, false);
+    assert_eq!(vault.enter_head(&lost, 3, "east").await, Err(CatalogueError::Unsealed));
+    let head = vault.enter_as_holder(&lost).await.unwrap();
+    assert_eq!((head.epoch, head.sealed_by.as_str(), head.latest), (3, "east", Some(lost.id.clone())));
+    vault.seal_head("shop", "db", 4, "west").await.unwrap();
+    let refused = vault.enter_as_holder(&point(3, 2, false)).await;
+    assert_eq!(refused, Err(CatalogueError::Sealed { epoch: 4, by: "west".to_owned() }), "one that stands is left");
+}

@@ -4,8 +4,6 @@
 //! `Store::lock`. A lock holds for a version: whoever has the credentials may still hide it behind a newer one or
 //! behind a delete marker, and `versions` finds it again. Nothing here decides how long.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -19,28 +17,20 @@ use super::keys::unhex;
 use super::s3_requests::{Asked, S3Requests, Signer};
 use super::{Store, StoreError};
 use crate::api::vault::{LockMode, ObjectLock};
+use crate::core::locks::of_write;
 
 /// Whether the object with this key, relative to the vault's prefix, is locked: only what is never written anew and
-/// never taken back. A claim, a head or a lease that can't be written anew would stop the application; a wrapped key
-/// that is retired must go.
+/// never taken back. A claim, a head or a lease that can't be written anew would stop the application. A wrapped key is
+/// retired by hiding it, like everything that is locked.
 #[must_use]
 pub fn is_locked(key: &str) -> bool {
     let mut names = key.split('/');
     match names.next() {
         Some("apps") => matches!(names.nth(2), Some("points" | "manifests")),
         Some("repos") => matches!(names.nth(1), Some("config" | "keys" | "index" | "snapshots" | "data")),
-        // It keeps no secret, and the wraps for offline recipients are the way back when the others are deleted.
-        Some("reprise.json") => true,
-        Some("keys") => names.next().is_some_and(|name| name.starts_with("escrow-")),
+        Some("reprise.json" | "keys") => true,
         _ => false,
     }
-}
-
-/// For how long a version is locked beyond what is needed: the locks of what does not change are then extended only so
-/// often.
-#[must_use]
-pub fn slack(lock: &ObjectLock) -> Duration {
-    lock.period.duration() / 4
 }
 
 fn mode(lock: &ObjectLock) -> &'static str {
@@ -76,7 +66,7 @@ impl LockOnWrite {
         if !self.makes_a_version(request) {
             return Ok(());
         }
-        let until = Timestamp::now() + self.lock.period.duration() + slack(&self.lock);
+        let until = of_write(self.lock.period, Timestamp::now());
         let digest = request.headers().get("x-amz-content-sha256").and_then(|it| it.to_str().ok()).and_then(unhex);
         let until = HeaderValue::from_str(&date(until)).expect("a date is plain text");
         let headers = request.headers_mut();
@@ -154,14 +144,15 @@ impl Store {
         Ok(found.map(|it| it.retain_until_date))
     }
 
-    /// Locks the current version of an object until then. A lock is never shortened: the server refuses.
+    /// Locks the current version of an object until then. False: it is not there. A lock is never shortened: the server
+    /// refuses.
     ///
     /// # Errors
     /// Any `StoreError` but `Lost`.
     ///
     /// # Panics
     /// Never: base64 is plain text.
-    pub async fn lock(&self, key: &str, until: Timestamp) -> Result<(), StoreError> {
+    pub async fn lock(&self, key: &str, until: Timestamp) -> Result<bool, StoreError> {
         let Some((requests, prefix, lock)) = self.lockable() else {
             return Err(StoreError::Other("this vault has no locks".to_owned()));
         };
@@ -177,8 +168,7 @@ impl Store {
         headers.insert("x-amz-checksum-sha256", HeaderValue::from_str(&checksum).expect("base64 is plain text"));
         let query = &[("retention", "")];
         let asked = Asked { method: Method::PUT, key: &key, query, headers, body: Bytes::from(body) };
-        let done = requests.send(asked).await?;
-        done.map(|_| ()).ok_or_else(|| StoreError::Other(format!("`{key}` is not there to be locked")))
+        Ok(requests.send(asked).await?.is_some())
     }
 }
 

@@ -7,11 +7,13 @@ use jiff::SignedDuration;
 use super::*;
 use crate::api::span::Span;
 use crate::core::rewound::Change;
-use crate::vault::immutability;
+use crate::vault::immutability::{self, Step};
+use crate::vault::manifest::Content;
 use crate::vault::minio::Minio;
+use crate::vault::versions::Rewind;
 use crate::vault::{Condition, Location, Locked, S3Location, SecretText, Settings};
 
-const LOCKED: [&str; 7] = [
+const LOCKED: [&str; 8] = [
     "apps/shop/db/points/1.json",
     "apps/shop/db/manifests/abc",
     "repos/shop.db/config",
@@ -19,13 +21,13 @@ const LOCKED: [&str; 7] = [
     "repos/shop.db/index/abcd",
     "reprise.json",
     "keys/escrow-1.age",
+    "keys/1.json",
 ];
-const FREE: [&str; 6] = [
+const FREE: [&str; 5] = [
     "apps/shop/db/head.json",
     "claims/shop.db.json",
     "regions/eu.json",
-    "keys/1.json",
-    "apps/shop/db/locks.json",
+    "apps/shop/db/prune.json",
     "conformance/eu/points/x",
 ];
 
@@ -44,10 +46,14 @@ pub(crate) fn locking(minio: &Minio) -> S3Location {
     S3Location { object_lock: Some(ObjectLock { mode: LockMode::Compliance, period }), ..minio.location() }
 }
 
-fn store(location: &S3Location) -> Store {
+fn open(location: &S3Location) -> Locked {
     let location = Location::S3(location.clone());
     let key = SecretText::new("a key that is long enough for a vault");
-    Locked::new(Settings { location, key, limits: None }).unwrap().store().clone()
+    Locked::new(Settings { location, key, limits: None }).unwrap()
+}
+
+fn store(location: &S3Location) -> Store {
+    open(location).store().clone()
 }
 
 #[tokio::test]
@@ -61,7 +67,7 @@ async fn a_bucket_locks_what_recovery_is_made_of_and_nothing_else() {
         store.put(key, "content".into()).await.unwrap();
         let left = store.locked_until(key).await.unwrap().expect(key).duration_since(Timestamp::now());
         assert!(
-            left > SignedDuration::from_hours(24 * 17) && left < SignedDuration::from_hours(24 * 18),
+            left > SignedDuration::from_hours(24 * 20) && left <= SignedDuration::from_hours(24 * 21),
             "{key}: {left}"
         );
     }
@@ -117,39 +123,69 @@ async fn what_a_thief_did_to_a_bucket_is_undone() {
         store.delete(key).await.unwrap();
     }
     assert_eq!(store.list("").await.unwrap(), []);
-    let told = store.rewind(before, false, false).await.unwrap();
+    let wanted = Rewind { at: before, key: "2".into(), all_keys: false, apply: false };
+    let told = store.rewind(&wanted).await.unwrap();
     assert_eq!((told.objects, told.deleted, told.restored), (7, 7, 0));
     assert!(told.first.iter().all(|it| it.change == Change::Deleted));
     assert_eq!(store.list("").await.unwrap(), [], "nothing is done unless it is asked for");
-    assert_eq!(store.rewind(before, false, true).await.unwrap().restored, 7);
-    for key in LOCKED {
+    let wanted = Rewind { apply: true, ..wanted };
+    assert_eq!(store.rewind(&wanted).await.unwrap().restored, 7);
+    for key in &LOCKED[..7] {
         assert_eq!(store.get(key).await.unwrap().unwrap().bytes, format!("content of {key}"));
         assert!(store.locked_until(key).await.unwrap().is_some(), "{key}");
     }
-    let again = store.rewind(before, false, true).await.unwrap();
+    let again = store.rewind(&wanted).await.unwrap();
     assert_eq!((again.objects, again.deleted, again.overwritten, again.restored), (7, 0, 0, 0));
+    assert_eq!(store.get("keys/1.json").await.unwrap(), None, "a key that may have been retired stays away");
+    for (key, all_keys, restored) in [("1", false, 1), ("2", true, 0)] {
+        let wanted = Rewind { key: key.into(), all_keys, ..wanted.clone() };
+        assert_eq!(store.rewind(&wanted).await.unwrap().restored, restored);
+    }
 }
 
 #[tokio::test]
 #[ignore = "needs a MinIO binary: REPRISE_TEST_MINIO=path cargo test --lib bucket -- --ignored"]
-async fn locks_in_a_bucket_are_extended_when_a_newer_point_needs_them_and_only_then() {
+async fn locks_in_a_bucket_are_extended_in_rounds_as_far_as_they_are_short() {
     let minio = Minio::start("http", |_| ()).await;
     minio.make_locked_bucket().await;
     let store = store(&locking(&minio));
-    store.put("reprise.json", "{}".into()).await.unwrap();
-    let pack = "repos/shop.db/data/ab/abcd";
-    store.put(pack, "x".into()).await.unwrap();
+    for key in LOCKED {
+        store.put(key, "content".into()).await.unwrap();
+    }
+    let of_app = &LOCKED[..5];
     let (now, day) = (Timestamp::now(), SignedDuration::from_hours(24));
-    let ledger = "apps/shop/db/locks.json";
-    let extend = async |at| immutability::extend(&store, "repos/shop.db", ledger, at).await.unwrap().unwrap();
-    let first = extend(now).await;
-    assert_eq!(first, store.locked_until(pack).await.unwrap().unwrap());
-    assert_eq!(extend(now + day).await, first, "enough is left");
-    let second = extend(now + day * 10).await;
-    assert_eq!(second, store.locked_until(pack).await.unwrap().unwrap());
-    assert!(second >= now + day * 24 && second > first);
-    let forged = format!("{{\"{pack}\":{}}}", (now + day * 900).as_second());
-    store.put(ledger, forged.into()).await.unwrap();
-    assert!(extend(now + day * 40).await >= now + day * 54, "a ledger that lies is found out");
-    assert_eq!(immutability::test(&store, "eu", now).await.unwrap(), Some(Vec::new()));
+    let until = async |key: &str| store.locked_until(key).await.unwrap().unwrap();
+    let before = until(of_app[0]).await;
+    let round = async |began, after| immutability::go_on(&store, ("shop", "db"), began, after).await.unwrap();
+    assert_eq!(round(now, None).await, Step { after: None, objects: 5 });
+    assert_eq!(until(of_app[0]).await, before, "enough is left");
+    // Continued behind the points, the round looks at the repository alone.
+    assert_eq!(round(now + day * 10, Some("apps/shop/db/points/1.json")).await.objects, 3);
+    assert_eq!(until(of_app[0]).await, before);
+    for key in &of_app[2..] {
+        assert!(until(key).await >= now + day * 25, "{key}");
+    }
+    round(now + day * 10, None).await;
+    assert!(until(of_app[0]).await >= now + day * 25);
+    assert_eq!(immutability::test(&store, "eu", now + day * 10).await.unwrap(), Some(Vec::new()));
+    for key in &LOCKED[5..] {
+        assert!(until(key).await >= now + day * 25, "{key}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a MinIO binary: REPRISE_TEST_MINIO=path cargo test --lib bucket -- --ignored"]
+async fn a_bucket_reads_back_until_when_a_point_is_locked_and_says_so_only_of_what_is_there() {
+    let minio = Minio::start("http", |_| ()).await;
+    minio.make_locked_bucket().await;
+    let vault = open(&locking(&minio)).unlock().await.unwrap();
+    let manifest = vault.write_manifest("shop", "db", Content::of(b"objects", 1), &b"objects"[..]).await.unwrap();
+    let mut point = crate::core::point::example("shop", "db");
+    point.objects.manifest = manifest.manifest;
+    point.created_at = Timestamp::now();
+    vault.write_point(&point).await.unwrap();
+    let until = vault.lock_point(&point).await.unwrap().unwrap();
+    assert!(until >= point.created_at + SignedDuration::from_hours(24 * 21) - SignedDuration::from_secs(1));
+    point.objects.manifest = "00".into();
+    assert_eq!(vault.lock_point(&point).await.unwrap(), None);
 }

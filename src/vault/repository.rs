@@ -28,10 +28,9 @@ use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, 
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
-use super::catalogue::folder;
 use super::limits::Limits;
 use super::uploads::Uploads;
-use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault, immutability};
+use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
 use crate::core::hex::hex;
 
 /// How long a request is tried again; the store itself tries some more within the deadline of each attempt.
@@ -121,7 +120,6 @@ pub struct RepositoryBackend {
     store: Store,
     limits: Arc<Limits>,
     prefix: String,
-    ledger: String,
     runtime: Handle,
     health: Arc<Health>,
     cache: Arc<Mutex<Cache>>,
@@ -136,7 +134,6 @@ impl RepositoryBackend {
             store: vault.store().clone(),
             limits: vault.limits().clone(),
             prefix: prefix(namespace, application),
-            ledger: format!("{}/locks.json", folder(namespace, application)),
             runtime,
             health: Arc::default(),
             cache: Arc::default(),
@@ -148,14 +145,6 @@ impl RepositoryBackend {
     #[must_use]
     pub fn health(&self) -> &Arc<Health> {
         &self.health
-    }
-
-    /// Locks all of the repository for as long as the vault asks, where it does. Returns until when all of it is locked.
-    ///
-    /// # Errors
-    /// When the store does not answer, or does not lock.
-    pub fn extend_locks(&self) -> RusticResult<Option<Timestamp>> {
-        self.patiently(|| immutability::extend(&self.store, &self.prefix, &self.ledger, Timestamp::now()))
     }
 
     /// The size of a file. `None` when it is not there.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::object_lock::is_locked;
 use super::s3_requests::{Asked, S3Requests};
-use super::{Store, StoreError};
+use super::{Store, StoreError, wraps};
 use crate::core::rewound::{Change, Difference, Rewound};
 
 /// How many copies are under way at once.
@@ -53,9 +53,25 @@ struct Version {
     tag: Option<String>,
 }
 
-/// What comes back: what is locked, and with `keys` the wrapped keys.
-fn comes_back(key: &str, keys: bool) -> bool {
-    is_locked(key) || (keys && key.starts_with("keys/"))
+/// To when a vault is rewound, and how.
+#[derive(Clone, Debug)]
+pub struct Rewind {
+    /// The time.
+    pub at: Timestamp,
+    /// The id of a key: its wrap comes back as well.
+    pub key: String,
+    /// All wraps come back: a key that was retired since opens the vault again.
+    pub all_keys: bool,
+    /// Bring back what differs, and not only tell of it.
+    pub apply: bool,
+}
+
+impl Rewind {
+    /// Whether this object comes back: what is locked, but of the wraps of keys only those that are wanted.
+    fn concerns(&self, key: &str) -> bool {
+        let unwanted = wraps::id_of(key).is_some_and(|id| id != self.key && !self.all_keys);
+        is_locked(key) && !unwanted
+    }
 }
 
 /// The version that was current at a time, if it is not what is current now. `versions` are those of one key, newest
@@ -89,7 +105,7 @@ impl Store {
     ///
     /// # Errors
     /// `Other` when this store keeps no versions; any other `StoreError` but `Lost`.
-    pub async fn rewind(&self, at: Timestamp, keys: bool, apply: bool) -> Result<Rewound, StoreError> {
+    pub async fn rewind(&self, wanted: &Rewind) -> Result<Rewound, StoreError> {
         let versions = match self {
             Self::Bucket(bucket) => bucket.versions(),
             Self::Directory(_) => None,
@@ -101,7 +117,7 @@ impl Store {
         })?;
         let mut rewound = Rewound::default();
         for part in ["apps/", "keys/", "repos/", "reprise.json"] {
-            rewind_part(requests, prefix, part, (at, keys, apply), &mut rewound).await?;
+            rewind_part(requests, prefix, part, wanted, &mut rewound).await?;
         }
         Ok(rewound)
     }
@@ -111,7 +127,7 @@ async fn rewind_part(
     requests: &S3Requests,
     prefix: &str,
     part: &str,
-    (at, keys, apply): (Timestamp, bool, bool),
+    wanted: &Rewind,
     rewound: &mut Rewound,
 ) -> Result<(), StoreError> {
     let mut pages = Pages::new(requests, format!("{prefix}{part}"));
@@ -122,8 +138,8 @@ async fn rewind_part(
         }
         let mut lost = Vec::new();
         for versions in page.chunk_by(|a, b| a.key == b.key) {
-            let Some(key) = versions[0].key.strip_prefix(prefix).filter(|key| comes_back(key, keys)) else { continue };
-            match lost_since(versions, at) {
+            let Some(key) = versions[0].key.strip_prefix(prefix).filter(|key| wanted.concerns(key)) else { continue };
+            match lost_since(versions, wanted.at) {
                 Lookup::NotThere => {}
                 Lookup::Same => rewound.objects += 1,
                 Lookup::Lost(version, change, since) => {
@@ -132,7 +148,7 @@ async fn rewind_part(
                 }
             }
         }
-        if apply {
+        if wanted.apply {
             let copies = stream::iter(lost).map(|version| bring_back(requests, version));
             rewound.restored += copies.buffer_unordered(AT_ONCE).try_fold(0, async |sum, ()| Ok(sum + 1)).await?;
         }

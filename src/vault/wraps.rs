@@ -48,6 +48,11 @@ fn path(id: &str) -> String {
     format!("{PREFIX}{id}.json")
 }
 
+/// The id of the key that this object is the wrap of, if it is one's.
+pub(super) fn id_of(key: &str) -> Option<&str> {
+    key.strip_prefix(PREFIX)?.strip_suffix(".json")
+}
+
 fn damaged(id: &str) -> VaultError {
     VaultError::Wrap { id: id.to_owned() }
 }
@@ -125,7 +130,7 @@ fn wrap(key: &VaultKey, root: &Root, note: &str) -> Bytes {
 pub(super) async fn list(store: &Store) -> Result<Vec<KeyInfo>, VaultError> {
     let mut found = Vec::new();
     for entry in store.list(PREFIX).await? {
-        let Some(id) = entry.key.strip_prefix(PREFIX).and_then(|it| it.strip_suffix(".json")) else { continue };
+        let Some(id) = id_of(&entry.key) else { continue };
         // It may have been retired since the listing.
         if let Some(object) = store.get(&entry.key).await? {
             let wrap: Wrap = serde_json::from_slice(&object.bytes).map_err(|_| damaged(id))?;

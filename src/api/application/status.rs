@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::span::Span;
+
 /// What the operator of this region last saw and decided.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -43,6 +45,9 @@ pub struct ProtectedApplicationStatus {
     /// What retention keeps and drops. Absent without `spec.backup.retention`, and where this region never did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,
+    /// How far locks reach. Absent where the vault is not asked for any, and where this region never extended them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locks: Option<LocksStatus>,
     /// The last failover that ended in this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
@@ -217,6 +222,32 @@ pub struct RetentionStatus {
     /// What removes from the vault the data that no point needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneStatus>,
+}
+
+/// The rounds in which locks of all that is kept are read back, and extended where they are short.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LocksStatus {
+    /// Until when all that is kept is locked at least, as read back. Absent before a first round is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Time>,
+    /// When the last round began. Written before it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Time>,
+    /// The period that it is for.
+    pub period: Span,
+    /// When it was complete. Absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// The last object that was looked at, while there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// How many objects were looked at in it.
+    #[serde(default)]
+    pub objects: u64,
+    /// Why it does not go on at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A point that is kept.

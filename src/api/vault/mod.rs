@@ -2,6 +2,7 @@
 
 mod azure;
 mod limits;
+mod object_lock;
 mod proxy;
 mod s3;
 
@@ -12,8 +13,9 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     azure::Azure,
     limits::{Limits, Rate, RateError, Window},
+    object_lock::{LockMode, ObjectLock},
     proxy::Proxy,
-    s3::{LockMode, ObjectLock, S3, ServerSideEncryption, SseAlgorithm},
+    s3::{S3, ServerSideEncryption, SseAlgorithm},
 };
 
 /// Object storage in which recovery points and claims lie.

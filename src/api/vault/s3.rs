@@ -3,8 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretName;
-use crate::api::span::{Span, in_days};
+use super::{ObjectLock, SecretName};
 
 /// A bucket.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -45,28 +44,6 @@ pub struct S3 {
     /// must have been made with it. Default: nothing is locked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_lock: Option<ObjectLock>,
-}
-
-/// Locks of object versions: packs, indexes and snapshots of volumes, manifests and points. Claims, heads and key wraps are
-/// never locked.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectLock {
-    /// `Governance`: whoever has `s3:BypassGovernanceRetention` may lift a lock. `Compliance`: nobody may, until it ends.
-    pub mode: LockMode,
-    /// How long each point can be restored at least, whoever deletes, in days: `14d`.
-    #[serde(serialize_with = "in_days")]
-    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,3}d$')").message("spec.s3.objectLock.period must be whole days, 1d to 9999d"))]
-    pub period: Span,
-}
-
-/// Who may lift a lock.
-#[derive(schemars::JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockMode {
-    /// Whoever has the right to.
-    Governance,
-    /// Nobody.
-    Compliance,
 }
 
 /// Encryption by the server. Asked for with every write.

@@ -5,6 +5,7 @@
 
 mod fencing;
 mod findings;
+mod locks;
 mod outlook;
 mod points;
 pub mod retention;
@@ -191,6 +192,7 @@ impl Pass<'_> {
                 if self.sealed(&view) {
                     self.schedule_points(&view);
                     self.retain(&view);
+                    self.keep_locks(&view);
                     self.publish(&view);
                 }
                 Role::Active

@@ -27,6 +27,7 @@ use crate::{
 
 mod handing_over;
 mod latest;
+mod locks;
 mod points;
 mod retention;
 mod suspicion;

@@ -4,6 +4,7 @@
 
 mod dumps;
 mod hooks;
+mod locks;
 mod method;
 mod suspicion;
 mod volumes;
@@ -341,9 +342,10 @@ impl Pass<'_> {
     }
 
     /// Everything is read: the point is written, and entered.
-    fn commit(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
+    fn commit(&self, mut status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         match see(&self.seen.works, "CommitPoint", self.now) {
-            Seen::Done(..) => {
+            Seen::Done(outcome, _) => {
+                status.locked_until = self.locked_until(&status, outcome);
                 let missing = missing(&status);
                 let ending = match (missing.is_empty(), status.suspicious.is_empty()) {
                     (true, true) => Ending::Stored,

@@ -8,7 +8,11 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{application::ObjectSettings, recovery_point::RecoveryPointSpec, vault::VaultSpec},
+    api::{
+        application::{LocksStatus, ObjectSettings},
+        recovery_point::RecoveryPointSpec,
+        vault::VaultSpec,
+    },
     core::{
         child::{RUN, job_key},
         claim::fixtures,
@@ -164,12 +168,16 @@ fn read(job: JobSeen, failed: &[&str]) -> Observed {
 
 /// The last pass of a run whose reading ended so, and the point that was committed before it.
 fn committed(job: JobSeen, failed: &[&str]) -> (Decided, Point) {
-    let mut seen = read(job, failed);
+    entered(read(job, failed), None)
+}
+
+/// The same, with what was seen until then, and how long the point itself is locked.
+fn entered(mut seen: Observed, locked_until: Option<Timestamp>) -> (Decided, Point) {
     let entering = then(&begun(&observed()), Purpose::Scheduled, &seen, 10);
     assert_eq!((reason(&entering), acts(&entering)), ("Entering", vec!["begin CommitPoint".to_owned()]));
     let [.., Effect::Begin(work)] = entering.effects.as_slice() else { panic!("{:?}", entering.effects) };
     let Work::CommitPoint { point, .. } = work.as_ref().clone() else { panic!("{work:?}") };
-    let (name, progress) = done((**work).clone(), Outcome::Done);
+    let (name, progress) = done((**work).clone(), Outcome::Committed { locked_until });
     seen.works.insert(name, progress);
     seen.made = vec![job_key("reprise", "mover")];
     (then(&entering, Purpose::Scheduled, &seen, 12), *point)
@@ -516,4 +524,20 @@ fn a_hold_reaches_the_vault_after_the_end_and_so_does_its_lifting() {
         let other = Observed { works: Works::from([("SetHold", done(work(!held)))]), ..observed() };
         assert_eq!(acts(&decide(&object, &other, at(2))), ["begin SetHold"], "what was done was the opposite");
     }
+}
+
+#[test]
+fn a_point_is_locked_for_as_long_as_the_shortest_lock_that_was_read_back() {
+    let until = |own: Option<i64>, all: Option<i64>| {
+        let mut seen = read(stored(0), &[]);
+        let mut application = application();
+        application.status.get_or_insert_default().locks =
+            Some(LocksStatus { locked_until: all.map(|it| Time(at(it))), ..LocksStatus::default() });
+        seen.application = Some(Arc::new(application));
+        entered(seen, own.map(at)).0.status.locked_until.map(|it| it.0)
+    };
+    assert_eq!(until(Some(900), Some(700)), Some(at(700)), "what it shares with earlier points");
+    assert_eq!(until(Some(600), Some(700)), Some(at(600)));
+    assert_eq!(until(Some(600), None), None, "earlier data was not looked at yet");
+    assert_eq!(until(None, Some(700)), None);
 }

@@ -4,6 +4,7 @@
 
 mod hold;
 mod hooks;
+mod locks;
 mod point;
 mod restore;
 mod retention;
@@ -207,7 +208,7 @@ fn deadline(work: &Work) -> Duration {
         | Work::Ask { .. } => Duration::from_mins(1),
         Work::RunHooks { side, hooks, .. } => hooks::deadline(*side, hooks),
         Work::TestVault { .. } => Duration::from_mins(2),
-        Work::SurveyPoints { .. } | Work::FindPoint { .. } => Duration::from_mins(5),
+        Work::SurveyPoints { .. } | Work::FindPoint { .. } | Work::ExtendLocks { .. } => Duration::from_mins(5),
         Work::StartWorkloads { .. } => Duration::from_mins(6),
         Work::DropPoints { .. } => Duration::from_mins(10),
         Work::ReviewPoints { .. } => Duration::from_mins(30),
@@ -250,6 +251,9 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         }
         Work::DropPoints { vault, application, ids, epoch } => {
             retention::drop_points(vault, application, ids, *epoch, context).await
+        }
+        Work::ExtendLocks { vault, application, began, after } => {
+            locks::extend(vault, application, *began, after.as_deref(), context).await
         }
         Work::SetHold { vault, application, point, held } => {
             retention::set_hold(vault, application, point, *held, context).await

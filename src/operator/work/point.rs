@@ -56,11 +56,24 @@ pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Resu
         return Err(Failure { reason: "Absent", message, lasting: true });
     }
     vault.write_point(point).await.map_err(|error| catalogue_failure(&error))?;
+    let locked_until = vault.lock_point(point).await.map_err(|error| catalogue_failure(&error.into()))?;
     // A partial or suspicious point is kept for people; the head names only what counts.
     if point.good() || point.branch {
-        vault.enter_head(point, point.epoch, &point.region).await.map_err(|error| catalogue_failure(&error))?;
+        let entered = if holds(point, context) {
+            vault.enter_as_holder(point).await
+        } else {
+            vault.enter_head(point, point.epoch, &point.region).await
+        };
+        entered.map_err(|error| catalogue_failure(&error))?;
     }
-    Ok(Outcome::Done)
+    Ok(Outcome::Committed { locked_until })
+}
+
+/// Whether this region can prove at this moment that it holds the claim under which the point was made.
+fn holds(point: &Point, context: &Context) -> bool {
+    let key = AppKey { namespace: point.namespace.clone(), name: point.application.clone() };
+    let view = context.keeper.view(&key);
+    !point.branch && view.is_some_and(|it| it.mine && it.valid && it.epoch == point.epoch)
 }
 
 pub(super) async fn read_head(name: &str, application: &AppKey, context: &Context) -> Result<Outcome, Failure> {
