@@ -1,7 +1,7 @@
 //! `make bench`: figures of this project, each against a peer or a limit in the same run.
 //!
-//! Volumes against restic, objects against bare requests, the operator at rest against its limits, the demo against what
-//! it promises. What it starts listens on loopback or in the lab only, and ends with it; what it writes lies below `target/bench`, and but for `report.json` is
+//! Volumes against restic, a warm standby against a cold one, objects against bare requests, the operator at rest against
+//! its limits, the demo against what it promises. What it starts listens on loopback or in the lab only, and ends with it; what it writes lies below `target/bench`, and but for `report.json` is
 //! gone when it ends. It says what is; it does not judge it.
 
 use std::{
@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::report::Figure;
 
+mod ahead;
 mod cluster;
 mod demo;
 mod idle;
@@ -26,7 +27,7 @@ mod storage;
 mod volumes;
 
 /// The parts, in the order in which they are run.
-const PARTS: [&str; 4] = ["volumes", "objects", "idle", "demo"];
+const PARTS: [&str; 5] = ["volumes", "ahead", "objects", "idle", "demo"];
 /// What is run only when it is named: two million files, an hour or more, and 24 GiB of room.
 const MANY: &str = "many-files";
 
@@ -76,6 +77,9 @@ async fn run(arguments: &[String]) -> Result<()> {
     }
     if arguments.iter().any(|it| it == MANY) {
         tell(&mut figures, volumes::measure_many(&folder.0).await?, &path)?;
+    }
+    if wanted("ahead") {
+        tell(&mut figures, ahead::measure_all(&folder.0).await?, &path)?;
     }
     if wanted("objects") {
         tell(&mut figures, objects::measure_all(&folder.0).await?, &path)?;

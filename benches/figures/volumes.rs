@@ -150,12 +150,15 @@ fn runs(of: &[Run]) -> Runs {
 }
 
 /// Both programs, on one server.
-struct Pair<'a> {
-    folder: &'a Path,
-    tree: &'a Path,
-    storage: &'a Storage,
+pub struct Pair<'a> {
+    /// Where both work.
+    pub folder: &'a Path,
+    /// What is backed up.
+    pub tree: &'a Path,
+    /// The server.
+    pub storage: &'a Storage,
     /// Files and bytes of the tree.
-    wanted: (u64, u64),
+    pub wanted: (u64, u64),
 }
 
 impl Pair<'_> {
@@ -189,32 +192,40 @@ impl Pair<'_> {
 
     /// Backs up three times, and restores, by the mover.
     async fn mover(&self) -> Result<[Run; 4]> {
-        let backup = |point: &str| Task::Backup {
-            namespace: "bench".to_owned(),
-            application: "tree".to_owned(),
-            source: self.tree.to_string_lossy().into_owned(),
-            host: "bench".to_owned(),
-            label: "data".to_owned(),
-            point: point.to_owned(),
-        };
-        let (first, _) = self.move_data(&backup("1")).await?;
-        let (again, _) = self.move_data(&backup("2")).await?;
+        let (first, _) = self.move_data(&self.backup_task("1")).await?;
+        let (again, _) = self.move_data(&self.backup_task("2")).await?;
         change(self.tree)?;
-        let (changed, report) = self.move_data(&backup("3")).await?;
+        let (changed, report) = self.move_data(&self.backup_task("3")).await?;
         let target = self.target()?;
         let restore = Task::Restore {
             namespace: "bench".to_owned(),
             application: "tree".to_owned(),
             snapshot: report.snapshot.context("a report of a backup names its snapshot")?,
             target: target.to_string_lossy().into_owned(),
+            base: Vec::new(),
         };
         let (restored, _) = self.move_data(&restore).await?;
         self.check(&target, &target)?;
         Ok([first, again, changed, restored])
     }
 
+    /// A backup of the tree.
+    pub fn backup_task(&self, point: &str) -> Task {
+        Task::Backup {
+            namespace: "bench".to_owned(),
+            application: "tree".to_owned(),
+            source: self.tree.to_string_lossy().into_owned(),
+            host: "bench".to_owned(),
+            label: "data".to_owned(),
+            point: point.to_owned(),
+        }
+    }
+
     /// Runs the mover as its Job does.
-    async fn move_data(&self, task: &Task) -> Result<(Run, Report)> {
+    ///
+    /// # Errors
+    /// When it does not do its task.
+    pub async fn move_data(&self, task: &Task) -> Result<(Run, Report)> {
         let report = self.folder.join("report");
         let text = |value: String| OsString::from(value);
         let mut variables: Variables = credentials();
@@ -274,7 +285,10 @@ impl Pair<'_> {
     }
 
     /// As many files and bytes are there as were backed up; then they are removed.
-    fn check(&self, inside: &Path, target: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check(&self, inside: &Path, target: &Path) -> Result<()> {
         let found = size_of(inside)?;
         ensure!(found == self.wanted, "restored {found:?} files and bytes, backed up {:?}", self.wanted);
         fs::remove_dir_all(target).context("remove what was restored")
@@ -282,7 +296,10 @@ impl Pair<'_> {
 }
 
 /// Makes the tree: the same each time.
-fn plant(root: &Path) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn plant(root: &Path) -> Result<()> {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut left = TREE;
     for at in 0..SMALL {
@@ -316,7 +333,10 @@ fn plant_many(root: &Path) -> Result<()> {
 }
 
 /// Writes one small file of a hundred anew, and a hundredth within each large one. The next call changes the same ones.
-fn change(root: &Path) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn change(root: &Path) -> Result<()> {
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the time")?.as_nanos();
     let mut noise = Noise(u64::try_from(seed).unwrap_or(0) | 1);
     let mut number = 0_u64;
@@ -371,7 +391,10 @@ impl Noise {
 }
 
 /// Files below a directory, and their bytes.
-fn size_of(root: &Path) -> Result<(u64, u64)> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn size_of(root: &Path) -> Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     each_file(root, |_, size| {
         files += 1;

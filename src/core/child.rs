@@ -12,7 +12,8 @@ use super::effect::ObjectKey;
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "reprise");
 /// The uid of the run (`RecoveryPoint`, `Failover`) that an object was made for.
 pub const RUN: &str = "reprise.dev/run";
-/// The `PersistentVolumeClaim` that an object was made for.
+/// The `PersistentVolumeClaim` that an object was made for. Of an object that was made for none, what it was made for:
+/// a name with a `/`, which no claim can have.
 pub const CLAIM: &str = "reprise.dev/claim";
 
 /// The run that objects are made for.
@@ -55,6 +56,12 @@ impl Run {
             data: body,
         }
     }
+}
+
+/// Whether what stands in [`CLAIM`] is the name of a claim.
+#[must_use]
+pub fn names_claim(text: &str) -> bool {
+    !text.contains('/')
 }
 
 /// A key of a core kind.

@@ -30,6 +30,9 @@ pub const FENCE_IN_TIME: &str = "FenceInTime";
 /// Whether every region of the application has an operator on this vault.
 pub const REGIONS_PRESENT: &str = "RegionsPresent";
 
+/// Whether the volumes are restored ahead, where that is asked for.
+pub const WARM: &str = "Warm";
+
 /// `True`, `False` or `Unknown`, as the API spells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]

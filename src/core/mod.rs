@@ -32,5 +32,6 @@ pub mod slo;
 pub mod vault;
 pub mod vault_answer;
 pub mod vault_check;
+pub mod volume_ahead;
 pub mod volume_restore;
 pub mod work;

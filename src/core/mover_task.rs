@@ -69,6 +69,11 @@ pub enum Task {
         snapshot: String,
         /// The directory to write into. `lost+found` directly in it is left alone.
         target: String,
+        /// Full ids of snapshots. Everything in the directory is of one of them or of this one, and was written by
+        /// restores of them: what is the same in all of these is neither looked at nor written. Empty when that is
+        /// not known: everything is compared then.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        base: Vec<String>,
     },
     /// Check that all data of the snapshots is in the repository.
     Verify {

@@ -16,11 +16,12 @@ use super::{
     mover_task::Task,
     point::Volume,
     recovery_point::JobSeen,
+    volume_ahead::{AHEAD, Ahead, Contents, TRANSFERRED},
     work::doubled,
 };
 use crate::api::{mappings::Mappings, vault::VaultSpec};
 
-/// On a `PersistentVolume`: the snapshot that it was made equal to.
+/// On a `PersistentVolume`: the snapshot that it was made equal to, or those that it consists of ([`Contents`]).
 pub const RESTORED_FROM: &str = "reprise.dev/restored-from";
 /// On a `PersistentVolume`: the reclaim policy it had before.
 pub const RECLAIM_POLICY: &str = "reprise.dev/reclaim-policy";
@@ -42,6 +43,8 @@ pub struct Seen {
     pub job: Option<JobSeen>,
     /// Whether the storage class of the point is here.
     pub class_present: bool,
+    /// What was restored ahead of a failover.
+    pub ahead: Option<Ahead>,
 }
 
 /// A `PersistentVolumeClaim`.
@@ -57,6 +60,8 @@ pub struct ClaimSeen {
     pub deleting: bool,
     /// Its storage class.
     pub storage_class: Option<String>,
+    /// The size that it asks for.
+    pub size: Option<String>,
 }
 
 /// A `PersistentVolume`.
@@ -101,6 +106,8 @@ pub struct Restore<'a> {
     pub seen: &'a Seen,
     /// Seconds after which Kubernetes ends the mover.
     pub deadline: u64,
+    /// Whether it is restored ahead: the volume stays with the operator's claim then.
+    pub ahead: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -149,32 +156,51 @@ impl Restore<'_> {
     pub fn held(&self) -> Held {
         match self.marked() {
             None => Held::Untouched,
-            Some(it) if it.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => Held::Whole,
+            Some(it) if Contents::of(it).equals(&self.volume.snapshot) => Held::Whole,
             Some(_) => Held::Partly,
         }
     }
 
     /// The volume, when this run has taken it into its hands.
-    fn marked(&self) -> Option<&VolumeSeen> {
+    pub(super) fn marked(&self) -> Option<&VolumeSeen> {
         self.seen.volume.as_ref().filter(|it| it.run.as_ref() == Some(&self.run.uid))
     }
 
     /// The next step, and what it takes.
     #[must_use]
     pub fn next(&self) -> (Step, Vec<Effect>) {
+        if let Some(adopting) = self.adopt() {
+            return adopting;
+        }
         let seen = self.seen;
         match (self.marked(), &seen.tenant) {
-            (Some(volume), _) if volume.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => {
-                self.hand_over(volume)
+            (Some(volume), Some(tenant))
+                if self.ahead && tenant.volume.as_ref().is_some_and(|it| *it != volume.name) =>
+            {
+                let other = tenant.volume.as_deref().unwrap_or_default();
+                let message = format!(
+                    "the claim {} was made anew with volume {other}, which a failover would take instead: leave \
+                     PersistentVolumeClaims out of GitOps in a standby, and delete it",
+                    self.volume.claim
+                );
+                (Step::Failed(message), Vec::new())
+            }
+            (Some(_), _) if self.ahead && seen.own.as_ref().is_some_and(|it| !self.fits(it)) => self.drop_smaller(),
+            (Some(volume), _) if Contents::of(volume).equals(&self.volume.snapshot) => {
+                if self.ahead {
+                    self.keep(volume)
+                } else {
+                    self.hand_over(volume)
+                }
             }
             (Some(volume), _) => self.fill(volume),
             // A claim that is only just being bound has its data already: its volume names it.
             (None, Some(tenant)) if tenant.bound || self.names_tenant() => self.take_over(),
             // A claim that never got a volume holds nothing.
-            (None, Some(_)) => {
+            (None, Some(_)) if !self.ahead => {
                 (Step::Going("the unbound claim is deleted".into()), vec![Effect::Delete(self.tenant_key())])
             }
-            (None, None) => self.make(),
+            (None, _) => self.make(),
         }
     }
 
@@ -193,7 +219,7 @@ impl Restore<'_> {
     fn taken(volume: &VolumeSeen) -> serde_json::Value {
         // A run before this one may have left its own `Retain` behind: the policy of old is the one it wrote down.
         let reclaim = volume.annotations.get(RECLAIM_POLICY).unwrap_or(&volume.reclaim);
-        json!({RECLAIM_POLICY: reclaim, RESTORED_FROM: null, FAILURES: null})
+        json!({RECLAIM_POLICY: reclaim, RESTORED_FROM: null, FAILURES: null, AHEAD: null, TRANSFERRED: null})
     }
 
     /// No volume yet: the operator's claim makes one, and the mover's pod has it bound.
@@ -203,7 +229,13 @@ impl Restore<'_> {
             let Some(volume) = self.seen.volume.as_ref().filter(|it| Some(&it.name) == own.volume.as_ref()) else {
                 return (Step::Going("the new volume is looked up".into()), Vec::new());
             };
-            let patch = json!({"metadata": {"annotations": Self::taken(volume)}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+            let patch = if self.ahead {
+                // Nothing but what the vault has will ever be on it: it may go with its claim.
+                let contents = Contents::of(&VolumeSeen::default()).announcing(&self.volume.snapshot);
+                json!({"metadata": {"annotations": {RESTORED_FROM: contents.text(), FAILURES: null}}})
+            } else {
+                json!({"metadata": {"annotations": Self::taken(volume)}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}})
+            };
             return (Step::Going("the new volume is bound".into()), vec![self.patch(volume, patch)]);
         }
         let mut spec =
@@ -219,7 +251,7 @@ impl Restore<'_> {
             return (Step::Failed(message.clone()), vec![Effect::Delete(job_key(&self.movers.namespace, &name))]);
         }
         // The mover is made at once: with WaitForFirstConsumer it is what has the volume made.
-        (Step::Going("a new volume is made".into()), vec![Effect::Apply(Box::new(claim)), self.mover()])
+        (Step::Going("a new volume is made".into()), vec![Effect::Apply(Box::new(claim)), self.mover(Vec::new())])
     }
 
     /// The volume is this run's: the operator's claim gets it, and the mover fills it.
@@ -227,7 +259,7 @@ impl Restore<'_> {
         let name = self.run.derived(&self.volume.claim);
         let home = &self.movers.namespace;
         if self.seen.tenant.as_ref().is_some_and(|it| it.volume.as_ref() == Some(&volume.name)) {
-            if volume.reclaim != "Retain" {
+            if volume.reclaim != "Retain" || volume.annotations.contains_key(RESTORED_FROM) {
                 return self.take_over();
             }
             return (Step::Going("the claim is taken off the volume".into()), vec![Effect::Delete(self.tenant_key())]);
@@ -250,7 +282,9 @@ impl Restore<'_> {
             ),
             Some(JobSeen::Succeeded(report)) => {
                 let note = format!("{} files restored", report.files);
-                let patch = json!({"metadata": {"annotations": {RESTORED_FROM: self.volume.snapshot, FAILURES: null}}});
+                let transferred = report.added_bytes.to_string();
+                let equal = json!({RESTORED_FROM: self.volume.snapshot, FAILURES: null, TRANSFERRED: transferred});
+                let patch = json!({"metadata": {"annotations": equal}});
                 (Step::Going(note), vec![self.patch(volume, patch)])
             }
             Some(JobSeen::Failed { message, corrupt: true, .. }) => (Step::Corrupt(message.clone()), Vec::new()),
@@ -258,11 +292,20 @@ impl Restore<'_> {
             Some(JobSeen::Running(why)) => {
                 (Step::Going(why.clone().unwrap_or_else(|| "the data is being restored".into())), Vec::new())
             }
-            None => {
-                let claim = self.bound_claim(home, &name, volume);
-                (Step::Going("the mover is started".into()), vec![claim, self.mover()])
-            }
+            None => self.start(volume, home, &name),
         }
+    }
+
+    /// Starts the mover. Of a volume that is known, what is about to be written into it is written down first.
+    fn start(&self, volume: &VolumeSeen, home: &str, name: &str) -> (Step, Vec<Effect>) {
+        let (contents, wanted) = (Contents::of(volume), &self.volume.snapshot);
+        if (self.ahead || volume.annotations.contains_key(RESTORED_FROM)) && !contents.announces(wanted) {
+            let announced = contents.announcing(wanted).text();
+            let patch = json!({"metadata": {"annotations": {RESTORED_FROM: announced}}});
+            return (Step::Going("what the volume will hold is written down".into()), vec![self.patch(volume, patch)]);
+        }
+        let claim = self.bound_claim(home, name, volume);
+        (Step::Going("the mover is started".into()), vec![claim, self.mover(contents.base(wanted))])
     }
 
     /// A failure is counted on the volume before the mover is deleted. It is left to be looked at until the pause ends.
@@ -364,12 +407,13 @@ impl Restore<'_> {
         Effect::Apply(Box::new(object))
     }
 
-    fn mover(&self) -> Effect {
+    fn mover(&self, base: Vec<String>) -> Effect {
         let task = Task::Restore {
             namespace: self.run.namespace.clone(),
             application: self.application.to_owned(),
             snapshot: self.volume.snapshot.clone(),
             target: DATA.to_owned(),
+            base,
         };
         let mover = Mover {
             settings: self.movers,
@@ -384,7 +428,7 @@ impl Restore<'_> {
     }
 
     /// Changes the volume, which is marked with the run from then on.
-    fn patch(&self, volume: &VolumeSeen, mut patch: serde_json::Value) -> Effect {
+    pub(super) fn patch(&self, volume: &VolumeSeen, mut patch: serde_json::Value) -> Effect {
         patch["metadata"]["labels"] = json!({MANAGED_BY.0: MANAGED_BY.1, RUN: self.run.uid});
         patch["metadata"]["annotations"][CLAIM] = json!(self.volume.claim);
         Effect::PatchVolume { name: volume.name.clone(), patch, resource_version: volume.resource_version.clone() }
@@ -408,7 +452,7 @@ pub fn let_go(volume: &VolumeSeen, claim: Option<&ClaimSeen>) -> Option<serde_js
         json!({
             "metadata": {
                 "labels": {RUN: null},
-                "annotations": {RECLAIM_POLICY: null, RESTORED_FROM: null, FAILURES: null},
+                "annotations": {RECLAIM_POLICY: null, RESTORED_FROM: null, FAILURES: null, AHEAD: null},
             },
             "spec": {"persistentVolumeReclaimPolicy": policy},
         })

@@ -13,6 +13,7 @@ fn asked(world: &World) -> ((Step, Vec<Effect>), Held) {
         volume: &volume,
         seen: &seen,
         deadline: 600,
+        ahead: false,
         now: FAILED_AT + SignedDuration::from_hours(1),
     };
     (restore.give_back(), restore.held())

@@ -65,6 +65,7 @@ fn next(seen: &Seen, snapshot: &str, now: Timestamp) -> (Step, Vec<Effect>) {
         volume: &volume,
         seen,
         deadline: 600,
+        ahead: false,
         now,
     };
     restore.next()
@@ -247,6 +248,7 @@ impl World {
             bound: it.bound,
             deleting: it.deleting,
             storage_class: Some(it.class.clone()),
+            size: None,
         })
     }
 
@@ -268,7 +270,14 @@ impl World {
                 ..Report::default()
             })),
         });
-        Seen { tenant, own, volume: found.map(|(name, it)| self.volume_seen(name, it)), job, class_present: true }
+        Seen {
+            tenant,
+            own,
+            volume: found.map(|(name, it)| self.volume_seen(name, it)),
+            job,
+            class_present: true,
+            ahead: None,
+        }
     }
 
     fn volume_seen(&self, name: &str, it: &Pv) -> VolumeSeen {

@@ -84,6 +84,15 @@ pub enum Work {
         /// The point that is known already.
         known: Option<String>,
     },
+    /// Read a point.
+    ReadPoint {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// The point.
+        id: String,
+    },
     /// Seal the head with the new epoch.
     SealCatalogue {
         /// The `Vault`.
@@ -227,6 +236,7 @@ impl Work {
             Self::CommitPoint { .. } => "CommitPoint",
             Self::ReadHead { .. } => "ReadHead",
             Self::ReadLatest { .. } => "ReadLatest",
+            Self::ReadPoint { .. } => "ReadPoint",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::FindPoint { .. } => "FindPoint",
@@ -262,6 +272,7 @@ impl Work {
             | Self::CommitPoint { .. }
             | Self::ReadHead { .. }
             | Self::ReadLatest { .. }
+            | Self::ReadPoint { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
             | Self::ExtendLocks { .. }
@@ -351,6 +362,8 @@ pub enum Outcome {
     HeadRead(Option<u64>),
     /// Of `ReadLatest`: the point and the instant of its data, if it is another than the known one.
     Latest(Option<(String, Timestamp)>),
+    /// Of `ReadPoint`.
+    PointRead(Box<Point>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints` and `FindPoint`.

@@ -123,8 +123,8 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
             let backup = Backup { source: Path::new(source), host, label, tags };
             backup::back_up(engine, &backup, witness)
         }
-        Task::Restore { namespace: _, application: _, snapshot, target } => {
-            restore::restore(engine, snapshot, Path::new(target), witness)
+        Task::Restore { namespace: _, application: _, snapshot, target, base } => {
+            restore::restore(engine, snapshot, base, Path::new(target), witness)
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
@@ -250,12 +250,15 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
                 return wrong("`point` must have no commas");
             }
         }
-        Task::Restore { snapshot, target, .. } => {
+        Task::Restore { snapshot, target, base, .. } => {
             if !Path::new(target).is_absolute() {
                 return wrong("`target` must be an absolute path");
             }
             if !is_id(snapshot) {
                 return wrong("`snapshot` must be a snapshot's full id");
+            }
+            if !base.iter().all(is_id) {
+                return wrong("`base` must be full ids of snapshots");
             }
         }
         Task::Verify { snapshots, read_percent, .. } => {

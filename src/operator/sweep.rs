@@ -21,7 +21,7 @@ use super::{
     stores,
 };
 use crate::{
-    api::{failover::Failover, restore::Restore},
+    api::{application::ProtectedApplication, failover::Failover, restore::Restore},
     core::{
         child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
         condition,
@@ -66,6 +66,10 @@ async fn volumes(before: &HashSet<Version>, context: &Context) -> Result<HashSet
     let ended = |it: &Restore| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
     for run in stores::all(&context.stores.restores, ended) {
         going.remove(&run.uid().unwrap_or_default());
+    }
+    let cold = |it: &ProtectedApplication| it.status.as_ref().is_none_or(|it| it.warm.is_none());
+    for application in stores::all(&context.stores.applications, cold) {
+        going.remove(&application.uid().unwrap_or_default());
     }
     marked.retain(|it| it.run.as_ref().is_some_and(|run| !going.contains(run)));
     let mut left = HashSet::new();

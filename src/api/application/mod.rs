@@ -13,6 +13,7 @@ mod status;
 mod traffic;
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{backup::*, claim::*, dumps::*, failover::*, health::*, hooks::*, objects::*, status::*, traffic::*};
@@ -81,6 +82,12 @@ impl ProtectedApplication {
     pub fn mappings(&self, region: &str) -> Mappings {
         self.spec.regions.iter().find(|it| it.name == region).and_then(|it| it.mappings.clone()).unwrap_or_default()
     }
+
+    /// What a region does beforehand, when it is one of the application's.
+    #[must_use]
+    pub fn standby(&self, region: &str) -> Option<Standby> {
+        self.spec.regions.iter().find(|it| it.name == region).map(|it| it.standby)
+    }
 }
 
 /// Recovery time, recovery point and service level.
@@ -123,6 +130,22 @@ pub struct Region {
     /// What is changed in its objects and volumes when it is restored into this region: what differs here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mappings: Option<Mappings>,
+
+    /// What is done here beforehand, while another region serves. Default `Cold`.
+    #[serde(default)]
+    pub standby: Standby,
+}
+
+/// What a region that does not serve does beforehand.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standby {
+    /// Nothing: a failover restores the volumes in whole, or what differs from what is left of an earlier copy here.
+    #[default]
+    Cold,
+    /// Each new recovery point is restored into volumes that wait in the operator's namespace, and only what changed is
+    /// transferred. A failover hands them over. What this region's own volumes hold is first saved as a branch, and then
+    /// written over.
+    Warm,
 }
 
 const fn seconds<const N: u64>() -> Span {

@@ -36,9 +36,12 @@ pub struct ProtectedApplicationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<SloStatus>,
     /// The newest recovery point that counts for the RPO. Where none are made: as the vault named it when it was last
-    /// asked, once a minute or once in `objectives.rpo`, whichever is longer.
+    /// asked, once a minute or once in `objectives.rpo`, whichever is longer; once a minute where it is restored ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_point: Option<LastPoint>,
+    /// What is restored ahead here. Absent unless `spec.regions[].standby` is `Warm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<WarmStatus>,
     /// How often points are made, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
@@ -145,6 +148,42 @@ pub struct LastPoint {
     pub id: String,
     /// The instant that its data is of.
     pub consistent_at: Time,
+}
+
+/// What is restored ahead in a standby.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmStatus {
+    /// The point that all volumes were made equal to last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<String>,
+    /// The instant that its data is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent_at: Option<Time>,
+    /// When that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// How many bytes were transferred for it.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The point that they are being made equal to. It is written down before anything is done for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<WarmRound>,
+    /// Why it does not go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A point that is being restored ahead.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmRound {
+    /// The point.
+    pub point: String,
+    /// The instant that its data is of.
+    pub consistent_at: Time,
+    /// When it was begun.
+    pub started_at: Time,
 }
 
 /// How often points are made.

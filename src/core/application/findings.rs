@@ -29,6 +29,7 @@ impl Pass<'_> {
             findings.push(self.rpo_met());
             findings.extend(self.traffic_published());
         }
+        findings.extend(self.warm_finding());
         findings.extend(self.healthy());
         findings.extend(self.fence_in_time());
         findings.extend(self.advice_finding());

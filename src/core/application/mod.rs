@@ -10,6 +10,7 @@ mod outlook;
 mod points;
 pub mod retention;
 mod traffic;
+pub mod warm;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ pub(super) use fencing::point_object;
 
 use super::{
     app_key::AppKey,
+    child::Run,
     claim::{state::Wish, view::View},
     condition,
     effect::{Decision, Effect},
@@ -78,6 +80,8 @@ pub struct Observed {
     pub movers: Option<MoverSettings>,
     /// The Job that prunes its repository, while its status tells of one.
     pub prune: Option<JobSeen>,
+    /// What is restored ahead. Looked up only while something is done about it.
+    pub warm: Option<warm::WarmSeen>,
     /// Work in progress.
     pub works: Works,
 }
@@ -138,6 +142,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     } else {
         pass.status.role = None;
     }
+    pass.follow_warm();
     pass.find();
     Decision { status: pass.status, effects: pass.effects, recheck: Some(pass.recheck) }
 }
@@ -340,10 +345,21 @@ impl Pass<'_> {
         self.recheck = self.recheck.min(Duration::from_secs(seconds));
     }
 
+    /// What the application's own objects are made for.
+    fn run(&self) -> Run {
+        run(&self.key, self.object.uid().unwrap_or_default())
+    }
+
     /// The vault's name, as the application gives it.
     fn vault_name(&self) -> String {
         self.object.spec.backup.vaults.first().cloned().unwrap_or_default()
     }
+}
+
+/// The run that objects are made for which serve the application itself, and no point, restore or failover of it.
+#[must_use]
+pub fn run(key: &AppKey, uid: String) -> Run {
+    Run { namespace: key.namespace.clone(), name: key.name.clone(), uid }
 }
 
 /// Whether what was stopped here is of the epoch before this one, which was taken to start it again. What a failover

@@ -101,7 +101,9 @@ impl Pass<'_> {
 
     /// In a region that makes none: the newest point that counts, as the vault names it.
     pub(super) fn follow_points(&mut self) {
-        let pause = self.object.spec.objectives.rpo.as_secs().max(LOOK.as_secs());
+        // What is restored ahead follows each point.
+        let rpo = if self.is_warm() { 0 } else { self.object.spec.objectives.rpo.as_secs() };
+        let pause = rpo.max(LOOK.as_secs());
         let due = match see(&self.seen.works, "ReadLatest", self.now) {
             Seen::Done(outcome, read) => {
                 if let Outcome::Latest(Some((id, at))) = outcome {

@@ -10,7 +10,7 @@ use super::Pass;
 use crate::{
     api::application::{PruneStatus, RetentionStatus},
     core::{
-        child::{self, Run, job_key},
+        child::{self, job_key},
         claim::view::View,
         condition::{self, Truth},
         effect::Effect,
@@ -31,7 +31,7 @@ const PRUNE: SignedDuration = SignedDuration::from_hours(24);
 /// The longest a prune may take, in seconds.
 const PRUNE_DEADLINE: u64 = 6 * 3_600;
 /// What the prune's Job is named after, and found by.
-pub const PRUNE_JOB: &str = "prune";
+pub const PRUNE_JOB: &str = "vault/prune";
 
 impl Pass<'_> {
     /// Where the application serves: the points are gone through, and dropped.
@@ -228,14 +228,6 @@ impl Pass<'_> {
             deadline: PRUNE_DEADLINE,
         };
         self.effects.push(Effect::Apply(Box::new(mover.job())));
-    }
-
-    fn run(&self) -> Run {
-        Run {
-            namespace: self.key.namespace.clone(),
-            name: self.key.name.clone(),
-            uid: self.object.uid().unwrap_or_default(),
-        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod handing_over;
+mod kept_warm;
 mod latest;
 mod locks;
 mod points;
@@ -67,6 +68,22 @@ fn view(holder: Option<&str>, epoch: u64) -> View {
 }
 
 /// What `west` sees, with a vault and a zone in order.
+/// The operator's namespace.
+const HOME: &str = "reprise-system";
+
+fn movers() -> MoverSettings {
+    MoverSettings {
+        namespace: HOME.into(),
+        image: "reprise".into(),
+        pull_policy: "Never".into(),
+        service_account: "mover".into(),
+        dump_service_account: "dump-mover".into(),
+        direct: false,
+        kubelet_root: "/".into(),
+        resources: json!({}),
+    }
+}
+
 fn observed(view: Option<View>) -> Observed {
     let spec: VaultSpec =
         serde_json::from_value(json!({"directory": {"claimName": "nfs"}, "encryption": {"secret": {"name": "key"}}}))
@@ -99,6 +116,7 @@ fn observed(view: Option<View>) -> Observed {
         address: Ok("192.0.2.7".into()),
         movers: None,
         prune: None,
+        warm: None,
         works: Works::new(),
     }
 }

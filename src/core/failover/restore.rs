@@ -11,6 +11,7 @@ use crate::{
         effect::Effect,
         empty_claim,
         point::Point,
+        volume_ahead::{AHEAD, TRANSFERRED},
         volume_restore::{Restore, Seen as VolumeSeen, Step, mapped},
         work::{Outcome, Seen, Work},
     },
@@ -53,6 +54,7 @@ impl Pass<'_> {
                 volume: &mapped(volume, &mappings),
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
                 deadline: 24 * 3_600,
+                ahead: false,
                 now: self.now,
             };
             let (step, effects) = restore.next();
@@ -71,10 +73,21 @@ impl Pass<'_> {
             }
         }
         if going.is_empty() {
-            Next::Go(format!("{} volumes are as in {}", point.volumes.len(), point.id))
+            Next::Go(format!("{} volumes are as in {}{}", point.volumes.len(), point.id, self.ahead()))
         } else {
             Next::Stay(going.join("; "))
         }
+    }
+
+    /// What restoring ahead has saved.
+    fn ahead(&self) -> String {
+        let volumes: Vec<_> = self.seen.volumes.values().filter_map(|it| it.volume.as_ref()).collect();
+        let ahead = volumes.iter().filter(|it| it.annotations.contains_key(AHEAD)).count();
+        if ahead == 0 {
+            return String::new();
+        }
+        let bytes = volumes.iter().filter_map(|it| it.annotations.get(TRANSFERRED)?.parse::<u64>().ok()).sum::<u64>();
+        format!("; {ahead} of them were restored ahead, and {bytes} bytes were transferred now")
     }
 
     /// The point's data is bad: that is written down, and its movers are ended.

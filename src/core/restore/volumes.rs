@@ -72,6 +72,7 @@ impl Pass<'_> {
             volume,
             seen: self.seen.volumes.get(&volume.claim).unwrap_or(&NOTHING),
             deadline: 24 * 3_600,
+            ahead: false,
             now: self.now,
         }
     }

@@ -12,24 +12,28 @@ use rustic_core::{IndexedTree, Repository, TreeId};
 use super::super::engine::Engine;
 use super::super::error::MoverError;
 use super::super::parallel;
+use super::base::{Base, Listed};
 use super::{LOST_AND_FOUND, volume};
 
-/// Compares a directory and what lies in it with the snapshot.
+/// Compares a directory and what lies in it with the snapshot, but for what was not to be touched.
 pub(super) fn compare<S: IndexedTree + Sync>(
     engine: &Engine,
     repository: &Repository<S>,
-    tree: TreeId,
+    (tree, base): (TreeId, Base),
     target: &Path,
 ) -> Result<(), MoverError> {
     let different = AtomicU64::new(0);
     parallel::descend(
         parallel::processors(),
-        vec![(target.to_owned(), tree)],
+        vec![(target.to_owned(), tree, base)],
         || (),
-        |(), queue, (path, tree)| {
+        |(), queue, (path, tree, base)| {
             engine.meter.step();
+            if base.is(tree) {
+                return Ok(());
+            }
             let nodes = repository.get_tree(&tree).map_err(|error| engine.error(&error))?.nodes;
-            let (count, below) = differences(&path, nodes, path == target)?;
+            let (count, below) = differences(&path, nodes, &base.list(repository), path == target)?;
             different.fetch_add(count, Ordering::Relaxed);
             queue.push(below);
             Ok(())
@@ -41,10 +45,10 @@ pub(super) fn compare<S: IndexedTree + Sync>(
     }
 }
 
-type Below = Vec<(PathBuf, TreeId)>;
+type Below = Vec<(PathBuf, TreeId, Base)>;
 
 /// How many entries of one directory differ, and the directories in it.
-fn differences(path: &Path, nodes: Vec<Node>, is_root: bool) -> Result<(u64, Below), MoverError> {
+fn differences(path: &Path, nodes: Vec<Node>, base: &Listed, is_root: bool) -> Result<(u64, Below), MoverError> {
     let mut nodes: HashMap<OsString, Node> = nodes.into_iter().map(|node| (node.name().into_owned(), node)).collect();
     let (mut different, mut below) = (0, Vec::new());
     for entry in fs::read_dir(path).map_err(|error| volume(&error, path))? {
@@ -57,7 +61,7 @@ fn differences(path: &Path, nodes: Vec<Node>, is_root: bool) -> Result<(u64, Bel
         let same = entry.metadata().is_ok_and(|meta| is_same(&node, &meta));
         different += u64::from(!same);
         if let (Some(subtree), true) = (node.subtree, same) {
-            below.push((entry.path(), subtree));
+            below.push((entry.path(), subtree, base.below(&entry.file_name())));
         }
     }
     // What could not be made was told before.

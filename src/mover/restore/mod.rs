@@ -1,14 +1,15 @@
 //! Makes a directory equal to a snapshot, and transfers only what differs.
 //!
 //! `walk` removes what does not belong there and makes the directories, `window` fetches what files lack, `files` writes
-//! it, `attributes` sets what else is kept. All goes by windows of some thousand files, so that memory does not grow
-//! with the volume. Afterwards everything is flushed to the disk, and looked at once more (`compare`).
+//! it, `attributes` sets what else is kept. What is known to be there (`base`) is passed over. All goes by windows of some
+//! thousand files, so that memory does not grow with the volume. Afterwards everything is flushed to the disk, and looked at once more (`compare`).
 //!
 //! Kept: content, modes, owners (numeric), times, extended attributes, symbolic and hard links, fifos, sockets and
 //! devices (these with the rights to make them). Files that the restore makes have holes where they are empty. What
 //! can't be set is reported as a warning.
 
 mod attributes;
+mod base;
 mod compare;
 mod files;
 mod walk;
@@ -23,7 +24,8 @@ use std::sync::mpsc::sync_channel;
 use rustic_core::repofile::{Node, SnapshotFile};
 use rustic_core::{IndexedFull, ProgressBars, ProgressType, Repository, TreeId};
 
-use self::walk::Walk;
+use self::base::Base;
+use self::walk::{Walk, Walked};
 use self::window::Workshop;
 use super::check;
 use super::engine::{Engine, ROOT};
@@ -35,27 +37,42 @@ use crate::core::mover_task::Report;
 
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Restores a snapshot into a directory that is there.
-pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witness) -> Result<Report, MoverError> {
+/// Restores a snapshot into a directory that is there. With `base`, everything in it is of these snapshots, or of this one.
+pub(super) fn restore(
+    engine: &Engine,
+    id: &str,
+    base: &[String],
+    target: &Path,
+    witness: &Witness,
+) -> Result<Report, MoverError> {
     // A directory that is not there is a volume that is not mounted: nothing must be written beside it.
     if !target.is_dir() {
         return Err(MoverError::Task(format!("`target`: `{}` is not a directory", target.display())));
     }
     engine.meter.phase("reading the index");
-    let (repository, snapshot) = engine.steadily(|| {
+    let (repository, snapshot, bases) = engine.steadily(|| {
         let repository = engine.open()?;
         let snapshot = check::snapshot(engine, &repository, id)?;
-        Ok((repository.to_indexed().map_err(|error| engine.error(&error))?, snapshot))
+        let bases = base.iter().map(|id| check::snapshot(engine, &repository, id).ok()).collect::<Option<Vec<_>>>();
+        Ok((repository.to_indexed().map_err(|error| engine.error(&error))?, snapshot, bases))
     })?;
     let root = repository.node_from_snapshot_and_path(&snapshot, ROOT).map_err(|error| engine.error(&error))?;
     let tree = root.subtree.ok_or_else(|| MoverError::Corrupt(format!("snapshot {id} has no directory")))?;
+    let known = |it: &SnapshotFile| repository.node_from_snapshot_and_path(it, ROOT).ok()?.subtree;
+    let bases = Base::new(bases.and_then(|it| it.iter().map(known).collect()).unwrap_or_default());
     let size = snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
-    let transferred = transfer(engine, &repository, tree, target, size, witness)?;
+    let transferred = match transfer(engine, &repository, (tree, &bases), target, size, witness)? {
+        (Walked::Whole, transferred) => transferred,
+        (Walked::Links, transferred) => {
+            let all = (tree, &Base::default());
+            transferred + transfer(engine, &repository, all, target, size, witness)?.1
+        }
+    };
     set_root(&root, target, witness);
     engine.meter.phase("flushing");
     flush(target).map_err(|error| volume(&error, target))?;
     engine.meter.phase("comparing");
-    compare::compare(engine, &repository, tree, target)?;
+    compare::compare(engine, &repository, (tree, bases), target)?;
     Ok(report(&snapshot, id, transferred, witness))
 }
 
@@ -64,21 +81,21 @@ pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witnes
 fn transfer<S: IndexedFull + Sync>(
     engine: &Engine,
     repository: &Repository<S>,
-    tree: TreeId,
+    (tree, base): (TreeId, &Base),
     target: &Path,
     size: u64,
     witness: &Witness,
-) -> Result<u64, MoverError> {
+) -> Result<(Walked, u64), MoverError> {
     let progress = engine.meter.progress(ProgressType::Bytes, RESTORING);
     progress.set_length(size);
     let workshop = Workshop { engine, repository, witness, progress: &progress };
     std::thread::scope(|scope| {
         let (sender, windows) = sync_channel(0);
         let walk = Walk::new(engine, repository, witness, sender);
-        let thread = scope.spawn(move || walk.run(tree, target));
+        let thread = scope.spawn(move || walk.run(tree, base, target));
         let transferred = windows.into_iter().map(|window| workshop.carry_out(&window)).sum::<Result<u64, _>>();
         let walked = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        walked.and(transferred)
+        Ok((walked?, transferred?))
     })
 }
 

@@ -16,6 +16,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use super::super::engine::Engine;
 use super::super::error::MoverError;
 use super::super::log::Witness;
+use super::base::{Base, Listed};
 use super::files::Target;
 use super::window::Window;
 use super::{LOST_AND_FOUND, attributes, volume};
@@ -26,6 +27,15 @@ struct Folder {
     node: Option<Node>,
     nodes: std::vec::IntoIter<Node>,
     existing: HashMap<OsString, fs::Metadata>,
+    base: Listed,
+}
+
+/// How far a walk came.
+pub(super) enum Walked {
+    /// To the end.
+    Whole,
+    /// To a file with more names than one, of which others may lie where nothing was looked at: everything must be.
+    Links,
 }
 
 /// A walk.
@@ -50,38 +60,41 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     }
 
     /// Walks to the end, and hands over what is to be done.
-    pub(super) fn run(mut self, tree: TreeId, target: &Path) -> Result<(), MoverError> {
-        let mut stack = vec![self.enter(target.to_owned(), None, tree, true)?];
+    pub(super) fn run(mut self, tree: TreeId, base: &Base, target: &Path) -> Result<Walked, MoverError> {
+        let mut stack = vec![self.enter(target.to_owned(), None, tree, Some(base))?];
         while let Some(folder) = stack.last_mut() {
             let Some(node) = folder.nodes.next() else {
                 if let Some(Folder { path, node: Some(node), .. }) = stack.pop() {
                     self.window.complete.push((path, node));
                 }
                 if !self.hand_over_when_full() {
-                    return Ok(());
+                    return Ok(Walked::Whole);
                 }
                 continue;
             };
             let name = node.name().into_owned();
             let path = folder.path.join(&name);
             let existing = folder.existing.remove(&name);
+            if base.is_known() && node.is_file() && node.meta.links > 1 {
+                return Ok(Walked::Links);
+            }
             if let Some(subtree) = node.subtree {
-                let made = existing.is_none();
-                if made {
+                let base = existing.is_some().then(|| folder.base.below(&name));
+                if base.is_none() {
                     let builder = fs::DirBuilder::new().mode(0o700).create(&path);
                     builder.map_err(|error| volume(&error, &path))?;
                 }
-                stack.push(self.enter(path, Some(node), subtree, !made)?);
+                stack.push(self.enter(path, Some(node), subtree, base.as_ref())?);
             } else {
                 self.add(path, node, existing.is_some());
             }
             if !self.hand_over_when_full() {
-                return Ok(());
+                return Ok(Walked::Whole);
             }
         }
         // Nobody takes it when the work has failed: then that error counts.
         let _ = self.windows.send(self.window);
-        Ok(())
+        Ok(Walked::Whole)
     }
 
     /// Whether somebody still works.
@@ -89,10 +102,21 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
         !self.window.is_full() || self.windows.send(std::mem::take(&mut self.window)).is_ok()
     }
 
-    /// Reads a directory of the snapshot, and removes what does not fit from the one that is there.
-    fn enter(&self, path: PathBuf, node: Option<Node>, tree: TreeId, existing: bool) -> Result<Folder, MoverError> {
+    /// Reads a directory of the snapshot, and removes what does not fit from the one that is there: `existing` is what is
+    /// known of that.
+    fn enter(
+        &self,
+        path: PathBuf,
+        node: Option<Node>,
+        tree: TreeId,
+        existing: Option<&Base>,
+    ) -> Result<Folder, MoverError> {
         self.engine.meter.step();
-        let nodes = self.repository.get_tree(&tree).map_err(|error| self.engine.error(&error))?.nodes;
+        if existing.is_some_and(|it| it.is(tree)) {
+            let (nodes, existing) = (Vec::new().into_iter(), HashMap::new());
+            return Ok(Folder { path, node, nodes, existing, base: Listed::default() });
+        }
+        let mut nodes = self.repository.get_tree(&tree).map_err(|error| self.engine.error(&error))?.nodes;
         for node in &nodes {
             let name = node.name();
             if matches!(name.as_encoded_bytes(), b"" | b"." | b"..")
@@ -102,8 +126,10 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
             }
         }
         let is_root = node.is_none();
-        let existing = if existing { sift(&path, &nodes, is_root)? } else { HashMap::new() };
-        Ok(Folder { path, node, nodes: nodes.into_iter(), existing })
+        let base = existing.map(|it| it.list(self.repository)).unwrap_or_default();
+        let existing = if existing.is_some() { sift(&path, &nodes, &base, is_root)? } else { HashMap::new() };
+        nodes.retain(|node| !base.has(node));
+        Ok(Folder { path, node, nodes: nodes.into_iter(), existing, base })
     }
 
     fn add(&mut self, path: PathBuf, node: Node, existing: bool) {
@@ -126,7 +152,12 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
 }
 
 /// Removes what the snapshot does not have, and what can't become what it has; returns what stays.
-fn sift(path: &Path, nodes: &[Node], is_root: bool) -> Result<HashMap<OsString, fs::Metadata>, MoverError> {
+fn sift(
+    path: &Path,
+    nodes: &[Node],
+    base: &Listed,
+    is_root: bool,
+) -> Result<HashMap<OsString, fs::Metadata>, MoverError> {
     let mut stays = HashMap::new();
     let entries: Vec<fs::DirEntry> =
         fs::read_dir(path).and_then(Iterator::collect).map_err(|error| volume(&error, path))?;
@@ -136,6 +167,9 @@ fn sift(path: &Path, nodes: &[Node], is_root: bool) -> Result<HashMap<OsString, 
     let nodes: HashMap<OsString, &Node> = nodes.iter().map(|node| (node.name().into_owned(), node)).collect();
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name());
+        if nodes.get(&name).is_some_and(|node| base.has(node)) {
+            continue;
+        }
         let meta = fs::symlink_metadata(&path).map_err(|error| volume(&error, &path))?;
         match nodes.get(&name) {
             Some(node) if may_stay(node, &meta) => {

@@ -159,6 +159,7 @@ impl Lab {
             application: "db".to_owned(),
             snapshot: snapshot.to_owned(),
             target: self.target().to_str().unwrap().to_owned(),
+            base: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the mover as it runs in its pod: a process with a task in its environment, over a vault in a directory.
 
+mod ahead;
 mod application_key;
 mod bucket;
 mod damage;

@@ -133,6 +133,7 @@ fn wrong_tasks_are_refused_with_the_field_s_name() {
     let restore = |snapshot: &str| lab.restore_task(snapshot);
     let id = "ab".repeat(32);
     let elsewhere = Task::Restore {
+        base: Vec::new(),
         namespace: "shop".to_owned(),
         application: "db".to_owned(),
         snapshot: id.clone(),

@@ -64,6 +64,7 @@ impl Reconciled for ProtectedApplication {
             address,
             movers: Some(context.movers.clone()),
             prune: self.prune(context).await?,
+            warm: self.warm(&key, foreign, &works, context).await?,
             works,
         })
     }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim},
+    core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec},
     storage::v1::StorageClass,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{BOUND, address, copy, dumps::dumps, movers, not_ready, phase, recent};
 use crate::{
     api::{
+        application::ProtectedApplication,
         failover::{Failover, FailoverStatus, StepName},
         mappings::Mappings,
     },
@@ -23,7 +25,7 @@ use crate::{
         condition,
         effect::Decision,
         failover::Observed,
-        point::Volume,
+        point::{Point, Volume},
         volume_restore::{ClaimSeen, Seen, VolumeSeen, mapped},
         work::{Outcome, Progress, Works},
     },
@@ -76,7 +78,11 @@ impl Reconciled for Failover {
             claim: context.keeper.view(&app),
             health: context.watch.health(&app),
             copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
-            volumes: if restoring { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
+            volumes: if restoring {
+                volumes(&run, &works, &mappings, application.as_deref(), context).await?
+            } else {
+                BTreeMap::new()
+            },
             dumps: if step == Some(StepName::LoadDumps) && !ended {
                 dumps(&run.uid, application.as_deref(), context).await?
             } else {
@@ -114,12 +120,27 @@ pub(super) async fn volumes(
     run: &Run,
     works: &Works,
     mappings: &Mappings,
+    application: Option<&ProtectedApplication>,
     context: &Context,
 ) -> Result<BTreeMap<String, Seen>, Error> {
     let work = works.get("SurveyPoints").or_else(|| works.get("FindPoint"));
     let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = work else {
         return Ok(BTreeMap::new());
     };
+    let mut seen = volumes_of(run, point, mappings, context).await?;
+    if let Some(application) = application {
+        super::warm::ahead(application, &mut seen, context).await?;
+    }
+    Ok(seen)
+}
+
+/// The volumes of a point, as a run left them.
+pub(super) async fn volumes_of(
+    run: &Run,
+    point: &Point,
+    mappings: &Mappings,
+    context: &Context,
+) -> Result<BTreeMap<String, Seen>, Error> {
     let marked = marked_volumes(&format!("{RUN}={}", run.uid), &context.client).await?;
     let classes = Api::<StorageClass>::all(context.client.clone());
     let classes =
@@ -160,7 +181,7 @@ pub(in crate::operator) async fn marked_volumes(labels: &str, client: &Client) -
 async fn one(run: &Run, volume: &Volume, marked: Option<&VolumeSeen>, context: &Context) -> Result<Seen, Error> {
     let tenant = claim(&run.namespace, &volume.claim, context).await?;
     let own = claim(&context.movers.namespace, &run.derived(&volume.claim), context).await?;
-    let bound_to = tenant.as_ref().or(own.as_ref()).and_then(|it| it.volume.clone());
+    let bound_to = [&tenant, &own].into_iter().find_map(|it| it.as_ref()?.volume.clone());
     let found = match (marked, bound_to) {
         (Some(found), _) => Some(found.clone()),
         (None, Some(name)) => {
@@ -186,8 +207,13 @@ pub(in crate::operator) async fn claim(
         volume: it.spec.as_ref().and_then(|it| it.volume_name.clone()),
         bound: phase(&it) == BOUND,
         deleting: it.metadata.deletion_timestamp.is_some(),
+        size: it.spec.as_ref().and_then(requests).map(|it| it.0.clone()),
         storage_class: it.spec.and_then(|it| it.storage_class_name),
     }))
+}
+
+fn requests(claim: &PersistentVolumeClaimSpec) -> Option<&Quantity> {
+    claim.resources.as_ref()?.requests.as_ref()?.get("storage")
 }
 
 fn volume_seen(it: PersistentVolume) -> VolumeSeen {

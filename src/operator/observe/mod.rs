@@ -6,6 +6,7 @@ pub(super) mod failover;
 mod progress;
 mod recovery_point;
 mod restore;
+mod warm;
 
 use std::{collections::BTreeMap, sync::Arc};
 

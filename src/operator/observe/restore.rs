@@ -56,7 +56,7 @@ impl Reconciled for Restore {
             }),
             others: self.others(&app, context),
             copy: if stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
-            volumes: if handing { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
+            volumes: if handing { volumes(&run, &works, &mappings, None, context).await? } else { BTreeMap::new() },
             dumps: if step == Some(RestoreStepName::LoadDumps) {
                 dumps(&run.uid, application.as_deref(), context).await?
             } else {

@@ -99,6 +99,12 @@ pub(super) async fn read_latest(
     Ok(Outcome::Latest(Some((point.id, point.consistent_at))))
 }
 
+pub(super) async fn read(name: &str, application: &AppKey, id: &str, context: &Context) -> Result<Outcome, Failure> {
+    let (vault, namespace, app) = (open(name, context).await?, &application.namespace, &application.name);
+    let point = vault.read_point(namespace, app, id).await.map_err(|error| catalogue_failure(&error))?;
+    Ok(Outcome::PointRead(Box::new(point)))
+}
+
 pub(super) async fn seal(name: &str, application: &AppKey, epoch: u64, context: &Context) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
     let head = vault

@@ -14,4 +14,5 @@ mod recover;
 mod restore;
 mod stage;
 mod vault_away;
+mod warm;
 mod without_cas;

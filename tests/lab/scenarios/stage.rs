@@ -92,10 +92,13 @@ pub struct Terms {
     pub storage: &'static str,
     /// Its RPO. With a long one, points are made by the test alone, but for the first.
     pub rpo: &'static str,
+    /// `Cold` or `Warm`.
+    pub standby: &'static str,
 }
 
 /// What most tests take.
-pub const TERMS: Terms = Terms { fencing: "Advisory", activation: "Manual", storage: "btrfs", rpo: "1h" };
+pub const TERMS: Terms =
+    Terms { fencing: "Advisory", activation: "Manual", storage: "btrfs", rpo: "1h", standby: "Cold" };
 /// Those that move by themselves.
 pub const AUTOMATIC: Terms = Terms { activation: "Automatic", ..TERMS };
 
@@ -227,6 +230,7 @@ pub fn document(name: &str, app: App, terms: Terms) -> Result<String> {
         ("ACTIVATION", terms.activation),
         ("STORAGE", &storage),
         ("RPO", terms.rpo),
+        ("STANDBY", terms.standby),
     ];
     let values: BTreeMap<String, String> = values.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     filled(&fs::read_to_string(file("tests/lab/scenarios").join(name))?, &values)

@@ -46,18 +46,8 @@ fn dropped(ids: &[&str], refused: &[&str], seconds: i64) -> (&'static str, Progr
 }
 
 fn seeing<const N: usize>(works: [(&'static str, Progress); N]) -> Observed {
-    let movers = serde_json::from_value::<Value>(json!({})).map(|resources| MoverSettings {
-        namespace: "reprise".into(),
-        image: "reprise".into(),
-        pull_policy: "Never".into(),
-        service_account: "mover".into(),
-        dump_service_account: "dump-mover".into(),
-        direct: false,
-        kubelet_root: "/".into(),
-        resources,
-    });
     let works = works.into_iter().chain([sealed(1)]).collect();
-    Observed { works, movers: movers.ok(), ..serving() }
+    Observed { works, movers: Some(movers()), ..serving() }
 }
 
 fn retention(decided: &Decided) -> RetentionStatus {
