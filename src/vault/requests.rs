@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderMap, Method};
-use object_store::CredentialProvider;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvider};
 use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpService};
@@ -179,7 +178,11 @@ impl Requests {
         let unusable = |()| Failure::Refused(StoreError::Other(format!("`{}` can't be a key", asked.key)));
         let slash = if asked.key.is_empty() { "" } else { "/" };
         let address = format!("{}{slash}{}", self.url, asked.key);
-        let url = Url::parse_with_params(&address, asked.query).map_err(|_| unusable(()))?;
+        let url = match asked.query {
+            [] => Url::parse(&address),
+            query => Url::parse_with_params(&address, query),
+        };
+        let url = url.map_err(|_| unusable(()))?;
         let bytes = asked.body.len();
         let mut request = http::Request::builder()
             .method(asked.method)
