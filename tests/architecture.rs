@@ -16,7 +16,7 @@ struct Rule {
     never: &'static [&'static str],
 }
 
-/// Data and how it is written: no effects among them. `sha2` is for derived names.
+/// Data and how it is written: no effects among them. `sha2` is for derived names, `cronexpr` for instants of schedules.
 const DATA: Option<&[&str]> =
     Some(&["cronexpr", "jiff", "k8s_openapi", "kube", "schemars", "serde", "serde_json", "sha2", "std", "thiserror"]);
 
