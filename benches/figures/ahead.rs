@@ -68,6 +68,7 @@ fn restore(snapshot: &str, target: &Path, base: &[&str]) -> Task {
         application: "tree".to_owned(),
         snapshot: snapshot.to_owned(),
         target: target.to_string_lossy().into_owned(),
+        exclude: vec![],
         base: base.iter().map(|it| (*it).to_owned()).collect(),
     }
 }

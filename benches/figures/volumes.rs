@@ -202,6 +202,7 @@ impl Pair<'_> {
             application: "tree".to_owned(),
             snapshot: report.snapshot.context("a report of a backup names its snapshot")?,
             target: target.to_string_lossy().into_owned(),
+            exclude: vec![],
             base: Vec::new(),
         };
         let (restored, _) = self.move_data(&restore).await?;
@@ -218,6 +219,7 @@ impl Pair<'_> {
             host: "bench".to_owned(),
             label: "data".to_owned(),
             point: point.to_owned(),
+            exclude: vec![],
         }
     }
 

@@ -174,6 +174,9 @@ pub struct VolumeInPoint {
     /// The claim's access modes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_modes: Vec<String>,
+    /// Whether it is a block device, and not a file system.
+    #[serde(default)]
+    pub block: bool,
     /// The instant that its data is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistent_at: Option<Time>,
@@ -192,12 +195,27 @@ pub struct VolumeInPoint {
     /// How long the copy took, in seconds.
     #[serde(default)]
     pub duration_seconds: u64,
+    /// What was left out on request, by these patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// How many files and directories they left out, each directory with what is in it.
+    #[serde(default)]
+    pub excluded: u64,
+    /// How many directories were left out but for their `.nobackup`.
+    #[serde(default)]
+    pub no_backup: u64,
     /// How many files could not be read: the point is `Partial` when there are any.
     #[serde(default)]
     pub unreadable: u64,
-    /// The first of them, with the reason.
+    /// The first of them, with the reason. `kubectl reprise ls POINT:CLAIM` tells up to a hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable_files: Vec<String>,
+    /// What of files the repository can't keep, such as that they are immutable: how many.
+    #[serde(default)]
+    pub warnings: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_warnings: Vec<String>,
     /// Why it is not in the point, though it should be: the point is `Partial` then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

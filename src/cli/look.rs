@@ -178,6 +178,9 @@ fn listed(listing: &Listing, colour: bool) -> String {
     let rows: Vec<Vec<Cell>> = listing.entries.iter().map(row).collect();
     let mut out = table(&["MODE", "OWNER", "BYTES", "MODIFIED", "NAME"], &rows, colour);
     more(&mut out, listing.more);
+    for it in &listing.unreadable {
+        let _ = writeln!(out, "could not be read: {}", plain(it));
+    }
     out
 }
 
@@ -287,11 +290,13 @@ mod tests {
             volume: "data".to_owned(),
             path: String::new(),
             entries: vec![file(7)],
+            unreadable: vec!["/data/x: permission\u{7} denied".to_owned()],
             more: true,
         };
         let told = listed(&listing, false);
         assert!(told.contains("-rwsr-xr-x  1:2    7      -         a\\u{1b}[2J\n"), "{told}");
-        assert!(told.ends_with("there is more: raise --limit, or look closer\n"), "{told}");
+        let end = "there is more: raise --limit, or look closer\ncould not be read: /data/x: permission\\u{7} denied\n";
+        assert!(told.ends_with(end), "{told}");
     }
 
     #[test]

@@ -76,6 +76,12 @@ pub fn claim_key(namespace: &str, name: &str) -> ObjectKey {
     key("v1", "PersistentVolumeClaim", Some(namespace), name)
 }
 
+/// The `volumeMode` of a claim.
+#[must_use]
+pub fn volume_mode(block: bool) -> &'static str {
+    if block { "Block" } else { "Filesystem" }
+}
+
 /// `batch/v1` `Job`.
 #[must_use]
 pub fn job_key(namespace: &str, name: &str) -> ObjectKey {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    child::{Run, claim_key},
+    child::{Run, claim_key, volume_mode},
     effect::Effect,
     point::Skipped,
     volume_restore::Seen,
@@ -16,7 +16,11 @@ pub fn make(run: &Run, skipped: &Skipped, mappings: &Mappings, seen: &Seen) -> O
     if seen.tenant.is_some() {
         return None;
     }
-    let mut spec = json!({"accessModes": skipped.access_modes, "resources": {"requests": {"storage": skipped.size}}});
+    let mut spec = json!({
+        "accessModes": skipped.access_modes,
+        "volumeMode": volume_mode(skipped.block),
+        "resources": {"requests": {"storage": skipped.size}},
+    });
     // A class that this region does not have is replaced by the region's default.
     if let Some(class) = skipped.storage_class.as_deref().filter(|_| seen.class_present) {
         spec["storageClassName"] = json!(mappings.storage_class(class));
@@ -42,12 +46,16 @@ mod tests {
             size: "1Gi".into(),
             storage_class: Some("fast".into()),
             access_modes: vec!["ReadWriteOnce".into()],
+            block: true,
             why: String::new(),
         };
         let class = Rename { from: "fast".into(), to: "quick".into() };
         let mappings = Mappings { storage_classes: vec![class], ..Mappings::default() };
         let made = |seen: &Seen| match make(&run, &skipped, &mappings, seen) {
-            Some(Effect::Apply(it)) => Some((it.metadata.labels, it.data["spec"]["storageClassName"].clone())),
+            Some(Effect::Apply(it)) => {
+                assert_eq!(it.data["spec"]["volumeMode"], "Block");
+                Some((it.metadata.labels, it.data["spec"]["storageClassName"].clone()))
+            }
             other => other.map(|it| panic!("{it:?}")),
         };
         let here = Seen { class_present: true, ..Seen::default() };

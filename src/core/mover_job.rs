@@ -16,6 +16,8 @@ pub const VAULTS: &str = "/vaults";
 const WORKLOAD_IDENTITY: &str = "azure.workload.identity/use";
 /// Where a mover finds the volume.
 pub const DATA: &str = "/data";
+/// Where a mover finds a volume that is a block device.
+pub const DEVICE: &str = "/dev/reprise-data";
 
 /// What every mover of this operator has in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,11 @@ pub enum Mount {
         /// Whether it is only read.
         read_only: bool,
     },
+    /// A claim in the operator's namespace that is a block device.
+    Device {
+        /// Its name.
+        name: String,
+    },
     /// A directory of a node, only read.
     Node {
         /// The node.
@@ -55,6 +62,23 @@ pub enum Mount {
         /// The path on it.
         path: String,
     },
+}
+
+impl Mount {
+    /// That of a claim in the operator's namespace.
+    #[must_use]
+    pub fn claim(name: String, block: bool, read_only: bool) -> Self {
+        if block { Self::Device { name } } else { Self::Claim { name, read_only } }
+    }
+
+    /// Where the mover finds it.
+    #[must_use]
+    pub fn path(&self) -> &'static str {
+        match self {
+            Self::Claim { .. } | Self::Node { .. } => DATA,
+            Self::Device { .. } => DEVICE,
+        }
+    }
 }
 
 /// One mover.
@@ -93,10 +117,8 @@ impl Mover<'_> {
         let key = job_key(&self.settings.namespace, &self.run.derived(self.claim));
         let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
         let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
-        if let Some(mount) = &self.mount {
-            volumes.push(volume(mount));
-            mounts.push(volume_mount(mount));
-        }
+        volumes.extend(self.mount.as_ref().map(volume));
+        mounts.extend(self.mount.as_ref().and_then(volume_mount));
         let directory = |vault: &VaultSpec| vault.directory.as_ref().map(|it| it.claim_name.clone());
         let claims: BTreeSet<_> = std::iter::once(self.vault).chain(to).filter_map(directory).collect();
         for (number, claim) in claims.iter().enumerate() {
@@ -127,6 +149,7 @@ impl Mover<'_> {
                 "args": ["mover"],
                 "env": self.environment(to),
                 "volumeMounts": mounts,
+                "volumeDevices": self.mount.iter().filter_map(volume_device).collect::<Vec<_>>(),
                 "resources": self.settings.resources,
                 "securityContext": {
                     "allowPrivilegeEscalation": false,
@@ -151,11 +174,13 @@ impl Mover<'_> {
     }
 
     /// Files belong to anybody and are restored as they were: see docs/architecture.md. One that moves no files needs
-    /// but to write into a vault that is a directory.
+    /// but to write into a vault that is a directory, or to a device.
     fn capabilities(&self) -> &'static [&'static str] {
         match self.mount {
-            Some(_) => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
-            None => &["DAC_OVERRIDE"],
+            Some(Mount::Claim { .. } | Mount::Node { .. }) => {
+                &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
+            }
+            Some(Mount::Device { .. }) | None => &["DAC_OVERRIDE"],
         }
     }
 
@@ -196,17 +221,29 @@ fn vault_environment(prefix: &str, vault: &VaultSpec) -> Vec<Value> {
 
 fn volume(mount: &Mount) -> Value {
     match mount {
-        Mount::Claim { name, .. } => json!({"name": "data", "persistentVolumeClaim": {"claimName": name}}),
+        Mount::Claim { name, .. } | Mount::Device { name } => {
+            json!({"name": "data", "persistentVolumeClaim": {"claimName": name}})
+        }
         Mount::Node { path, .. } => json!({"name": "data", "hostPath": {"path": path, "type": "Directory"}}),
     }
 }
 
-fn volume_mount(mount: &Mount) -> Value {
+fn volume_mount(mount: &Mount) -> Option<Value> {
     match mount {
-        Mount::Claim { read_only, .. } => json!({"name": "data", "mountPath": DATA, "readOnly": read_only}),
-        Mount::Node { .. } => {
-            json!({"name": "data", "mountPath": DATA, "readOnly": true, "mountPropagation": "HostToContainer"})
+        Mount::Claim { read_only, .. } => {
+            Some(json!({"name": "data", "mountPath": mount.path(), "readOnly": read_only}))
         }
+        Mount::Node { .. } => Some(
+            json!({"name": "data", "mountPath": mount.path(), "readOnly": true, "mountPropagation": "HostToContainer"}),
+        ),
+        Mount::Device { .. } => None,
+    }
+}
+
+fn volume_device(mount: &Mount) -> Option<Value> {
+    match mount {
+        Mount::Claim { .. } | Mount::Node { .. } => None,
+        Mount::Device { .. } => Some(json!({"name": "data", "devicePath": mount.path()})),
     }
 }
 

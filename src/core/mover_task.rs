@@ -60,6 +60,8 @@ pub enum Task {
         label: String,
         /// The id of the point that it is made for.
         point: String,
+        /// What is left out, by patterns as in a `.gitignore` in the directory.
+        exclude: Vec<String>,
     },
     /// Make a directory equal to a snapshot: what is not in the snapshot is deleted, only what differs is transferred.
     Restore {
@@ -71,6 +73,8 @@ pub enum Task {
         snapshot: String,
         /// The directory to write into. `lost+found` directly in it is left alone.
         target: String,
+        /// What the snapshot left out, by the same patterns: it is left alone.
+        exclude: Vec<String>,
         /// Full ids of snapshots. Everything in the directory is of one of them or of this one, and was written by
         /// restores of them: what is the same in all of these is neither looked at nor written. Empty when that is
         /// not known: everything is compared then.
@@ -215,6 +219,10 @@ pub struct Report {
     pub unreadable: u64,
     /// The first of them, with the reason.
     pub unreadable_files: Vec<String>,
+    /// How many files and directories patterns left out, each directory with what is in it.
+    pub excluded: u64,
+    /// How many directories were left out but for their `.nobackup`.
+    pub no_backup: u64,
     /// How many owners, modes, attributes, times, links or special files could not be restored.
     pub warnings: u64,
     /// The first of them.
@@ -304,7 +312,8 @@ mod tests {
 
     #[test]
     fn a_task_says_its_kind_by_one_word() {
-        let text = r#"{"restore":{"namespace":"shop","application":"db","snapshot":"ab","target":"/data"}}"#;
+        let text =
+            r#"{"restore":{"namespace":"shop","application":"db","snapshot":"ab","target":"/data","exclude":[]}}"#;
         let task: Task = serde_json::from_str(text).unwrap();
         assert_eq!(task.application(), ("shop", "db"));
         assert_eq!(serde_json::to_string(&task).unwrap(), text);

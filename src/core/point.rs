@@ -96,10 +96,18 @@ pub struct Volume {
     pub storage_class: Option<String>,
     /// Its access modes.
     pub access_modes: Vec<String>,
+    /// Whether it is a block device, and not a file system.
+    pub block: bool,
     /// Files read.
     pub files: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// What was left out on request, by these patterns. A restore leaves it alone.
+    pub exclude: Vec<String>,
+    /// How many files and directories they left out, each directory with what is in it.
+    pub excluded: u64,
+    /// How many directories were left out but for their `.nobackup`.
+    pub no_backup: u64,
 }
 
 /// A claim without its data, and all that is needed to make it anew.
@@ -114,6 +122,8 @@ pub struct Skipped {
     pub storage_class: Option<String>,
     /// Its access modes.
     pub access_modes: Vec<String>,
+    /// Whether it is a block device, and not a file system.
+    pub block: bool,
     /// Why its data is not in the point.
     pub why: String,
 }

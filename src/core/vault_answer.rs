@@ -137,6 +137,9 @@ pub struct Listing {
     pub path: String,
     /// What lies there, by name.
     pub entries: Vec<Entry>,
+    /// What of the volume could not be read when the point was made, with the reason: the first hundred, where the path
+    /// is its top.
+    pub unreadable: Vec<String>,
     /// Whether there is more.
     pub more: bool,
 }

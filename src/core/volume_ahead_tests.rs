@@ -49,6 +49,7 @@ fn next(seen: &Seen, uid: &str, snapshot: &str) -> (Step, Vec<Effect>) {
         access_modes: vec!["ReadWriteOnce".into()],
         files: 3,
         bytes: 30,
+        ..Volume::default()
     };
     let restore = Restore {
         run: &run(uid),

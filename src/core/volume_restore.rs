@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    child::{CLAIM, MANAGED_BY, RUN, Run, claim_key, job_key},
+    child::{CLAIM, MANAGED_BY, RUN, Run, claim_key, job_key, volume_mode},
     effect::Effect,
-    mover_job::{DATA, Mount, Mover, MoverSettings},
+    mover_job::{Mount, Mover, MoverSettings},
     mover_task::Task,
     point::Volume,
     recovery_point::JobSeen,
@@ -238,8 +238,11 @@ impl Restore<'_> {
             };
             return (Step::Going("the new volume is bound".into()), vec![self.patch(volume, patch)]);
         }
-        let mut spec =
-            json!({"accessModes": self.volume.access_modes, "resources": {"requests": {"storage": self.volume.size}}});
+        let mut spec = json!({
+            "accessModes": self.volume.access_modes,
+            "volumeMode": volume_mode(self.volume.block),
+            "resources": {"requests": {"storage": self.volume.size}},
+        });
         // A class that this region does not have is replaced by the region's default.
         if self.seen.class_present {
             spec["storageClassName"] = json!(self.volume.storage_class);
@@ -395,6 +398,7 @@ impl Restore<'_> {
             "volumeName": volume.name,
             "storageClassName": volume.storage_class.clone().unwrap_or_default(),
             "accessModes": self.volume.access_modes,
+            "volumeMode": volume_mode(self.volume.block),
             "resources": {"requests": {"storage": self.volume.size}},
         });
         let key = claim_key(namespace, name);
@@ -408,11 +412,15 @@ impl Restore<'_> {
     }
 
     fn mover(&self, base: Vec<String>) -> Effect {
+        let mount = Mount::claim(self.run.derived(&self.volume.claim), self.volume.block, false);
+        // On a volume that is restored ahead there is nothing but what restores wrote.
+        let exclude = if self.ahead { Vec::new() } else { self.volume.exclude.clone() };
         let task = Task::Restore {
             namespace: self.run.namespace.clone(),
             application: self.application.to_owned(),
             snapshot: self.volume.snapshot.clone(),
-            target: DATA.to_owned(),
+            target: mount.path().to_owned(),
+            exclude,
             base,
         };
         let mover = Mover {
@@ -420,7 +428,7 @@ impl Restore<'_> {
             run: self.run,
             claim: &self.volume.claim,
             task: &task,
-            mount: Some(Mount::Claim { name: self.run.derived(&self.volume.claim), read_only: false }),
+            mount: Some(mount),
             vault: self.vault,
             deadline: self.deadline,
         };

@@ -80,6 +80,7 @@ fn wanted(snapshot: &str) -> Volume {
         access_modes: vec!["ReadWriteOnce".into()],
         files: 3,
         bytes: 30,
+        ..Volume::default()
     }
 }
 

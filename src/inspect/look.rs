@@ -88,6 +88,7 @@ pub(super) async fn list(
         volume: volume.to_owned(),
         path: path.to_owned(),
         entries: found.entries,
+        unreadable: found.unreadable,
         more: found.more,
     })
 }

@@ -71,6 +71,7 @@ async fn write(vault: &Vault, epoch: u64, minute: u64, branch: bool) -> Point {
         access_modes: vec![],
         files: 1,
         bytes: 1000,
+        ..Volume::default()
     };
     let point = Point {
         format: FORMAT,

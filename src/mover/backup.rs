@@ -1,4 +1,4 @@
-//! Stores what lies under a directory as one snapshot, and checks that the repository has all of it.
+//! Stores what lies under a directory, or on a block device (`device`), as one snapshot, and checks that the repository has all of it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,12 @@ use rustic_core::jiff::Zoned;
 use rustic_core::repofile::{Node, SnapshotFile, SnapshotId, SnapshotSummary};
 use rustic_core::{FileType, OpenStatus, ProgressBars, ProgressType, Repository, SnapshotOptions};
 
-use super::archive::{self, Archive, Change, Store};
+use super::archive::{self, Archive, Change, Counts, Store};
 use super::check;
+use super::device::{self, is_device};
 use super::engine::{Engine, ROOT};
 use super::error::MoverError;
+use super::exclude::Exclusions;
 use super::index::Index;
 use super::log::Witness;
 use super::source::{self, Losses};
@@ -22,13 +24,18 @@ pub(super) struct Backup<'a> {
     pub(super) host: &'a str,
     pub(super) label: &'a str,
     pub(super) tags: [String; 3],
+    /// Patterns of what is left out.
+    pub(super) exclude: &'a [String],
 }
 
 /// Makes the snapshot.
 pub(super) fn back_up(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -> Result<Report, MoverError> {
-    if !backup.source.is_dir() {
-        return Err(MoverError::Task(format!("`source`: `{}` is not a directory", backup.source.display())));
+    if !backup.source.is_dir() && !is_device(backup.source) {
+        let what = format!("`source`: `{}` is neither a directory nor a block device", backup.source.display());
+        return Err(MoverError::Task(what));
     }
+    // Patterns that are none end it before a repository is made.
+    Exclusions::new(backup.source, backup.exclude)?;
     engine.steadily(|| attempt(engine, backup, witness))
 }
 
@@ -36,18 +43,19 @@ fn attempt(engine: &Engine, backup: &Backup<'_>, witness: &Witness) -> Result<Re
     engine.meter.phase("reading the index");
     let repository = engine.open_or_make()?;
     let losses = Losses::default();
-    let snapshot = archive(engine, &repository, backup, &losses, witness)?;
+    let exclusions = Exclusions::new(backup.source, backup.exclude)?;
+    let snapshot = archive(engine, &repository, backup, (&losses, &exclusions), witness)?;
     drop(repository);
     engine.meter.phase("checking");
     check::new_snapshot(engine, &snapshot)?;
-    Ok(report(&snapshot, &losses, witness))
+    Ok(report(&snapshot, (&losses, &exclusions), witness))
 }
 
 fn archive(
     engine: &Engine,
     repository: &Repository<OpenStatus>,
     backup: &Backup<'_>,
-    losses: &Losses,
+    (losses, exclusions): (&Losses, &Exclusions),
     witness: &Witness,
 ) -> Result<SnapshotFile, MoverError> {
     let error = |error: Box<rustic_core::RusticError>| engine.error(&error);
@@ -66,13 +74,25 @@ fn archive(
     let store = Store::new(engine, &index, level, config.extra_verify());
     let progress = engine.meter.progress(ProgressType::Bytes, "backing up");
     let started = Zoned::now();
-    let archive =
-        Archive::new((engine, &index, &store), archive::chunker(engine, config)?, (losses, witness), &progress);
-    snapshot.tree = archive.run(backup.source.to_owned(), root(backup.source, witness)?, before)?;
+    let (tree, counts) = if is_device(backup.source) {
+        device::store(engine, &store, backup.source, &progress)?
+    } else {
+        let chunker = archive::chunker(engine, config)?;
+        let archive = Archive::new((engine, &index, &store), chunker, (losses, exclusions, witness), &progress);
+        let tree = archive.run(backup.source.to_owned(), root(backup.source, witness)?, before)?;
+        (tree, archive.counts)
+    };
     store.finish()?;
+    snapshot.tree = tree;
+    // A termination message has no room for many names: they are found here again.
+    let (unreadable, first) = losses.seen();
+    snapshot.description = (unreadable > 0).then(|| {
+        let names = first.iter().map(|it| it.replace('\n', "\\n"));
+        std::iter::once(format!("{unreadable} could not be read")).chain(names).collect::<Vec<_>>().join("\n")
+    });
     snapshot.parent = parent.as_ref().map(|parent| parent.id);
     snapshot.parents = snapshot.parent.into_iter().collect();
-    snapshot.summary = Some(summary(&archive, &store, &started, &snapshot.time));
+    snapshot.summary = Some(summary(&counts, &store, &started, &snapshot.time));
     snapshot.id = SnapshotId::from(store.save(FileType::Snapshot, &snapshot)?);
     Ok(snapshot)
 }
@@ -110,11 +130,11 @@ fn root(source: &Path, witness: &Witness) -> Result<Node, MoverError> {
     Ok(node)
 }
 
-fn summary(archive: &Archive<'_>, store: &Store<'_>, started: &Zoned, time: &Zoned) -> SnapshotSummary {
+fn summary(counts: &Counts, store: &Store<'_>, started: &Zoned, time: &Zoned) -> SnapshotSummary {
     let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
     let of = |counts: &[AtomicU64; 3], change: Change| load(&counts[change as usize]);
     let since = |begin: &Zoned| begin.duration_until(&Zoned::now()).as_secs_f64();
-    let (counts, data, trees) = (&archive.counts, &store.data_written, &store.trees_written);
+    let (data, trees) = (&store.data_written, &store.trees_written);
     let mut summary = SnapshotSummary::default();
     summary.files_new = of(&counts.files, Change::New);
     summary.files_changed = of(&counts.files, Change::Changed);
@@ -142,9 +162,10 @@ fn summary(archive: &Archive<'_>, store: &Store<'_>, started: &Zoned, time: &Zon
     summary
 }
 
-fn report(snapshot: &SnapshotFile, losses: &Losses, witness: &Witness) -> Report {
+fn report(snapshot: &SnapshotFile, (losses, exclusions): (&Losses, &Exclusions), witness: &Witness) -> Report {
     let summary = snapshot.summary.clone().unwrap_or_default();
     let (unreadable, unreadable_files) = losses.seen();
+    let (excluded, no_backup) = exclusions.seen();
     let seen = witness.seen();
     Report {
         snapshot: Some(id_text(snapshot.id)),
@@ -153,6 +174,8 @@ fn report(snapshot: &SnapshotFile, losses: &Losses, witness: &Witness) -> Report
         added_bytes: summary.data_added_packed,
         unreadable,
         unreadable_files,
+        excluded,
+        no_backup,
         warnings: seen.count,
         first_warnings: seen.first,
         ..Report::default()

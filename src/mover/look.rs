@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rustic_core::repofile::{IndexFile, Node, NodeType};
+use rustic_core::repofile::{IndexFile, Node, NodeType, SnapshotFile};
 use rustic_core::{BlobId, FileType, Id, OpenStatus, ReadBackend, Repository, TreeId};
 use tokio::runtime::Handle;
 
@@ -33,6 +33,8 @@ pub struct Look {
 pub struct Found {
     /// A directory's content, or the one entry that is none. Sorted by name.
     pub entries: Vec<Entry>,
+    /// What of the volume could not be read, with the reason: the first hundred, where the path is its top.
+    pub unreadable: Vec<String>,
     /// Whether there are more than were asked for.
     pub more: bool,
 }
@@ -62,20 +64,23 @@ impl Look {
     /// # Errors
     /// When the snapshot or a directory is missing, damaged, or too large.
     pub fn list(&self, snapshot: &str, path: &str, limit: usize) -> Result<Option<Found>, MoverError> {
-        let mut tree = self.root(snapshot)?;
+        let snapshot = check::snapshot(&self.engine, &self.repository, snapshot)?;
+        let mut tree = self.root(&snapshot)?;
         let mut names = path.split('/').filter(|it| !it.is_empty()).peekable();
+        let told = snapshot.description.as_deref().filter(|_| names.peek().is_none()).unwrap_or_default();
+        let unreadable: Vec<String> = told.lines().skip(1).map(ToOwned::to_owned).collect();
         while let Some(name) = names.next() {
             let nodes = self.nodes(tree)?;
             let Some(node) = nodes.into_iter().find(|it| it.name().to_string_lossy() == name) else { return Ok(None) };
             match (node.subtree, names.peek()) {
                 (Some(subtree), _) => tree = subtree,
-                (None, None) => return Ok(Some(Found { entries: vec![entry(&node)], more: false })),
+                (None, None) => return Ok(Some(Found { entries: vec![entry(&node)], unreadable, more: false })),
                 (None, Some(_)) => return Ok(None),
             }
         }
         let nodes = self.nodes(tree)?;
         let entries = nodes.iter().take(limit).map(entry).collect();
-        Ok(Some(Found { entries, more: nodes.len() > limit }))
+        Ok(Some(Found { entries, unreadable, more: nodes.len() > limit }))
     }
 
     /// In what two snapshots differ, by path: at most `limit` changes, and whether there are more. Times of files do not
@@ -85,7 +90,8 @@ impl Look {
     /// As in `list`.
     pub fn compare(&self, before: &str, after: &str, limit: usize) -> Result<(Vec<FileChange>, bool), MoverError> {
         let mut changes = Vec::new();
-        let mut open = vec![(String::new(), Some(self.root(before)?), Some(self.root(after)?))];
+        let root = |id| self.root(&check::snapshot(&self.engine, &self.repository, id)?);
+        let mut open = vec![(String::new(), Some(root(before)?), Some(root(after)?))];
         while let Some((path, before, after)) = open.pop() {
             if before == after {
                 continue;
@@ -119,8 +125,7 @@ impl Look {
         Ok((changes, false))
     }
 
-    fn root(&self, snapshot: &str) -> Result<TreeId, MoverError> {
-        let snapshot = check::snapshot(&self.engine, &self.repository, snapshot)?;
+    fn root(&self, snapshot: &SnapshotFile) -> Result<TreeId, MoverError> {
         let nodes = self.nodes(snapshot.tree)?;
         let root = nodes.iter().find(|it| it.name == ROOT).and_then(|it| it.subtree);
         root.ok_or_else(|| MoverError::Corrupt("the snapshot has no directory".to_owned()))

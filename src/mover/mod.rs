@@ -12,9 +12,11 @@ mod archive;
 mod backup;
 mod check;
 mod copy;
+mod device;
 mod dump;
 mod engine;
 pub mod error;
+mod exclude;
 mod index;
 mod locks;
 mod log;
@@ -133,13 +135,13 @@ fn carry_out(
     witness: &Witness,
 ) -> Result<Report, MoverError> {
     match task {
-        Task::Backup { namespace, application, source, host, label, point } => {
+        Task::Backup { namespace, application, source, host, label, point, exclude } => {
             let tags = tags(namespace, application, point);
-            let backup = Backup { source: Path::new(source), host, label, tags };
+            let backup = Backup { source: Path::new(source), host, label, tags, exclude };
             backup::back_up(engine, &backup, witness)
         }
-        Task::Restore { namespace: _, application: _, snapshot, target, base } => {
-            restore::restore(engine, snapshot, base, Path::new(target), witness)
+        Task::Restore { namespace: _, application: _, snapshot, target, exclude, base } => {
+            restore::restore(engine, (snapshot, base), (Path::new(target), exclude), witness)
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)

@@ -1,10 +1,9 @@
 //! The directory that is backed up: its entries as the repository describes them, and what of them can't be read.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata as FileMetadata};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,13 +11,13 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use rustic_core::repofile::{Metadata, Node, NodeType};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp};
 use rustix::io::Errno;
 
 use super::log::Witness;
 
 /// How many losses are kept as texts, and how many paths are remembered so that none counts twice.
-const KEPT: usize = 20;
+const KEPT: usize = 100;
 const REMEMBERED: usize = 100_000;
 /// The most bytes of the names of a file's extended attributes, and of the value of one: what Linux allows.
 const ATTRIBUTES: usize = 64 * 1024;
@@ -78,40 +77,40 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// What lies under a path, with all that is kept of it but its content.
 pub(super) fn node(path: &Path, witness: &Witness) -> io::Result<Node> {
-    let meta = fs::symlink_metadata(path)?;
-    let kind = meta.file_type();
-    let node_type = if kind.is_dir() {
-        NodeType::Dir
-    } else if kind.is_file() {
-        NodeType::File
-    } else if kind.is_symlink() {
-        NodeType::from_link(&fs::read_link(path)?)
-    } else if kind.is_block_device() {
-        NodeType::Dev { device: meta.rdev() }
-    } else if kind.is_char_device() {
-        NodeType::Chardev { device: meta.rdev() }
-    } else if kind.is_fifo() {
-        NodeType::Fifo
-    } else {
-        NodeType::Socket
+    let meta = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+    let device = rustix::fs::makedev(meta.stx_rdev_major, meta.stx_rdev_minor);
+    let node_type = match FileType::from_raw_mode(meta.stx_mode.into()) {
+        FileType::Directory => NodeType::Dir,
+        FileType::RegularFile => NodeType::File,
+        FileType::Symlink => NodeType::from_link(&fs::read_link(path)?),
+        FileType::BlockDevice => NodeType::Dev { device },
+        FileType::CharacterDevice => NodeType::Chardev { device },
+        FileType::Fifo => NodeType::Fifo,
+        FileType::Socket | FileType::Unknown => NodeType::Socket,
     };
+    for (flag, name) in [(StatxAttributes::IMMUTABLE, "immutable"), (StatxAttributes::APPEND, "append-only")] {
+        if meta.stx_attributes.contains(flag) {
+            witness.note(&format!("{}: that it is {name} is not kept", path.display()));
+        }
+    }
     Ok(Node::new_node(path.file_name().unwrap_or_default(), node_type, metadata(path, &meta, witness)))
 }
 
-fn metadata(path: &Path, meta: &FileMetadata, witness: &Witness) -> Metadata {
-    let time = |seconds, nanoseconds: i64| Timestamp::new(seconds, i32::try_from(nanoseconds).unwrap_or(0)).ok();
-    let mtime = time(meta.mtime(), meta.mtime_nsec());
+fn metadata(path: &Path, meta: &Statx, witness: &Witness) -> Metadata {
+    let time = |it: StatxTimestamp| Timestamp::new(it.tv_sec, i32::try_from(it.tv_nsec).unwrap_or(0)).ok();
+    let is_dir = FileType::from_raw_mode(meta.stx_mode.into()) == FileType::Directory;
+    let (links, mtime) = (u64::from(meta.stx_nlink), time(meta.stx_mtime));
     let mut found = Metadata {
-        mode: Some(go_mode(meta.mode())),
+        mode: Some(go_mode(meta.stx_mode.into())),
         mtime,
         atime: mtime,
-        ctime: time(meta.ctime(), meta.ctime_nsec()),
-        uid: Some(meta.uid()),
-        gid: Some(meta.gid()),
-        inode: meta.ino(),
-        device_id: if !meta.is_dir() && meta.nlink() > 1 { meta.dev() } else { 0 },
-        size: if meta.is_dir() { 0 } else { meta.len() },
-        links: if meta.is_dir() { 0 } else { meta.nlink() },
+        ctime: time(meta.stx_ctime),
+        uid: Some(meta.stx_uid),
+        gid: Some(meta.stx_gid),
+        inode: meta.stx_ino,
+        device_id: if !is_dir && links > 1 { rustix::fs::makedev(meta.stx_dev_major, meta.stx_dev_minor) } else { 0 },
+        size: if is_dir { 0 } else { meta.stx_size },
+        links: if is_dir { 0 } else { links },
         ..Metadata::default()
     };
     match extended(path) {

@@ -73,6 +73,7 @@ impl Volume {
             host: text("east"),
             label: text("data"),
             point: text("1"),
+            exclude: vec![],
         }
     }
 
@@ -82,6 +83,7 @@ impl Volume {
             application: application.to_owned(),
             snapshot: snapshot.to_owned(),
             target: self.path("target").to_str().unwrap().to_owned(),
+            exclude: vec![],
             base: Vec::new(),
         }
     }

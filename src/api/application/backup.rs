@@ -89,6 +89,20 @@ pub struct VolumeSettings {
     /// directly where it has none. Default `Auto`.
     #[serde(default)]
     pub method: VolumeMethod,
+    /// Files and directories that are neither stored nor, when a volume is restored over itself, removed: by patterns as
+    /// in a `.gitignore` at the volume's top (`*.tmp` anywhere, `/cache/` a directory at the top, `!keep.tmp` all the
+    /// same). Besides, of a directory that has an entry `.nobackup` nothing but that entry is stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 100),
+        inner(
+            length(max = 255),
+            regex(
+                pattern = r"^([^\\\[\]{}#\s]|\\.|\[[^\[\]\s]+\]|\{[^{}\s]+\})([^\\\[\]{}\r\n]|\\.|\[[^\[\]\r\n]+\]|\{[^{}\r\n]+\})*$"
+            )
+        )
+    )]
+    pub exclude: Vec<String>,
     /// What is different for some claims. The first that fits a claim counts, and no other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
@@ -98,7 +112,7 @@ pub struct VolumeSettings {
 /// What is different for some claims. What is absent here is as for all.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[x_kube(validation = Rule::new("has(self.claim) != has(self.selector)").message("each of backup.volumes.overrides needs either claim or selector, and not both"))]
-#[x_kube(validation = Rule::new("has(self.method)").message("each of backup.volumes.overrides needs method: without it, it changes nothing"))]
+#[x_kube(validation = Rule::new("has(self.method) || has(self.exclude)").message("each of backup.volumes.overrides needs method or exclude: without them, it changes nothing"))]
 pub struct VolumeOverride {
     /// The claim that it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +124,18 @@ pub struct VolumeOverride {
     /// How they are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<VolumeMethod>,
+    /// What is left out of them, instead of `backup.volumes.exclude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 100),
+        inner(
+            length(max = 255),
+            regex(
+                pattern = r"^([^\\\[\]{}#\s]|\\.|\[[^\[\]\s]+\]|\{[^{}\s]+\})([^\\\[\]{}\r\n]|\\.|\[[^\[\]\r\n]+\]|\{[^{}\r\n]+\})*$"
+            )
+        )
+    )]
+    pub exclude: Option<Vec<String>>,
 }
 
 /// How one volume is read.

@@ -82,6 +82,7 @@ fn point(id: &str, snapshot: &str) -> Point {
             access_modes: vec!["ReadWriteOnce".into()],
             files: 1,
             bytes: 1,
+            ..Volume::default()
         }],
         dumps: vec![],
         missing: Vec::new(),

@@ -55,8 +55,12 @@ impl Pass<'_> {
                 size: it.size.clone()?,
                 storage_class: it.storage_class.clone(),
                 access_modes: it.access_modes.clone(),
+                block: it.block,
                 files: it.files,
                 bytes: it.bytes,
+                exclude: it.exclude.clone(),
+                excluded: it.excluded,
+                no_backup: it.no_backup,
             })
         };
         let dump = |it: &DumpInPoint| {

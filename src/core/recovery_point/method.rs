@@ -14,26 +14,30 @@ use crate::{
 };
 
 /// What the application says of one claim.
-struct Said {
+struct Said<'a> {
     method: VolumeMethod,
     /// The field that says so.
     field: String,
     /// Whether it is about some claims only.
     special: bool,
+    exclude: &'a [String],
 }
 
 impl Pass<'_> {
-    fn said(&self, claim: &str, labels: &BTreeMap<String, String>) -> Said {
+    fn said(&self, claim: &str, labels: &BTreeMap<String, String>) -> Said<'_> {
         let settings = &self.application.spec.backup.volumes;
         let fits = |it: &VolumeOverride| {
             it.claim.as_deref() == Some(claim) || it.selector.as_ref().is_some_and(|it| selector(it).matches(labels))
         };
         let found = settings.overrides.iter().enumerate().find(|(_, it)| fits(it));
+        let exclude = found.and_then(|(_, it)| it.exclude.as_ref()).unwrap_or(&settings.exclude);
         match found.and_then(|(number, it)| Some((number, it.method?))) {
             Some((number, method)) => {
-                Said { method, field: format!("backup.volumes.overrides[{number}].method"), special: true }
+                Said { method, field: format!("backup.volumes.overrides[{number}].method"), special: true, exclude }
             }
-            None => Said { method: settings.method, field: "backup.volumes.method".to_owned(), special: false },
+            None => {
+                Said { method: settings.method, field: "backup.volumes.method".to_owned(), special: false, exclude }
+            }
         }
     }
 
@@ -48,17 +52,25 @@ impl Pass<'_> {
             size: Some(source.size.clone()),
             storage_class: source.storage_class.clone(),
             access_modes: source.access_modes.clone(),
+            block: source.block,
             ..VolumeInPoint::default()
         };
         let (method, failure) = match (said.method, class) {
             (VolumeMethod::Skip, _) => {
                 return VolumeInPoint { method: "Skip".to_owned(), left_out: Some(left_out(&said)), ..planned };
             }
-            _ if !source.filesystem => {
-                (String::new(), Some("volumeMode Block cannot be read yet: only Filesystem volumes can".to_owned()))
-            }
+            (VolumeMethod::Direct, _) | (VolumeMethod::Auto, None) if source.block => (
+                "Direct".to_owned(),
+                Some(format!(
+                    "volumeMode Block is read from snapshots only: {} ({driver})",
+                    match class {
+                        Some(_) => format!("{} is Direct", said.field),
+                        None => "there is no VolumeSnapshotClass".to_owned(),
+                    }
+                )),
+            ),
             // The snapshot controller takes no more snapshots of such a claim.
-            (VolumeMethod::Auto, _) if source.deleting && direct && source.mounted_by.is_some() => {
+            (VolumeMethod::Auto, _) if source.deleting && direct && source.mounted_by.is_some() && !source.block => {
                 ("Direct (the claim is being deleted)".to_owned(), None)
             }
             (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) if source.deleting => {
@@ -80,7 +92,8 @@ impl Pass<'_> {
             (VolumeMethod::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
             (VolumeMethod::Direct, _) => (format!("Direct{by}"), None),
         };
-        VolumeInPoint { method, failure, ..planned }
+        let exclude = if source.block { Vec::new() } else { said.exclude.to_vec() };
+        VolumeInPoint { method, exclude, failure, ..planned }
     }
 
     /// A claim without a volume: missing if it should have one. What a branch can save is what is there.
@@ -98,6 +111,7 @@ impl Pass<'_> {
             size: Some(it.size.clone()),
             storage_class: it.storage_class.clone(),
             access_modes: it.access_modes.clone(),
+            block: it.block,
             failure,
             left_out,
             ..VolumeInPoint::default()
@@ -112,11 +126,12 @@ pub(super) fn skipped(volume: &VolumeInPoint) -> Option<Skipped> {
         size: volume.size.clone()?,
         storage_class: volume.storage_class.clone(),
         access_modes: volume.access_modes.clone(),
+        block: volume.block,
         why: volume.left_out.clone()?,
     })
 }
 
-fn left_out(said: &Said) -> String {
+fn left_out(said: &Said<'_>) -> String {
     format!("{} is Skip", said.field)
 }
 

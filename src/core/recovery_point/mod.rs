@@ -102,8 +102,8 @@ pub struct Source {
     pub storage_class: Option<String>,
     /// Its access modes.
     pub access_modes: Vec<String>,
-    /// Whether it is a file system (and not a block device).
-    pub filesystem: bool,
+    /// Whether it is a block device, and not a file system.
+    pub block: bool,
     /// The `PersistentVolume`.
     pub volume: String,
     /// The CSI driver, if it is one's.
@@ -140,6 +140,8 @@ pub struct Unbound {
     pub storage_class: Option<String>,
     /// Its access modes.
     pub access_modes: Vec<String>,
+    /// Whether it asks for a block device, and not a file system.
+    pub block: bool,
     /// `Pending` or `Lost`.
     pub phase: String,
     /// A pod that is not finished and waits for it.

@@ -9,7 +9,7 @@ use super::{JobSeen, PATIENCE, Pass, Source, method};
 use crate::{
     api::recovery_point::VolumeInPoint,
     core::{
-        child::{self, claim_key, content_key, snapshot_key},
+        child::{self, claim_key, content_key, snapshot_key, volume_mode},
         effect::{Effect, ObjectKey},
         mover_job::{DATA, Mount, Mover},
         mover_task::{Report, Task},
@@ -72,13 +72,14 @@ impl Pass<'_> {
             "deletionPolicy": "Retain",
             "driver": source.driver,
             "source": {"snapshotHandle": handle},
-            "sourceVolumeMode": "Filesystem",
+            "sourceVolumeMode": volume_mode(source.block),
             "volumeSnapshotRef": {"namespace": home, "name": name},
         });
         let snapshot = json!({"source": {"volumeSnapshotContentName": name}});
         let claim = json!({
             "storageClassName": source.storage_class,
             "accessModes": source.access_modes,
+            "volumeMode": volume_mode(source.block),
             "resources": {"requests": {"storage": source.size}},
             "dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name},
         });
@@ -87,8 +88,8 @@ impl Pass<'_> {
         for (key, spec) in objects {
             effects.push(Effect::Apply(Box::new(self.run.object(&key, &volume.claim, json!({"spec": spec})))));
         }
-        let mount = Mount::Claim { name, read_only: true };
-        effects.push(self.mover(volume, mount, DATA.to_owned(), patience));
+        let mount = Mount::claim(name, source.block, true);
+        effects.push(self.mover(volume, mount, patience));
     }
 
     fn advance_direct(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {
@@ -112,7 +113,7 @@ impl Pass<'_> {
                 return;
             }
         };
-        effects.push(self.mover(volume, Mount::Node { node: pod.node.clone(), path }, DATA.to_owned(), patience));
+        effects.push(self.mover(volume, Mount::Node { node: pod.node.clone(), path }, patience));
     }
 
     /// A volume that no pod mounts is mounted by a short pod of its own, in the application's namespace, that holds
@@ -143,14 +144,15 @@ impl Pass<'_> {
         Effect::Apply(Box::new(object))
     }
 
-    fn mover(&self, volume: &VolumeInPoint, mount: Mount, source: String, deadline: u64) -> Effect {
+    fn mover(&self, volume: &VolumeInPoint, mount: Mount, deadline: u64) -> Effect {
         let task = Task::Backup {
             namespace: self.run.namespace.clone(),
             application: self.application.name_any(),
-            source,
+            source: mount.path().to_owned(),
             host: self.seen.region.clone(),
             label: volume.claim.clone(),
             point: self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default(),
+            exclude: volume.exclude.clone(),
         };
         let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
         let mover = Mover {
@@ -177,8 +179,12 @@ fn record(volume: &mut VolumeInPoint, report: &Report) {
     volume.bytes = report.bytes;
     volume.added_bytes = report.added_bytes;
     volume.duration_seconds = report.duration_seconds;
+    volume.excluded = report.excluded;
+    volume.no_backup = report.no_backup;
     volume.unreadable = report.unreadable;
     volume.unreadable_files.clone_from(&report.unreadable_files);
+    volume.warnings = report.warnings;
+    volume.first_warnings.clone_from(&report.first_warnings);
     match &report.snapshot {
         Some(snapshot) => volume.snapshot = Some(snapshot.clone()),
         None => volume.failure = Some("the mover ended without a snapshot".to_owned()),

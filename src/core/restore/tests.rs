@@ -55,6 +55,7 @@ fn point((bytes, files): (u64, u64)) -> Point {
         access_modes: vec!["ReadWriteOnce".into()],
         files,
         bytes,
+        ..Volume::default()
     };
     Point {
         format: 1,

@@ -63,12 +63,16 @@ impl Folder {
         };
         let before: HashMap<String, Node> = before.into_iter().map(|node| (node.name.clone(), node)).collect();
         let (mut nodes, mut found) = (Vec::with_capacity(names.len()), Found::default());
-        for name in names {
+        for name in archive.exclusions.stored(names) {
             if is_root && source::is_lost_and_found(&name) {
                 continue;
             }
             let path = self.path.join(&name);
-            match source::node(&path, archive.witness) {
+            let found_there = source::node(&path, archive.witness);
+            if archive.exclusions.leave_out(&path, found_there.as_ref().is_ok_and(Node::is_dir)) {
+                continue;
+            }
+            match found_there {
                 Ok(node) => nodes.push(Some(sort(archive, node, &before, nodes.len(), &mut found))),
                 Err(error) => archive.losses.note(&path, &error),
             }

@@ -21,6 +21,7 @@ use self::folder::{Before, Folder};
 pub(super) use self::store::{Store, Tools};
 use super::engine::Engine;
 use super::error::MoverError;
+use super::exclude::Exclusions;
 use super::index::Index;
 use super::log::Witness;
 use super::parallel::{self, Queue};
@@ -61,6 +62,7 @@ pub(super) struct Archive<'a> {
     pub(super) store: &'a Store<'a>,
     pub(super) chunker: Chunker,
     pub(super) losses: &'a Losses,
+    pub(super) exclusions: &'a Exclusions,
     pub(super) witness: &'a Witness,
     pub(super) progress: &'a Progress,
     pub(super) counts: Counts,
@@ -97,12 +99,13 @@ impl<'a> Archive<'a> {
     pub(super) fn new(
         (engine, index, store): (&'a Engine, &'a Index, &'a Store<'a>),
         chunker: Chunker,
-        (losses, witness): (&'a Losses, &'a Witness),
+        (losses, exclusions, witness): (&'a Losses, &'a Exclusions, &'a Witness),
         progress: &'a Progress,
     ) -> Self {
         let counts = Counts::default();
         let threads = parallel::processors();
-        Self { engine, index, store, chunker, losses, witness, progress, counts, waiting: AtomicUsize::new(0), threads }
+        let waiting = AtomicUsize::new(0);
+        Self { engine, index, store, chunker, losses, exclusions, witness, progress, counts, waiting, threads }
     }
 
     /// Stores the directory `root` under the name of `node`; returns the tree that has nothing but it.

@@ -11,6 +11,7 @@ use rustic_core::{IndexedTree, Repository, TreeId};
 
 use super::super::engine::Engine;
 use super::super::error::MoverError;
+use super::super::exclude::{self, Exclusions};
 use super::super::parallel;
 use super::base::{Base, Listed};
 use super::{LOST_AND_FOUND, volume};
@@ -21,6 +22,7 @@ pub(super) fn compare<S: IndexedTree + Sync>(
     repository: &Repository<S>,
     (tree, base): (TreeId, Base),
     target: &Path,
+    exclusions: &Exclusions,
 ) -> Result<(), MoverError> {
     let different = AtomicU64::new(0);
     parallel::descend(
@@ -33,7 +35,7 @@ pub(super) fn compare<S: IndexedTree + Sync>(
                 return Ok(());
             }
             let nodes = repository.get_tree(&tree).map_err(|error| engine.error(&error))?.nodes;
-            let (count, below) = differences(&path, nodes, &base.list(repository), path == target)?;
+            let (count, below) = differences(&path, nodes, &base.list(repository), path == target, exclusions)?;
             different.fetch_add(count, Ordering::Relaxed);
             queue.push(below);
             Ok(())
@@ -48,13 +50,22 @@ pub(super) fn compare<S: IndexedTree + Sync>(
 type Below = Vec<(PathBuf, TreeId, Base)>;
 
 /// How many entries of one directory differ, and the directories in it.
-fn differences(path: &Path, nodes: Vec<Node>, base: &Listed, is_root: bool) -> Result<(u64, Below), MoverError> {
+fn differences(
+    path: &Path,
+    nodes: Vec<Node>,
+    base: &Listed,
+    is_root: bool,
+    exclusions: &Exclusions,
+) -> Result<(u64, Below), MoverError> {
     let mut nodes: HashMap<OsString, Node> = nodes.into_iter().map(|node| (node.name().into_owned(), node)).collect();
     let (mut different, mut below) = (0, Vec::new());
+    let marked = exclude::is_marked(nodes.keys().map(OsString::as_os_str));
     for entry in fs::read_dir(path).map_err(|error| volume(&error, path))? {
         let entry = entry.map_err(|error| volume(&error, path))?;
         let Some(node) = nodes.remove(&entry.file_name()) else {
-            different += u64::from(!(is_root && entry.file_name() == LOST_AND_FOUND));
+            let is_dir = entry.file_type().is_ok_and(|it| it.is_dir());
+            let alone = marked || (is_root && entry.file_name() == LOST_AND_FOUND);
+            different += u64::from(!alone && !exclusions.fit(&entry.path(), is_dir));
             continue;
         };
         // What is gone between these two differs.

@@ -1,4 +1,4 @@
-//! Makes a directory equal to a snapshot, and transfers only what differs.
+//! Makes a directory, or a block device (`device`), equal to a snapshot, and transfers only what differs.
 //!
 //! `walk` removes what does not belong there and makes the directories, `window` fetches what files lack, `files` writes
 //! it, `attributes` sets what else is kept. What is known to be there (`base`) is passed over. All goes by windows of some
@@ -11,6 +11,7 @@
 mod attributes;
 mod base;
 mod compare;
+mod device;
 mod files;
 mod walk;
 mod window;
@@ -27,9 +28,12 @@ use rustic_core::{IndexedFull, ProgressBars, ProgressType, Repository, TreeId};
 use self::base::Base;
 use self::walk::{Walk, Walked};
 use self::window::Workshop;
+use super::backup::id_text;
 use super::check;
+use super::device::is_device;
 use super::engine::{Engine, ROOT};
 use super::error::MoverError;
+use super::exclude::Exclusions;
 use super::log::Witness;
 use super::source::unix_mode;
 use crate::core::mover_progress::RESTORING;
@@ -38,17 +42,20 @@ use crate::core::mover_task::Report;
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// Restores a snapshot into a directory that is there. With `base`, everything in it is of these snapshots, or of this one.
+///
+/// `exclude` are the patterns that the snapshot was made with: what they fit is left alone.
 pub(super) fn restore(
     engine: &Engine,
-    id: &str,
-    base: &[String],
-    target: &Path,
+    (id, base): (&str, &[String]),
+    (target, exclude): (&Path, &[String]),
     witness: &Witness,
 ) -> Result<Report, MoverError> {
     // A directory that is not there is a volume that is not mounted: nothing must be written beside it.
-    if !target.is_dir() {
-        return Err(MoverError::Task(format!("`target`: `{}` is not a directory", target.display())));
+    if !target.is_dir() && !is_device(target) {
+        let what = format!("`target`: `{}` is neither a directory nor a block device", target.display());
+        return Err(MoverError::Task(what));
     }
+    let exclusions = Exclusions::new(target, exclude)?;
     engine.meter.phase("reading the index");
     let (repository, snapshot, bases) = engine.steadily(|| {
         let repository = engine.open()?;
@@ -58,22 +65,25 @@ pub(super) fn restore(
     })?;
     let root = repository.node_from_snapshot_and_path(&snapshot, ROOT).map_err(|error| engine.error(&error))?;
     let tree = root.subtree.ok_or_else(|| MoverError::Corrupt(format!("snapshot {id} has no directory")))?;
+    if is_device(target) {
+        return device::restore(engine, (&repository, &snapshot, tree), target, witness);
+    }
     let known = |it: &SnapshotFile| repository.node_from_snapshot_and_path(it, ROOT).ok()?.subtree;
     let bases = Base::new(bases.and_then(|it| it.iter().map(known).collect()).unwrap_or_default());
     let size = snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
-    let transferred = match transfer(engine, &repository, (tree, &bases), target, size, witness)? {
+    let transferred = match transfer(engine, &repository, (tree, &bases), (target, &exclusions), size, witness)? {
         (Walked::Whole, transferred) => transferred,
         (Walked::Links, transferred) => {
             let all = (tree, &Base::default());
-            transferred + transfer(engine, &repository, all, target, size, witness)?.1
+            transferred + transfer(engine, &repository, all, (target, &exclusions), size, witness)?.1
         }
     };
     set_root(&root, target, witness);
     engine.meter.phase("flushing");
     flush(target).map_err(|error| volume(&error, target))?;
     engine.meter.phase("comparing");
-    compare::compare(engine, &repository, (tree, bases), target)?;
-    Ok(report(&snapshot, id, transferred, witness))
+    compare::compare(engine, &repository, (tree, bases), target, &exclusions)?;
+    Ok(report(&snapshot, transferred, witness))
 }
 
 /// Makes all that lies in the directory equal to the snapshot; returns how many bytes were transferred. The walk is one
@@ -82,7 +92,7 @@ fn transfer<S: IndexedFull + Sync>(
     engine: &Engine,
     repository: &Repository<S>,
     (tree, base): (TreeId, &Base),
-    target: &Path,
+    (target, exclusions): (&Path, &Exclusions),
     size: u64,
     witness: &Witness,
 ) -> Result<(Walked, u64), MoverError> {
@@ -91,7 +101,7 @@ fn transfer<S: IndexedFull + Sync>(
     let workshop = Workshop { engine, repository, witness, progress: &progress };
     std::thread::scope(|scope| {
         let (sender, windows) = sync_channel(0);
-        let walk = Walk::new(engine, repository, witness, sender);
+        let walk = Walk::new(engine, repository, exclusions, witness, sender);
         let thread = scope.spawn(move || walk.run(tree, base, target));
         let transferred = windows.into_iter().map(|window| workshop.carry_out(&window)).sum::<Result<u64, _>>();
         let walked = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -99,11 +109,11 @@ fn transfer<S: IndexedFull + Sync>(
     })
 }
 
-fn report(snapshot: &SnapshotFile, id: &str, transferred: u64, witness: &Witness) -> Report {
+fn report(snapshot: &SnapshotFile, transferred: u64, witness: &Witness) -> Report {
     let summary = snapshot.summary.clone().unwrap_or_default();
     let seen = witness.seen();
     Report {
-        snapshot: Some(id.to_owned()),
+        snapshot: Some(id_text(snapshot.id)),
         files: summary.total_files_processed,
         bytes: summary.total_bytes_processed,
         added_bytes: transferred,

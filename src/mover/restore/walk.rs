@@ -15,6 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::super::engine::Engine;
 use super::super::error::MoverError;
+use super::super::exclude::{self, Exclusions};
 use super::super::log::Witness;
 use super::base::{Base, Listed};
 use super::files::Target;
@@ -42,6 +43,7 @@ pub(super) enum Walked {
 pub(super) struct Walk<'a, S> {
     engine: &'a Engine,
     repository: &'a Repository<S>,
+    exclusions: &'a Exclusions,
     witness: &'a Witness,
     windows: SyncSender<Window>,
     window: Window,
@@ -53,10 +55,11 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     pub(super) fn new(
         engine: &'a Engine,
         repository: &'a Repository<S>,
+        exclusions: &'a Exclusions,
         witness: &'a Witness,
         windows: SyncSender<Window>,
     ) -> Self {
-        Self { engine, repository, witness, windows, window: Window::default(), linked: HashMap::new() }
+        Self { engine, repository, exclusions, witness, windows, window: Window::default(), linked: HashMap::new() }
     }
 
     /// Walks to the end, and hands over what is to be done.
@@ -127,7 +130,8 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
         }
         let is_root = node.is_none();
         let base = existing.map(|it| it.list(self.repository)).unwrap_or_default();
-        let existing = if existing.is_some() { sift(&path, &nodes, &base, is_root)? } else { HashMap::new() };
+        let existing =
+            if existing.is_some() { sift(&path, &nodes, &base, is_root, self.exclusions)? } else { HashMap::new() };
         nodes.retain(|node| !base.has(node));
         Ok(Folder { path, node, nodes: nodes.into_iter(), existing, base })
     }
@@ -151,12 +155,14 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     }
 }
 
-/// Removes what the snapshot does not have, and what can't become what it has; returns what stays.
+/// Removes what the snapshot does not have, and what can't become what it has; returns what stays for it. What the backup
+/// left out stays too.
 fn sift(
     path: &Path,
     nodes: &[Node],
     base: &Listed,
     is_root: bool,
+    exclusions: &Exclusions,
 ) -> Result<HashMap<OsString, fs::Metadata>, MoverError> {
     let mut stays = HashMap::new();
     let entries: Vec<fs::DirEntry> =
@@ -165,6 +171,7 @@ fn sift(
         return Ok(stays);
     }
     let nodes: HashMap<OsString, &Node> = nodes.iter().map(|node| (node.name().into_owned(), node)).collect();
+    let marked = exclude::is_marked(nodes.keys().map(OsString::as_os_str));
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name());
         if nodes.get(&name).is_some_and(|node| base.has(node)) {
@@ -176,6 +183,7 @@ fn sift(
                 stays.insert(name, meta);
             }
             _ if is_root && name == LOST_AND_FOUND && meta.is_dir() => {}
+            None if marked || exclusions.fit(&path, meta.is_dir()) => {}
             _ => remove(&path, &meta).map_err(|error| volume(&error, &path))?,
         }
     }

@@ -3,6 +3,7 @@
 //! What the files lack is sorted by the packs that it lies in, so that a pack is read in few and long pieces. Each blob
 //! is compared with its name, which is its hash, before it is written.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use rustic_core::repofile::{Node, PackId};
@@ -14,7 +15,7 @@ use super::super::log::Witness;
 use super::super::parallel;
 use super::super::pieces::{Opener, pieces};
 use super::super::seal::{OVERHEAD, blob_id};
-use super::files::{Target, open_directory, read_up_to};
+use super::files::{Onto, Target, open_directory, read_up_to};
 use super::{attributes, volume};
 
 /// How many pieces are under way at most: each is held in memory.
@@ -108,7 +109,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
             let place = entry.location;
             let length = entry.data_length();
             let there = match &mut file {
-                Some(file) if target.existing => {
+                Some(file) if target.onto != Onto::New => {
                     read_up_to(file, length as usize, buffer).map_err(|error| failed(&error))?;
                     blob_id(buffer) == BlobId::from(*blob)
                 }
@@ -137,10 +138,20 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
         }
         self.progress.inc(kept);
         if let (Some(file), true) = (file, lacks.is_empty()) {
-            attributes::set(&file, &target.path, &target.node, self.witness);
-            self.engine.meter.files(1);
+            self.finish(&file, target);
         }
         Ok(lacks)
+    }
+
+    /// A file that has its content gets its attributes. Those of a device are its node's.
+    fn finish(&self, file: &File, target: &Target) {
+        match target.onto {
+            Onto::New | Onto::Existing => {
+                attributes::set(file, &target.path, &target.node, self.witness);
+                self.engine.meter.files(1);
+            }
+            Onto::Device(_) => {}
+        }
     }
 
     /// Fetches a piece of a pack, and writes what is in it to where it belongs.
@@ -163,8 +174,7 @@ impl<S: IndexedFull + Sync> Workshop<'_, S> {
                 let target = &files[lack.file];
                 let last = target.write(lack.at, plain).map_err(|error| volume(&error, &target.path))?;
                 if let Some(file) = last {
-                    attributes::set(&file, &target.path, &target.node, self.witness);
-                    self.engine.meter.files(1);
+                    self.finish(&file, target);
                 }
                 self.progress.inc(plain.len() as u64);
             }

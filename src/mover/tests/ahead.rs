@@ -27,9 +27,11 @@ fn id(report: &Report) -> String {
 }
 
 fn restore_onto(lab: &Lab, to: &Report, base: &[&Report]) -> Report {
-    let Task::Restore { namespace, application, snapshot, target, .. } = lab.restore_task(&id(to)) else { panic!() };
+    let Task::Restore { namespace, application, snapshot, target, exclude, .. } = lab.restore_task(&id(to)) else {
+        panic!()
+    };
     let base = base.iter().map(|it| id(it)).collect();
-    lab.run(&Task::Restore { namespace, application, snapshot, target, base }, |_| ()).done()
+    lab.run(&Task::Restore { namespace, application, snapshot, target, exclude, base }, |_| ()).done()
 }
 
 fn set_time(lab: &Lab, name: &str) {

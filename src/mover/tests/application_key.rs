@@ -44,7 +44,7 @@ fn restic_and_age_read_an_application_with_its_own_key_and_no_other_with_it() {
     for application in ["db", "web"] {
         let engine = Engine::new(&vault, "shop", application, lab.runtime.handle().clone());
         let source = &lab.volume();
-        let backup = Backup { source, host: "east", label: "data", tags: Default::default() };
+        let backup = Backup { source, host: "east", label: "data", tags: Default::default(), exclude: &[] };
         back_up(&engine, &backup, &Witness::default()).unwrap();
         let objects = format!("the objects of {application}").into_bytes();
         let content = Content::of(&objects, 1);

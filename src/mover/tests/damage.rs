@@ -160,7 +160,7 @@ fn one_pack_that_is_lost_fails_the_backup_and_nothing_names_it() {
         let vault = Vault::with(Store::Fake(fake.clone()), KEY);
         let engine = Engine::new(&vault, "shop", "db", lab.runtime.handle().clone());
         let source = &lab.volume();
-        let backup = Backup { source, host: "east", label: "data", tags: Default::default() };
+        let backup = Backup { source, host: "east", label: "data", tags: Default::default(), exclude: &[] };
         let outcome = back_up(&engine, &backup, &Witness::default());
         assert_eq!(outcome.unwrap_err(), MoverError::Vault(lost.into()));
         for kind in ["index", "snapshots"] {

@@ -3,17 +3,30 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
+use rustix::fs::{CWD, FileType, IFlags, Mode, XattrFlags, mknodat};
 
 use super::lab::{Lab, noise, portrait};
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// `cap_net_bind_service=ep`, as the kernel keeps it.
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// `u::rw-,u:1000:r--,g::r--,m::r--,o::---`, as the kernel keeps it.
+fn acl() -> Vec<u8> {
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (0x10, 4, u32::MAX), (0x20, 0, u32::MAX)];
+    let entry = |(tag, rights, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    2_u32.to_le_bytes().into_iter().chain(entries.into_iter().flat_map(entry)).collect()
 }
 
 /// A volume with one of everything that file systems have.
@@ -48,6 +61,16 @@ fn furnish(root: &Path) {
     rustix::fs::setxattr(root.join("deep"), "user.folder", b"", XattrFlags::empty()).unwrap();
     let sparse = fs::File::create(root.join("sparse")).unwrap();
     sparse.set_len(300 * 1024 * 1024).unwrap();
+    for (at, byte) in [(0, 1), (20_000_000, 2), (299 * 1024 * 1024, 3)] {
+        sparse.write_all_at(&[byte; 100], at).unwrap();
+    }
+    mknodat(CWD, root.join("disk"), FileType::BlockDevice, Mode::from_raw_mode(0o660), 0x700).unwrap();
+    rustix::fs::setxattr(root.join("setuid"), "security.capability", &CAPABILITY, XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(root.join("owned"), "system.posix_acl_access", &acl(), XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(root.join("sticky"), "system.posix_acl_default", &acl(), XattrFlags::empty()).unwrap();
+    fs::write(root.join("ancient"), "before 1970").unwrap();
+    let ancient = SystemTime::UNIX_EPOCH - Duration::new(1000, 1);
+    fs::File::open(root.join("ancient")).unwrap().set_modified(ancient).unwrap();
     let old = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
     fs::File::open(root.join("owned")).unwrap().set_modified(old).unwrap();
     fs::File::open(root.join("deep/er")).unwrap().set_modified(old).unwrap();
@@ -186,6 +209,20 @@ fn lost_and_found_is_neither_stored_nor_deleted() {
     let left = fs::read_to_string(lab.target().join("lost+found/inode")).unwrap();
     assert_eq!(left, lab.target().to_str().unwrap());
     assert!(lab.target().join("sub/lost+found").is_dir(), "only the one at the top is the file system's");
+}
+
+#[test]
+fn a_flag_that_is_not_kept_is_said() {
+    let lab = Lab::new();
+    let path = lab.volume().join("for ever");
+    fs::write(&path, "x").unwrap();
+    let file = fs::File::open(&path).unwrap();
+    rustix::fs::ioctl_setflags(&file, IFlags::IMMUTABLE).unwrap();
+    let backup = lab.back_up();
+    rustix::fs::ioctl_setflags(&file, IFlags::empty()).unwrap();
+    assert_eq!(backup.warnings, 1);
+    assert!(backup.first_warnings[0].ends_with("for ever: that it is immutable is not kept"), "{backup:?}");
+    assert_eq!(lab.back_up().warnings, 0);
 }
 
 #[test]

@@ -157,6 +157,7 @@ impl Lab {
             host: "east".to_owned(),
             label: "data".to_owned(),
             point: point.to_owned(),
+            exclude: vec![],
         }
     }
 
@@ -166,6 +167,7 @@ impl Lab {
             application: "db".to_owned(),
             snapshot: snapshot.to_owned(),
             target: self.target().to_str().unwrap().to_owned(),
+            exclude: vec![],
             base: Vec::new(),
         }
     }

@@ -39,6 +39,7 @@ pub(super) fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
         access_modes: vec![],
         files: backup.files,
         bytes: backup.bytes,
+        ..Volume::default()
     };
     let point = Point {
         format: FORMAT,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::lab::{KEY, Lab, as_nobody, noise, portrait};
 use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED, Report, Task, VAULT_KEY};
 use crate::mover::check;
+use crate::mover::look::Look;
 
 #[test]
 fn an_unchanged_file_is_not_read_again() {
@@ -20,9 +21,9 @@ fn an_unchanged_file_is_not_read_again() {
     assert!(first.added_bytes > 1_000_000);
     fs::write(lab.volume().join("file 3"), noise(77, 100_000)).unwrap();
     // A mover of another region, as after a failover.
-    let Task::Backup { namespace, application, source, label, .. } = lab.backup_task("2") else { panic!() };
+    let Task::Backup { namespace, application, source, label, exclude, .. } = lab.backup_task("2") else { panic!() };
     let [host, point] = ["west", "2"].map(str::to_owned);
-    let task = Task::Backup { namespace, application, source, host, label, point };
+    let task = Task::Backup { namespace, application, source, host, label, point, exclude };
     let second = lab.run(&task, |_| ()).done();
     assert_eq!((second.files, second.bytes), (10, 1_000_000));
     assert!((100_000..200_000).contains(&second.added_bytes), "{} bytes", second.added_bytes);
@@ -85,6 +86,24 @@ fn an_unreadable_file_is_counted_and_named() {
 }
 
 #[test]
+fn the_first_hundred_of_what_can_not_be_read_are_named_in_the_snapshot_however_many_the_report_has_room_for() {
+    let lab = Lab::new();
+    chown(lab.volume(), Some(65532), Some(65532)).unwrap();
+    for number in 100..250 {
+        let path = lab.volume().join(format!("a name that is\nsomewhat long, as file {number} of many has it"));
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let report = lab.run(&lab.backup_task("1"), as_nobody).done();
+    assert_eq!((report.files, report.unreadable), (0, 150));
+    assert!((10..100).contains(&report.unreadable_files.len()), "{}", report.unreadable_files.len());
+    let look = Look::open(&lab.vault(), "shop", "db", lab.runtime.handle().clone()).unwrap();
+    let named = look.list(report.snapshot.as_ref().unwrap(), "", 10).unwrap().unwrap().unreadable;
+    assert_eq!(named.len(), 100);
+    assert!(named.iter().all(|it| it.contains("is\\nsomewhat") && it.contains("denied")), "{named:?}");
+}
+
+#[test]
 fn an_empty_volume_is_reported_as_such() {
     let lab = Lab::new();
     let report = lab.back_up();
@@ -138,6 +157,7 @@ fn wrong_tasks_are_refused_with_the_field_s_name() {
         application: "db".to_owned(),
         snapshot: id.clone(),
         target: lab.folder.path().join("not mounted").to_str().unwrap().to_owned(),
+        exclude: vec![],
     };
     for (task, word) in [(restore("latest"), "`snapshot`"), (restore(&id[1..]), "`snapshot`"), (elsewhere, "`target`")]
     {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{BOUND, alive, movers, phase, requested, snapshots_of};
@@ -16,7 +16,7 @@ use crate::{
     core::{
         self,
         app_key::AppKey,
-        child::{CLAIM, RUN, claim_key, content_key, job_key, key, snapshot_key},
+        child::{CLAIM, RUN, claim_key, content_key, job_key, key, snapshot_key, volume_mode},
         condition::{self, SUCCEEDED},
         dump::Earlier,
         effect::{Decision, ObjectKey},
@@ -187,6 +187,7 @@ async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<
                     size: requested(Some(spec)),
                     storage_class: spec.storage_class_name.clone(),
                     access_modes: spec.access_modes.clone().unwrap_or_default(),
+                    block: is_block(spec),
                     phase: phase(&claim).to_owned(),
                     wanted_by,
                 });
@@ -202,7 +203,7 @@ async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<
             size: requested(Some(spec)),
             storage_class: spec.storage_class_name.clone(),
             access_modes: spec.access_modes.clone().unwrap_or_default(),
-            filesystem: spec.volume_mode.as_deref() != Some("Block"),
+            block: is_block(spec),
             driver: kind.as_ref().and_then(|it| it.csi.as_ref()).map(|it| it.driver.clone()),
             node_path: kind.as_ref().and_then(|it| {
                 it.host_path.as_ref().map(|it| it.path.clone()).or_else(|| it.local.as_ref().map(|it| it.path.clone()))
@@ -215,6 +216,10 @@ async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<
     sources.sort_by(|one, other| one.claim.cmp(&other.claim));
     unbound.sort_by(|one, other| one.claim.cmp(&other.claim));
     Ok((sources, unbound))
+}
+
+fn is_block(spec: &PersistentVolumeClaimSpec) -> bool {
+    spec.volume_mode.as_deref() == Some(volume_mode(true))
 }
 
 fn mounts(pod: &Pod, claim: &str) -> bool {

@@ -185,6 +185,12 @@ node_clear() {
   local n=$1 m round sock
   for sock in $(cat "$RUN/$n.shims" 2>/dev/null || true); do rm -f "$sock"; done
   rm -f "$RUN/$n.shims"
+  # Block volumes: the kubelet's loop devices lie on the driver's, and those on files of the disk.
+  for round in 1 2; do
+    losetup -n -O NAME,BACK-FILE 2>/dev/null | while read -r m sock; do
+      if [[ $sock = "$VAR/$n/disk/"* || $sock = "$VAR/$n/kubelet/"* ]]; then losetup -d "$m" 2>/dev/null || true; fi
+    done
+  done
   for round in 1 2 3; do
     for m in $(awk -v a="$RUN/$n/" -v b="$VAR/$n/" 'index($5, a) == 1 || index($5, b) == 1 {print $5}' /proc/self/mountinfo | sort -r); do
       m=$(printf '%b' "$m"); if [[ $round = 3 ]]; then umount -l "$m"; else umount "$m"; fi 2>/dev/null || true

@@ -1,6 +1,7 @@
 //! What is promised, one file per kind of fault. [`stage`] is what they share.
 
 mod bad_input;
+mod block;
 mod both_lost;
 mod copies;
 mod databases;

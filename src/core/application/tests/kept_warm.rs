@@ -39,6 +39,7 @@ fn point(id: &str, claims: &[&str]) -> Point {
         access_modes: vec!["ReadWriteOnce".into()],
         files: 1,
         bytes: 1,
+        ..Volume::default()
     };
     Point {
         format: 1,

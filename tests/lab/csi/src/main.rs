@@ -4,9 +4,10 @@
 //! registration on one unix socket, as the driver NAME. Put SOCKET in the kubelet's plugins_registry folder and no node-driver-registrar is needed. Its
 //! name must hold an `@`: the kubelet sends the socket path, `/` as `%2F`, as the HTTP/2 :authority, and the http
 //! crate takes a `%` only in the userinfo before an `@` (PROTOCOL_ERROR otherwise).
+//! A block volume is a loop device on the file `disk` in its subvolume.
 //! On disk: ROOT/{volumes,snapshots}/ID/data is the subvolume, .../ID/meta ("BYTES SOURCE") is written last,
 //! so an ID without meta is a half-made one and is made again on the CO's retry.
-use std::{fs, io, os::unix::fs::MetadataExt, path::{Path, PathBuf}, process::ExitCode, sync::Arc, time::SystemTime};
+use std::{fs, io, os::unix::fs::{FileTypeExt, MetadataExt}, path::{Path, PathBuf}, process::ExitCode, sync::Arc, time::SystemTime};
 use rustix::{io::Errno, mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount}};
 use tokio::{process::Command, signal::unix::{SignalKind, signal}, sync::Mutex};
 use tonic::{Request, Response, Status};
@@ -30,10 +31,20 @@ fn internal(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Status {
     move |e| Status::internal(format!("{what}: {e}"))
 }
 
+async fn run(program: &str, args: &[&str], path: &[&Path]) -> Result<String, Status> {
+    let out = Command::new(program).args(args).args(path).output().await.map_err(internal(program))?;
+    if out.status.success() { return Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()); }
+    Err(Status::internal(format!("{program} {args:?} {path:?}: {}", String::from_utf8_lossy(&out.stderr).trim())))
+}
+
 async fn btrfs(args: &[&str], path: &[&Path]) -> Result<(), Status> {
-    let out = Command::new("btrfs").arg("-q").args(args).args(path).output().await.map_err(internal("btrfs"))?;
-    if out.status.success() { return Ok(()); }
-    Err(Status::internal(format!("btrfs {args:?} {path:?}: {}", String::from_utf8_lossy(&out.stderr).trim())))
+    run("btrfs", &[&["-q"], args].concat(), path).await.map(|_| ())
+}
+
+/// The loop device that was mounted over this file, if one was.
+fn loop_at(target: &Path) -> Option<PathBuf> {
+    let meta = fs::metadata(target).ok().filter(|m| m.file_type().is_block_device())?;
+    Some(format!("/dev/loop{}", rustix::fs::minor(meta.rdev())).into())
 }
 
 impl Item {
@@ -48,8 +59,10 @@ impl Item {
         self.meta().ok_or_else(|| Status::not_found(format!("no such volume or snapshot: {}", self.id)))
     }
 
+    fn disk(&self) -> PathBuf { self.data.join("disk") }
+
     /// An empty subvolume, or a snapshot of `from`; a half-made one is thrown away first.
-    async fn make(&self, from: Option<&Path>, read_only: bool, bytes: i64, source: &str) -> Result<Meta, Status> {
+    async fn make(&self, from: Option<&Path>, read_only: bool, block: bool, bytes: i64, source: &str) -> Result<Meta, Status> {
         self.remove().await?;
         fs::create_dir_all(&self.dir).map_err(internal(&self.id))?;
         match (from, read_only) {
@@ -57,7 +70,13 @@ impl Item {
             (Some(from), true) => btrfs(&["subvolume", "snapshot", "-r"], &[from, &self.data]).await?,
             (Some(from), false) => btrfs(&["subvolume", "snapshot"], &[from, &self.data]).await?,
         }
-        if !read_only { btrfs(&["qgroup", "limit", &bytes.to_string()], &[&self.data]).await?; }
+        // What the file system keeps of a full disk needs room, too.
+        let limit = if block { bytes + bytes / 64 + (16 << 20) } else { bytes };
+        if !read_only { btrfs(&["qgroup", "limit", &limit.to_string()], &[&self.data]).await?; }
+        if block && !read_only {
+            let disk = fs::OpenOptions::new().write(true).create(true).truncate(false).open(self.disk());
+            disk.and_then(|d| d.set_len(bytes as u64)).map_err(internal(&self.id))?;
+        }
         let (new, meta) = (self.dir.join("meta.new"), self.dir.join("meta"));
         fs::write(&new, format!("{bytes} {source}\n")).and_then(|()| fs::rename(&new, &meta)).map_err(internal(&self.id))?;
         eprintln!("made {} of {source} bytes={bytes}", self.dir.display());
@@ -106,13 +125,13 @@ impl Driver {
     }
 }
 
-/// Mounted volumes only; every access mode works on a cluster of one node.
-fn check(caps: &[VolumeCapability]) -> Result<(), Status> {
+/// Whether it is a block volume; every access mode works on a cluster of one node.
+fn check(caps: &[VolumeCapability]) -> Result<bool, Status> {
+    use volume_capability::AccessType::{Block, Mount};
     if caps.is_empty() { return Err(Status::invalid_argument("volume capabilities are missing")); }
-    match caps.iter().all(|c| matches!(c.access_type, Some(volume_capability::AccessType::Mount(_)))) {
-        true => Ok(()),
-        false => Err(Status::invalid_argument("only mounted (Filesystem) volumes are served")),
-    }
+    if caps.iter().all(|c| matches!(c.access_type, Some(Mount(_)))) { return Ok(false); }
+    if caps.iter().all(|c| matches!(c.access_type, Some(Block(_)))) { return Ok(true); }
+    Err(Status::invalid_argument("a volume is mounted or a block device, and not both"))
 }
 
 #[tonic::async_trait]
@@ -157,7 +176,7 @@ impl Controller for Driver {
         use volume_content_source::Type;
         let (r, _one) = (r.into_inner(), self.one_at_a_time.lock().await);
         let volume = self.volume(&r.name)?;
-        check(&r.volume_capabilities)?;
+        let block = check(&r.volume_capabilities)?;
         let (from, source) = match r.volume_content_source.as_ref().and_then(|s| s.r#type.as_ref()) {
             None => (None, "nothing".into()),
             Some(Type::Snapshot(s)) => (Some(self.snapshot(&s.snapshot_id)?), format!("snapshot {}", s.snapshot_id)),
@@ -174,7 +193,7 @@ impl Controller for Driver {
                 let least = from.as_ref().map(Item::existing).transpose()?.map_or(0, |m| m.bytes).max(range.required_bytes);
                 let bytes = if least > 0 { least } else { DEFAULT_BYTES.min(limit) };
                 if bytes > limit { return Err(Status::out_of_range(format!("{bytes} bytes needed, limit {limit}"))); }
-                volume.make(from.as_ref().map(|f| f.data.as_path()), false, bytes, &source).await?
+                volume.make(from.as_ref().map(|f| f.data.as_path()), false, block, bytes, &source).await?
             }
         };
         Ok(Response::new(CreateVolumeResponse { volume: Some(Volume { volume_id: volume.id, capacity_bytes: meta.bytes,
@@ -194,7 +213,7 @@ impl Controller for Driver {
         if r.volume_capabilities.is_empty() { check(&[])?; }
         volume.existing()?;
         Ok(Response::new(match check(&r.volume_capabilities) {
-            Ok(()) => ValidateVolumeCapabilitiesResponse { confirmed: Some(Confirmed { volume_context: r.volume_context,
+            Ok(_) => ValidateVolumeCapabilitiesResponse { confirmed: Some(Confirmed { volume_context: r.volume_context,
                 volume_capabilities: r.volume_capabilities, parameters: r.parameters, ..Default::default() }), ..Default::default() },
             Err(e) => ValidateVolumeCapabilitiesResponse { message: e.message().into(), ..Default::default() },
         }))
@@ -207,7 +226,7 @@ impl Controller for Driver {
         let meta = match snapshot.meta() {
             Some(m) if m.source != volume.id => return Err(Status::already_exists(format!("{} is of volume {}", r.name, m.source))),
             Some(m) => m,
-            None => snapshot.make(Some(&volume.data), true, volume.existing()?.bytes, &volume.id).await?,
+            None => snapshot.make(Some(&volume.data), true, false, volume.existing()?.bytes, &volume.id).await?,
         };
         Ok(Response::new(CreateSnapshotResponse { snapshot: Some(snapshot.as_snapshot(meta)) }))
     }
@@ -248,9 +267,21 @@ impl Node for Driver {
         let (r, _one) = (r.into_inner(), self.one_at_a_time.lock().await);
         let volume = self.volume(&r.volume_id)?;
         if r.target_path.is_empty() { return Err(Status::invalid_argument("target path is missing")); }
-        check(r.volume_capability.as_slice())?;
+        let block = check(r.volume_capability.as_slice())?;
         volume.existing()?;
         let target = Path::new(&r.target_path);
+        if block {
+            if loop_at(target).is_some() { return Ok(Response::new(Default::default())); }
+            if let Some(folder) = target.parent() { fs::create_dir_all(folder).map_err(internal(&r.target_path))?; }
+            fs::OpenOptions::new().write(true).create(true).truncate(false).open(target).map_err(internal(&r.target_path))?;
+            let options: &[&str] = if r.readonly { &["-r", "-f", "--show"] } else { &["-f", "--show"] };
+            let device = run("losetup", options, &[&volume.disk()]).await?;
+            if let Err(e) = mount_bind(&device, target) {
+                run("losetup", &["-d", &device], &[]).await?;
+                return Err(internal(&r.target_path)(e.into()));
+            }
+            return Ok(Response::new(Default::default()));
+        }
         fs::create_dir_all(target).map_err(internal(&r.target_path))?;
         let inode = |p: &Path| fs::metadata(p).map(|m| (m.dev(), m.ino())).map_err(internal(p.display()));
         if inode(target)? != inode(&volume.data)? {
@@ -272,11 +303,14 @@ impl Node for Driver {
         let (r, _one) = (r.into_inner(), self.one_at_a_time.lock().await);
         self.volume(&r.volume_id)?;
         if r.target_path.is_empty() { return Err(Status::invalid_argument("target path is missing")); }
+        let device = loop_at(Path::new(&r.target_path));
         match unmount(&r.target_path, UnmountFlags::empty()) {
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
             Err(e) => return Err(internal(&r.target_path)(e.into())),
         }
-        match fs::remove_dir(&r.target_path) {
+        if let Some(device) = device { run("losetup", &["-d"], &[&device]).await?; }
+        let file = fs::metadata(&r.target_path).is_ok_and(|m| m.is_file());
+        match if file { fs::remove_file(&r.target_path) } else { fs::remove_dir(&r.target_path) } {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(internal(&r.target_path)(e)),
             _ => Ok(Response::new(Default::default())),
         }
