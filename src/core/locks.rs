@@ -18,7 +18,8 @@ use crate::api::{
 /// How a vault is to lock what is written, if it is.
 #[must_use]
 pub fn asked(vault: &VaultSpec) -> Option<&ObjectLock> {
-    vault.s3.as_ref()?.object_lock.as_ref()
+    let of_s3 = vault.s3.as_ref().and_then(|it| it.object_lock.as_ref());
+    of_s3.or_else(|| vault.azure.as_ref().and_then(|it| it.immutability.as_ref()))
 }
 
 /// The newest good point before one.

@@ -9,7 +9,9 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder, split_sas};
 
 use super::bucket::Bucket;
 use super::bucket_error::{Identity, Place};
+use super::object_lock::LockOnWrite;
 use super::pace::Pace;
+use super::requests::{Requests, Signer};
 use super::transport::Transport;
 use super::{AzureCredentials, AzureLocation, Provider, VaultError};
 
@@ -35,7 +37,7 @@ pub(super) fn open(location: &AzureLocation) -> Result<Bucket, VaultError> {
         return Err(VaultError::Settings("`spec.azure.endpoint` is not an http:// or https:// URL".to_owned()));
     }
     let builder = MicrosoftAzureBuilder::new()
-        .with_http_connector(transport)
+        .with_http_connector(transport.clone())
         .with_account(&location.account)
         .with_container_name(&location.container)
         .with_endpoint(server.clone())
@@ -52,8 +54,15 @@ pub(super) fn open(location: &AzureLocation) -> Result<Bucket, VaultError> {
     };
     let client = builder.build().map_err(wrong)?;
     let bucket = format!("container `{}` at {server}", location.container);
+    let url = format!("{server}/{}", location.container);
     let at = Place { bucket, server, provider: Provider::Azure, identity };
-    Ok(Bucket::new(Arc::new(client), &location.prefix, at, pace))
+    let signer = Signer::Azure { credentials: client.credentials().clone(), account: location.account.clone() };
+    if let Some(lock) = &location.immutability {
+        transport.lock_writes(LockOnWrite::new(signer.clone(), &url, &location.prefix, lock));
+    }
+    let requests =
+        Requests::new((transport, signer), url, at.clone(), &location.container, location.immutability.clone());
+    Ok(Bucket::new(Arc::new(client), &location.prefix, at, pace).with_versions(requests))
 }
 
 fn identified(

@@ -1,9 +1,15 @@
 //! Tests of the container against azurite, and of what needs no server.
 
+use std::sync::Mutex;
+
 use bytes::Bytes;
 use futures::StreamExt;
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::api::span::Span;
+use crate::api::vault::{LockMode, ObjectLock};
 use crate::vault::azurite::{ACCOUNT_KEY, Azurite, signature};
 use crate::vault::{Condition, SecretText, Store, StoreError, conformance};
 
@@ -19,6 +25,7 @@ fn settings_that_can_not_be_right_are_refused() {
         prefix: String::new(),
         endpoint: None,
         ca_bundle: None,
+        immutability: None,
         credentials: Some(credentials),
         proxy: None,
     };
@@ -103,4 +110,97 @@ async fn azurite_refuses_what_is_wrong_and_each_refusal_names_what_to_correct() 
     azurite.child.wait().unwrap();
     let error = sound.get("k").await.unwrap_err();
     assert!(error.to_string().contains("`spec.azure.endpoint`"), "{error}");
+}
+
+/// A server that answers like a container whose versions can be locked until a fixed time, and keeps what it was sent.
+async fn played(sent: Arc<Mutex<Vec<String>>>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/account", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let sent = Arc::clone(&sent);
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.windows(4).any(|it| it == b"\r\n\r\n") {
+                    let mut piece = [0; 4096];
+                    match stream.read(&mut piece).await {
+                        Ok(0) | Err(_) => return,
+                        Ok(count) => request.extend_from_slice(&piece[..count]),
+                    }
+                }
+                sent.lock().unwrap().push(String::from_utf8_lossy(&request).to_lowercase());
+                let answer = "HTTP/1.1 200 OK\r\nETag: \"0x1\"\r\nLast-Modified: Fri, 15 Jan 2027 08:00:00 GMT\r\n\
+                    x-ms-immutable-storage-with-versioning-enabled: true\r\n\
+                    x-ms-immutability-policy-until-date: Fri, 15 Jan 2027 08:00:00 GMT\r\n\
+                    Content-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    url
+}
+
+fn locking(location: AzureLocation, mode: LockMode) -> AzureLocation {
+    let period = Span::from_secs(14 * 86_400);
+    let lock = ObjectLock { mode, period, daily: None, weekly: None, monthly: None, yearly: None };
+    AzureLocation { immutability: Some(lock), ..location }
+}
+
+#[tokio::test]
+async fn locks_are_asked_of_a_container_in_azures_words_and_read_back() {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let location = |mode, endpoint: &str| {
+        let location = AzureLocation {
+            account: "account".to_owned(),
+            container: "container".to_owned(),
+            prefix: "some/prefix".to_owned(),
+            endpoint: Some(endpoint.to_owned()),
+            ca_bundle: None,
+            immutability: None,
+            credentials: Some(AzureCredentials::AccountKey(SecretText::new(ACCOUNT_KEY))),
+            proxy: None,
+        };
+        locking(location, mode)
+    };
+    let url = played(Arc::clone(&sent)).await;
+    let store = store(&location(LockMode::Compliance, &url));
+    let until: Timestamp = "2027-01-15T08:00:00Z".parse().unwrap();
+    assert!(store.can_lock().await.unwrap());
+    store.put("repos/shop.db/config", "x".into()).await.unwrap();
+    store.put("claims/shop.db.json", "x".into()).await.unwrap();
+    assert!(store.lock("reprise.json", until).await.unwrap());
+    assert_eq!(store.locked_until("reprise.json").await.unwrap(), Some(until));
+    let free = super::open(&location(LockMode::Governance, &url)).unwrap();
+    free.put("reprise.json", "x".into()).await.unwrap();
+    let sent = std::mem::take(&mut *sent.lock().unwrap());
+    let has = |number: usize, words: &[&str]| {
+        let request: &String = &sent[number];
+        words.iter().all(|it| request.contains(it)).then_some(()).ok_or(request)
+    };
+    let mode = "x-ms-immutability-policy-mode: locked";
+    assert_eq!(has(0, &["head /account/container?restype=container http/1.1"]), Ok(()));
+    let write = "put /account/container/some/prefix/repos/shop.db/config http/1.1";
+    assert_eq!(
+        has(1, &[write, mode, "x-ms-immutability-policy-until-date: ", " gmt\r\n", "authorization: sharedkey"]),
+        Ok(())
+    );
+    assert_eq!(sent[1].matches("authorization:").count(), 1);
+    assert!(!sent[2].contains("immutability"), "{}", sent[2]);
+    let extend = "put /account/container/some/prefix/reprise.json?comp=immutabilitypolicies http/1.1";
+    let date = "x-ms-immutability-policy-until-date: fri, 15 jan 2027 08:00:00 gmt";
+    assert_eq!(has(3, &[extend, mode, date, "content-length: 0", "x-ms-version: "]), Ok(()));
+    assert_eq!(has(4, &["head /account/container/some/prefix/reprise.json http/1.1"]), Ok(()));
+    assert_eq!(has(5, &["x-ms-immutability-policy-mode: unlocked"]), Ok(()));
+}
+
+#[tokio::test]
+#[ignore = "needs azurite: REPRISE_TEST_AZURITE=path cargo test --lib azurite -- --ignored"]
+async fn azurite_takes_the_signatures_of_writes_that_ask_for_locks() {
+    let azurite = Azurite::start().await;
+    let sas = AzureCredentials::SasToken(SecretText::new(signature("sco", "rwdl")));
+    for location in [azurite.location(), azurite.location_with(sas)] {
+        let store = store(&locking(location, LockMode::Governance));
+        store.put("repos/shop.db/config", "x".into()).await.unwrap();
+        assert_eq!(store.get("repos/shop.db/config").await.unwrap().unwrap().bytes, "x");
+    }
 }

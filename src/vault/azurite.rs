@@ -74,6 +74,7 @@ impl Azurite {
             prefix: "some/prefix".to_owned(),
             endpoint: Some(self.url.clone()),
             ca_bundle: None,
+            immutability: None,
             credentials: Some(credentials),
             proxy: None,
         }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::bucket_error::{Failure, Place, classify};
 use super::pace::Pace;
-use super::s3_requests::S3Requests;
+use super::requests::Requests;
 use super::transport::Encrypted;
 use super::{Condition, Entry, LIST_LIMIT, Object, StoreError, deadline};
 
@@ -42,7 +42,7 @@ pub struct Bucket {
     place: Place,
     pace: Arc<Pace>,
     encryption: Option<&'static str>,
-    versions: Option<Arc<S3Requests>>,
+    versions: Option<Arc<Requests>>,
 }
 
 impl Bucket {
@@ -58,12 +58,12 @@ impl Bucket {
     }
 
     /// Adds what S3 has beside objects: their versions, and locks of them.
-    pub(super) fn with_versions(self, requests: S3Requests) -> Self {
+    pub(super) fn with_versions(self, requests: Requests) -> Self {
         Self { versions: Some(Arc::new(requests)), ..self }
     }
 
     /// What reaches versions and their locks, with the prefix of the vault's keys. `None`: the store has none.
-    pub(super) fn versions(&self) -> Option<(&S3Requests, &str)> {
+    pub(super) fn versions(&self) -> Option<(&Requests, &str)> {
         Some((self.versions.as_deref()?, &self.prefix))
     }
 

@@ -82,6 +82,9 @@ pub struct AzureLocation {
     /// Certificates to trust besides the usual ones, as PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
+    /// How what is written is locked, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutability: Option<ObjectLock>,
     /// The credentials; the environment's identity when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<AzureCredentials>,
@@ -215,6 +218,7 @@ impl AzureLocation {
             prefix: azure.prefix.clone().unwrap_or_default(),
             endpoint: azure.endpoint.clone(),
             ca_bundle: azure.ca_bundle.clone(),
+            immutability: azure.immutability.clone(),
             credentials: None,
             proxy,
         }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::bucket::Bucket;
-use super::s3_requests::Asked;
+use super::requests::Asked;
 use super::{S3Credentials, S3Location, SecretText, StoreError, s3, versions};
 
 pub(crate) fn location(endpoint: &str, id: &str, secret: &str) -> S3Location {
@@ -109,7 +109,7 @@ impl Minio {
     async fn ask(&self, method: Method, key: &str, query: &[(&str, &str)]) -> Result<Option<Bytes>, StoreError> {
         let bucket = self.bucket();
         let (requests, _) = bucket.versions().unwrap();
-        requests.send(Asked { method, key, query, ..Asked::default() }).await
+        Ok(requests.send(Asked { method, key, query, ..Asked::default() }).await?.map(|it| it.body))
     }
 
     fn bucket(&self) -> Bucket {

@@ -8,6 +8,7 @@
 
 pub mod application_key;
 mod azure;
+mod azure_lock;
 #[cfg(test)]
 pub(crate) mod azurite;
 mod bucket;
@@ -35,9 +36,10 @@ mod opened;
 mod pace;
 pub mod regions;
 pub mod repository;
+mod requests;
 pub mod retention;
 mod s3;
-mod s3_requests;
+mod s3_lock;
 mod transport;
 mod uploads;
 pub mod vault_key;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::SignedDuration;
 
 use super::*;
 use crate::api::span::Span;
+use crate::api::vault::LockMode;
 use crate::core::rewound::Change;
 use crate::vault::immutability::{self, Step};
 use crate::vault::manifest::Content;

@@ -9,7 +9,7 @@ use super::bucket::Bucket;
 use super::bucket_error::{Identity, Place};
 use super::object_lock::LockOnWrite;
 use super::pace::Pace;
-use super::s3_requests::{S3Requests, Signer};
+use super::requests::{Requests, Signer};
 use super::transport::Transport;
 use super::{Provider, S3Location, VaultError};
 use crate::api::vault::{ServerSideEncryption, SseAlgorithm};
@@ -83,11 +83,11 @@ pub(super) fn open(location: &S3Location) -> Result<Bucket, VaultError> {
     let at =
         Place { bucket: format!("bucket `{}` at {server}", location.bucket), server, provider: Provider::S3, identity };
     let asked = location.server_side_encryption.as_ref().map(|it| name(it.algorithm));
-    let signer = Signer { credentials: client.credentials().clone(), region: location.region.clone() };
+    let signer = Signer::S3 { credentials: client.credentials().clone(), region: location.region.clone() };
     if let Some(lock) = &location.object_lock {
         transport.lock_writes(LockOnWrite::new(signer.clone(), &url, &location.prefix, lock));
     }
-    let requests = S3Requests::new(transport, signer, url, at.clone(), location);
+    let requests = Requests::new((transport, signer), url, at.clone(), &location.bucket, location.object_lock.clone());
     Ok(Bucket::new(Arc::new(client), &location.prefix, at, pace).asking_for(asked).with_versions(requests))
 }
 

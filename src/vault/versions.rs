@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::object_lock::is_locked;
-use super::s3_requests::{Asked, S3Requests};
+use super::requests::{Asked, Requests, Signer};
 use super::{Store, StoreError, wraps};
 use crate::core::rewound::{Change, Difference, Rewound};
 
@@ -112,7 +112,8 @@ impl Store {
             #[cfg(test)]
             Self::Fake(_) => None,
         };
-        let (requests, prefix) = versions.ok_or_else(|| {
+        let of_s3 = versions.filter(|(requests, _)| matches!(requests.signer(), Signer::S3 { .. }));
+        let (requests, prefix) = of_s3.ok_or_else(|| {
             StoreError::Other("this vault keeps no versions of objects: only a bucket of S3 does".to_owned())
         })?;
         let mut rewound = Rewound::default();
@@ -124,7 +125,7 @@ impl Store {
 }
 
 async fn rewind_part(
-    requests: &S3Requests,
+    requests: &Requests,
     prefix: &str,
     part: &str,
     wanted: &Rewind,
@@ -156,20 +157,20 @@ async fn rewind_part(
 }
 
 /// Has the server copy a version on top. The lock of a write comes with it.
-async fn bring_back(requests: &S3Requests, version: Version) -> Result<(), StoreError> {
+async fn bring_back(requests: &Requests, version: Version) -> Result<(), StoreError> {
     let source = format!("/{}/{}?versionId={}", requests.bucket, version.key, version.id);
     let unusable = |_| StoreError::Other(format!("the version of `{}` has no usable id", version.key));
     let mut headers = HeaderMap::new();
     headers.insert("x-amz-copy-source", HeaderValue::from_str(&source).map_err(unusable)?);
     let asked = Asked { method: Method::PUT, key: &version.key, headers, ..Asked::default() };
     let copied = requests.send(asked).await?;
-    let copied = copied.filter(|body| String::from_utf8_lossy(body).contains("CopyObjectResult"));
+    let copied = copied.filter(|it| String::from_utf8_lossy(&it.body).contains("CopyObjectResult"));
     copied.map(|_| ()).ok_or_else(|| StoreError::Other(format!("the version of `{}` was not copied", version.key)))
 }
 
 /// Versions under a prefix, page by page; those of one key come together.
 struct Pages<'a> {
-    requests: &'a S3Requests,
+    requests: &'a Requests,
     prefix: String,
     /// Where the next page begins; `None` behind the last.
     next: Option<(String, String)>,
@@ -178,7 +179,7 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    fn new(requests: &'a S3Requests, prefix: String) -> Self {
+    fn new(requests: &'a Requests, prefix: String) -> Self {
         Self { requests, prefix, next: Some(Default::default()), held: VecDeque::new() }
     }
 
@@ -215,7 +216,7 @@ impl<'a> Pages<'a> {
 
 /// All versions of a bucket, without the markers, as keys and ids.
 #[cfg(test)]
-pub(super) async fn all(requests: &S3Requests) -> Vec<(String, String)> {
+pub(super) async fn all(requests: &Requests) -> Vec<(String, String)> {
     let (mut pages, mut all) = (Pages::new(requests, String::new()), Vec::new());
     loop {
         let page = pages.next().await.unwrap();

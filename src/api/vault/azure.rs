@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretName;
+use super::{ObjectLock, SecretName};
 
 /// A container of Azure Blob Storage.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -32,4 +32,9 @@ pub struct Azure {
     /// `clientSecret`. Default: the environment's identity (workload identity, managed identity).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<SecretName>,
+    /// Locks what recovery is made of against deletion, also by whoever has these credentials, by immutability policies of
+    /// versions: unlocked ones with `Governance`, locked ones with `Compliance`. The container must have been made with
+    /// version-level immutability. Default: nothing is locked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutability: Option<ObjectLock>,
 }

@@ -11,7 +11,7 @@ use crate::api::span::{Span, in_days, in_days_if_given};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.daily) ? self.daily : '99999d', has(self.weekly) ? self.weekly : '99999d', has(self.monthly) ? self.monthly : '99999d', has(self.yearly) ? self.yearly : '99999d'].all(it, int(it.replace('d', '')) > int(self.period.replace('d', '')))").message("daily, weekly, monthly and yearly must be longer than period, which holds for all points: leave out what is not"))]
 pub struct ObjectLock {
-    /// `Governance`: whoever has `s3:BypassGovernanceRetention` may lift a lock. `Compliance`: nobody may, until it ends.
+    /// `Governance`: whoever has the right to (S3: `s3:BypassGovernanceRetention`) may lift a lock. `Compliance`: nobody may, until it ends.
     pub mode: LockMode,
     /// For how long all that is kept is locked at least, at any time, in days: `14d`.
     #[serde(serialize_with = "in_days")]
