@@ -12,7 +12,7 @@ use crate::{
         claim::view::View,
         condition::{
             self, CLAIM_SOUND, COMPARE_AND_SWAP, COPIES_UP_TO_DATE, FAILOVER_ADVISED, FENCE_IN_TIME, Finding, HEALTHY,
-            READY, REGIONS_PRESENT, RPO_MET, SOURCES_SOUND, TRAFFIC_PUBLISHED, Truth,
+            IMMUTABLE, READY, REGIONS_PRESENT, RPO_MET, SOURCES_SOUND, TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
         vault,
@@ -29,6 +29,7 @@ impl Pass<'_> {
             findings.push(self.rpo_met());
             findings.extend(self.copies_up_to_date());
             findings.extend(self.traffic_published());
+            findings.extend(self.immutable());
         }
         findings.extend(self.warm_finding());
         findings.extend(self.healthy());
