@@ -363,8 +363,16 @@ impl Pass<'_> {
             let bad = advice == (it.truth == Truth::True);
             let first = advice || it.type_ == SOURCES_SOUND;
             let turned = old.map_or(first && bad, |old| old.status != it.truth.as_str());
-            let worth: [&str; 7] =
-                [CLAIM_SOUND, SOURCES_SOUND, RPO_MET, COPIES_UP_TO_DATE, HEALTHY, TRAFFIC_PUBLISHED, FAILOVER_ADVISED];
+            let worth = [
+                CLAIM_SOUND,
+                SOURCES_SOUND,
+                RPO_MET,
+                COPIES_UP_TO_DATE,
+                HEALTHY,
+                TRAFFIC_PUBLISHED,
+                IMMUTABLE,
+                FAILOVER_ADVISED,
+            ];
             if turned && worth.contains(&it.type_) && it.truth != Truth::Unknown {
                 let note = format!("{}: {}", it.type_, it.message);
                 let tell = if bad { Effect::warn } else { Effect::note };
