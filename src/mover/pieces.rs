@@ -6,8 +6,6 @@ use rustic_core::repofile::PackId;
 use super::engine::Engine;
 use super::seal::blob_id;
 
-/// How many pieces are under way at most: each is held in memory.
-pub(super) const FETCHES: usize = 12;
 /// The most bytes that are read at once, but for a blob that is larger.
 const PIECE: u32 = 4 << 20;
 /// Bytes that are rather read in vain than left out by a second request.

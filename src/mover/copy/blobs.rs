@@ -13,8 +13,11 @@ use super::super::engine::Engine;
 use super::super::error::MoverError;
 use super::super::index::Index;
 use super::super::parallel;
-use super::super::pieces::{FETCHES, Opener, pieces};
+use super::super::pieces::{Opener, pieces};
 
+/// How many pieces are worked on at a time. Each is held in memory several times: as it was read, opened, sealed, and
+/// opened once more.
+const AT_ONCE: usize = 6;
 /// After so many bytes what was sent is named: what a copy that is killed had sent since is sent again.
 const NAMED: u64 = 128 << 20;
 
@@ -84,7 +87,7 @@ impl Wanted {
             let lying = self.lying(file.map_err(|error| source.error(&error))?.1);
             let pieces = pieces(&lying, |it| (it.pack, it.offset, it.length));
             parallel::each(
-                FETCHES,
+                AT_ONCE,
                 pieces,
                 || (Opener::default(), store.tools()),
                 |own, piece| {

@@ -13,11 +13,13 @@ use super::super::engine::Engine;
 use super::super::error::MoverError;
 use super::super::log::Witness;
 use super::super::parallel;
-use super::super::pieces::{FETCHES, Opener, pieces};
+use super::super::pieces::{Opener, pieces};
 use super::super::seal::{OVERHEAD, blob_id};
 use super::files::{Onto, Target, open_directory, read_up_to};
 use super::{attributes, volume};
 
+/// How many pieces are under way at most: each is held in memory.
+const FETCHES: usize = 12;
 /// The most files, and bytes of them, of one window.
 const FILES: usize = 20_000;
 const BYTES: u64 = 1 << 30;
