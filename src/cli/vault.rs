@@ -179,7 +179,10 @@ fn finding(it: &Finding) -> String {
         None => String::new(),
     };
     match it {
-        Finding::NoHead => "there is no head.json: new points do not enter. --repair makes it anew".to_owned(),
+        Finding::NoHead => {
+            "there is no head.json: the next point makes one that tells of no branches, --repair one from all points"
+                .to_owned()
+        }
         Finding::HeadDamaged { reason } => format!("head.json is damaged ({reason}): --repair makes it anew"),
         Finding::HeadEpoch { head, known } => {
             format!("head.json has epoch {head}, and there are points of epoch {known}: --repair makes it anew")

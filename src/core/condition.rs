@@ -11,7 +11,7 @@ pub const SUCCEEDED: &str = "Succeeded";
 pub const COMPARE_AND_SWAP: &str = "CompareAndSwap";
 /// What opens the vault is kept outside the regions as well.
 pub const KEY_ESCROWED: &str = "KeyEscrowed";
-/// What recovery is made of is locked, as the server says.
+/// What recovery is made of is locked, as the server says: of a vault, or of an application.
 pub const IMMUTABLE: &str = "Immutable";
 /// Whether the claim is read, and in order.
 pub const CLAIM_SOUND: &str = "ClaimSound";

@@ -107,6 +107,12 @@ pub fn next_round(period: Span, locked_until: Timestamp) -> Timestamp {
     locked_until - length(period) - slack(period) / 8
 }
 
+/// Whether less is locked than is asked for.
+#[must_use]
+pub fn is_short(period: Span, locked_until: Timestamp, now: Timestamp) -> bool {
+    locked_until < now + length(period)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

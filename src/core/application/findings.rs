@@ -12,7 +12,7 @@ use crate::{
         claim::view::View,
         condition::{
             self, CLAIM_SOUND, COMPARE_AND_SWAP, COPIES_UP_TO_DATE, FAILOVER_ADVISED, FENCE_IN_TIME, Finding, HEALTHY,
-            READY, REGIONS_PRESENT, RPO_MET, SOURCES_SOUND, TRAFFIC_PUBLISHED, Truth,
+            IMMUTABLE, READY, REGIONS_PRESENT, RPO_MET, SOURCES_SOUND, TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
         vault,
@@ -29,6 +29,7 @@ impl Pass<'_> {
             findings.push(self.rpo_met());
             findings.extend(self.copies_up_to_date());
             findings.extend(self.traffic_published());
+            findings.extend(self.immutable());
         }
         findings.extend(self.warm_finding());
         findings.extend(self.healthy());
@@ -362,8 +363,16 @@ impl Pass<'_> {
             let bad = advice == (it.truth == Truth::True);
             let first = advice || it.type_ == SOURCES_SOUND;
             let turned = old.map_or(first && bad, |old| old.status != it.truth.as_str());
-            let worth: [&str; 7] =
-                [CLAIM_SOUND, SOURCES_SOUND, RPO_MET, COPIES_UP_TO_DATE, HEALTHY, TRAFFIC_PUBLISHED, FAILOVER_ADVISED];
+            let worth = [
+                CLAIM_SOUND,
+                SOURCES_SOUND,
+                RPO_MET,
+                COPIES_UP_TO_DATE,
+                HEALTHY,
+                TRAFFIC_PUBLISHED,
+                IMMUTABLE,
+                FAILOVER_ADVISED,
+            ];
             if turned && worth.contains(&it.type_) && it.truth != Truth::Unknown {
                 let note = format!("{}: {}", it.type_, it.message);
                 let tell = if bad { Effect::warn } else { Effect::note };

@@ -2,15 +2,17 @@
 //!
 //! For how long is `core::locks`. Only the region that serves goes on with them; a region that takes over begins anew.
 
+use std::fmt::Write;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{LOOK_CLOSELY, Pass};
 use crate::{
-    api::{application::LocksStatus, span::Span},
+    api::{application::LocksStatus, span::Span, vault::ObjectLock},
     core::{
         claim::view::View,
-        condition,
+        condition::{self, Finding, IMMUTABLE, Truth},
         effect::Effect,
         locks::{self, next_round, of_round},
         work::{Outcome, Progress, Seen, Work, see},
@@ -92,6 +94,59 @@ impl Pass<'_> {
         {
             self.effects.push(Effect::Begin(Box::new(step)));
         }
+    }
+}
+
+impl Pass<'_> {
+    /// Whether all that is kept is locked for as long as the vault asks, as the last complete round found; and where
+    /// retention and the vault speak of different points.
+    pub(super) fn immutable(&self) -> Option<Finding> {
+        let lock = self.seen.vault.as_ref().and_then(|it| locks::asked(&it.spec))?;
+        let status = self.status.locks.as_ref();
+        let why = status.and_then(|it| it.failure.as_ref()).map_or(String::new(), |it| format!(": {it}"));
+        let Some(until) = status.and_then(|it| it.locked_until.as_ref()) else {
+            let message = format!("locks are being read back and extended for the first time{why}");
+            return Some(Finding::new(IMMUTABLE, Truth::Unknown, "Locking", message));
+        };
+        if locks::is_short(lock.period, until.0, self.now) {
+            let message = format!(
+                "all that is kept is locked until {} only, which is less than the vault asks for{why}",
+                until.0
+            );
+            return Some(Finding::new(IMMUTABLE, false, "LocksShort", message));
+        }
+        let message = format!("all that is kept is locked until {} at least{}", until.0, self.disagreement(lock));
+        Some(Finding::new(IMMUTABLE, true, "Locked", message))
+    }
+
+    /// Points that are kept long and locked like all, and the other way round.
+    fn disagreement(&self, lock: &ObjectLock) -> String {
+        let Some(kept) = &self.object.spec.backup.retention else { return String::new() };
+        let classes = [
+            ("daily", kept.daily.is_some(), lock.daily.is_some()),
+            ("weekly", kept.weekly.is_some(), lock.weekly.is_some()),
+            ("monthly", kept.monthly.is_some(), lock.monthly.is_some()),
+            ("yearly", kept.yearly.is_some(), lock.yearly.is_some()),
+        ];
+        let of = |kept: bool| {
+            let names = classes.iter().filter(|it| it.1 == kept && it.2 != kept).map(|it| it.0);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let (only_kept, only_locked) = (of(true), of(false));
+        let mut told = String::new();
+        if !only_kept.is_empty() {
+            let _ = write!(
+                told,
+                "; retention keeps {only_kept} points, which the vault locks no longer than others: their locks hold for as long as they are extended"
+            );
+        }
+        if !only_locked.is_empty() {
+            let _ = write!(
+                told,
+                "; the vault locks {only_locked} points longer, which retention has no rule for: they are kept until their locks end"
+            );
+        }
+        told
     }
 }
 

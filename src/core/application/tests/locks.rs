@@ -1,7 +1,10 @@
 //! When locks are extended, and how far a round is told to be.
 
 use super::*;
-use crate::api::{application::LocksStatus, vault::S3};
+use crate::{
+    api::{application::LocksStatus, vault::S3},
+    core::condition::IMMUTABLE,
+};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -67,4 +70,25 @@ fn without_locks_and_without_the_claim_there_are_no_rounds() {
     let unproven = View { valid: false, ..view(Some("west"), 1) };
     let seen = Observed { claim: Some(unproven), ..locking([]) };
     assert_eq!(decide(&application(json!({})), &seen, at(0)).status.locks, None);
+}
+
+#[test]
+fn locks_that_fall_behind_are_told_and_so_is_where_retention_and_the_vault_disagree() {
+    let told = |locks: Value, retention: Value, seconds| {
+        let mut object = application(json!({"locks": locks}));
+        object.spec.backup.retention = serde_json::from_value(retention).unwrap();
+        let decided = decide(&object, &locking([]), at(seconds));
+        condition::find(&decided.status.conditions, IMMUTABLE)
+            .map(|it| (it.reason.clone(), it.message.clone()))
+            .unwrap()
+    };
+    let complete = json!({"period": "384h", "beganAt": at(0), "finishedAt": at(9), "lockedUntil": at(18 * DAY)});
+    assert_eq!(told(Value::Null, Value::Null, 0).0, "Locking");
+    let (reason, message) = told(complete.clone(), Value::Null, 2 * DAY);
+    assert_eq!((reason.as_str(), message.contains("retention")), ("Locked", false), "{message}");
+    assert_eq!(told(complete.clone(), Value::Null, 2 * DAY + 1).0, "LocksShort");
+    let (_, message) = told(complete, json!({"last": 3, "monthly": 6}), DAY);
+    assert!(message.contains("retention keeps monthly points"), "{message}");
+    let idle = decide(&application(json!({})), &serving(), at(0));
+    assert!(condition::find(&idle.status.conditions, IMMUTABLE).is_none(), "where no locks are asked for");
 }
