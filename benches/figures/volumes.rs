@@ -207,6 +207,7 @@ impl Pair<'_> {
             application: "tree".to_owned(),
             snapshot: report.snapshot.context("a report of a backup names its snapshot")?,
             target: target.to_string_lossy().into_owned(),
+            paths: Vec::new(),
         };
         let (restored, _) = self.move_data(&restore).await?;
         self.check(&target, &target)?;

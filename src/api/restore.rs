@@ -79,14 +79,30 @@ pub struct PointChoice {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("(has(self.volumes) && self.volumes.size() > 0) || (has(self.objects) && self.objects.size() > 0)").message("only: name volumes, objects or both; leave only away to restore everything"))]
 pub struct Part {
-    /// Volumes, by their `PersistentVolumeClaim`s. Absent: none.
+    /// Volumes. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
     #[schemars(length(max = 100))]
-    pub volumes: Vec<String>,
+    pub volumes: Vec<VolumePart>,
     /// Objects: those that fit one of these. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub objects: Vec<ObjectSelector>,
+}
+
+/// A volume, or some of its files.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumePart {
+    /// Its `PersistentVolumeClaim`.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim: String,
+    /// Only what lies under these paths of the volume: `conf/app.ini`, `conf/*.ini`, `uploads/2027-*/**`. `*` and `?` stand
+    /// for letters of one name, `**` for any names, `[ab]` and `{a,b}` for one of these. A directory that fits is restored
+    /// with all that is in it. What the point has there is made as it was; nothing is deleted, and nothing else is touched.
+    /// Absent: the whole volume is made equal to the point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 1024), regex(pattern = "^[^/]")))]
+    pub paths: Vec<String>,
 }
 
 /// Whether what is there is saved first.
@@ -164,11 +180,11 @@ pub struct RestoreProgress {
     pub volumes_total: u64,
     /// Bytes of files that are as in the point, whether they were transferred or there already.
     pub bytes_done: u64,
-    /// Bytes in all.
+    /// Bytes of the volumes that are restored as a whole.
     pub bytes_total: u64,
     /// Files that are as in the point.
     pub files_done: u64,
-    /// Files in all.
+    /// Files of the volumes that are restored as a whole.
     pub files_total: u64,
     /// Objects that were dealt with.
     pub objects_done: u64,
@@ -212,6 +228,9 @@ pub struct PlannedVolume {
     pub files: u64,
     /// Bytes of these files.
     pub bytes: u64,
+    /// Only what lies under these paths of it. Absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
 }
 
 /// The steps of a restore, in order.

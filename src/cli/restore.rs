@@ -19,7 +19,7 @@ use crate::{
         mappings::ObjectSelector,
         restore::{
             Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus, RestoreStep,
-            RestoreStepName, SafetyPoint,
+            RestoreStepName, SafetyPoint, VolumePart,
         },
         restoring::OnConflict,
         span::Span,
@@ -53,8 +53,9 @@ pub struct RestoreArguments {
     /// The newest good point whose data is not younger than this: 2027-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME")]
     pub before: Option<Timestamp>,
-    /// Only this volume, by its `PersistentVolumeClaim`; may be given more than once.
-    #[arg(long = "volume", value_name = "CLAIM")]
+    /// Only this volume, by its `PersistentVolumeClaim`, or only what lies under a path of it: `data:conf/*.ini`. May be
+    /// given more than once. Of a path nothing is deleted.
+    #[arg(long = "volume", value_name = "CLAIM[:PATH]")]
     pub volumes: Vec<String>,
     /// Only objects of this kind.
     #[arg(long)]
@@ -177,13 +178,28 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
         RestoreSpec {
             application: application.to_owned(),
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
-            only: part.then(|| Part { volumes: wanted.volumes.clone(), objects }),
+            only: part.then(|| Part { volumes: parts(&wanted.volumes), objects }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },
             dry_run: wanted.dry_run,
             cancel: false,
         },
     )
+}
+
+/// The volumes, each once. One that is named without a path is meant as a whole.
+fn parts(given: &[String]) -> Vec<VolumePart> {
+    let mut parts: Vec<VolumePart> = Vec::new();
+    for it in given {
+        let (claim, path) = it.split_once(':').map_or((it.as_str(), None), |(claim, path)| (claim, Some(path)));
+        let whole = given.iter().any(|it| it == claim);
+        let paths = path.filter(|_| !whole).map(ToOwned::to_owned);
+        match parts.iter_mut().find(|it| it.claim == claim) {
+            Some(part) => part.paths.extend(paths),
+            None => parts.push(VolumePart { claim: claim.to_owned(), paths: paths.into_iter().collect() }),
+        }
+    }
+    parts
 }
 
 fn ended(restore: &Restore) -> bool {
@@ -221,13 +237,10 @@ fn moved(progress: &RestoreProgress, now: Timestamp) -> String {
     let RestoreProgress { bytes_done, bytes_total, files_done, files_total, .. } = progress;
     let mut parts = Vec::new();
     if progress.volumes_total > 0 {
-        parts.push(format!(
-            "{} of {}, {files_done} of {files_total} files, {} of {} volumes",
-            size(*bytes_done),
-            size(*bytes_total),
-            progress.volumes_done,
-            progress.volumes_total
-        ));
+        let of = |all: String| if *files_total > 0 { format!(" of {all}") } else { String::new() };
+        let (bytes, files) = (of(size(*bytes_total)), of(files_total.to_string()));
+        let (done, all) = (progress.volumes_done, progress.volumes_total);
+        parts.push(format!("{}{bytes}, {files_done}{files} files, {done} of {all} volumes", size(*bytes_done)));
     }
     if progress.objects_done > 0 {
         let all = progress.objects_total.map_or_else(String::new, |it| format!(" of {it}"));
@@ -276,8 +289,12 @@ fn planned(plan: &Plan) -> String {
         let _ = writeln!(out, "    {it}");
     }
     for it in volumes {
-        let PlannedVolume { claim, snapshot, files, bytes } = it;
-        let _ = writeln!(out, "  volume {claim}: would be as in snapshot {snapshot:.8}: {files} files, {bytes} bytes");
+        let PlannedVolume { claim, snapshot, files, bytes, paths } = it;
+        let only = if paths.is_empty() { String::new() } else { format!("; only {}", paths.join(", ")) };
+        let _ = writeln!(
+            out,
+            "  volume {claim}: would be as in snapshot {snapshot:.8}: {files} files, {bytes} bytes{only}"
+        );
     }
     out
 }
@@ -307,8 +324,14 @@ mod tests {
             json!({"application": "shop", "point": {}, "onConflict": "Update", "safetyPoint": "Required"})
         );
         let part = asked(&["--volume", "data", "--kind", "Secret", "--before", "2027-01-31T11:00:00Z"]);
-        assert_eq!(part["only"], json!({"volumes": ["data"], "objects": [{"kind": "Secret"}]}));
+        assert_eq!(part["only"], json!({"volumes": [{"claim": "data"}], "objects": [{"kind": "Secret"}]}));
         assert_eq!(part["point"], json!({"before": "2027-01-31T11:00:00Z"}));
+        let paths = asked(&["--volume", "data:conf/*", "--volume", "log", "--volume", "log:a", "--volume", "data:b"]);
+        assert_eq!(
+            paths["only"]["volumes"],
+            json!([{"claim": "data", "paths": ["conf/*", "b"]}, {"claim": "log"}]),
+            "one that is named without a path is meant as a whole"
+        );
         assert_eq!(asked(&["--dry-run"])["dryRun"], json!(true));
         let other = asked(&["--on-conflict", "Skip", "--skip-safety-point", "--point", "p"]);
         assert_eq!((&other["onConflict"], &other["safetyPoint"]), (&json!("Skip"), &json!("Skip")));

@@ -20,6 +20,7 @@ pub mod labels;
 pub mod mover_job;
 pub mod mover_progress;
 pub mod mover_task;
+pub mod paths;
 pub mod point;
 pub mod recovery_point;
 pub mod restore;

@@ -69,6 +69,9 @@ pub enum Task {
         snapshot: String,
         /// The directory to write into. `lost+found` directly in it is left alone.
         target: String,
+        /// Only what lies under these paths of it (`core::paths`); nothing is deleted then. None: all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        paths: Vec<String>,
     },
     /// Check that all data of the snapshots is in the repository.
     Verify {

@@ -20,8 +20,12 @@ use super::{
 };
 use crate::api::{mappings::Mappings, vault::VaultSpec};
 
-/// On a `PersistentVolume`: the snapshot that it was made equal to.
+/// On a `PersistentVolume`: the snapshot that it was made equal to, or that some of its paths were.
 pub const RESTORED_FROM: &str = "reprise.dev/restored-from";
+/// Before the snapshot in `RESTORED_FROM`: only some paths are as in it.
+const PARTS_OF: &str = "parts of ";
+/// The same: it has nothing under these paths.
+const NOTHING_OF: &str = "nothing of ";
 /// On a `PersistentVolume`: the reclaim policy it had before.
 pub const RECLAIM_POLICY: &str = "reprise.dev/reclaim-policy";
 /// On a `PersistentVolume`: how many of its movers failed in a row, and when the last of them did.
@@ -97,6 +101,8 @@ pub struct Restore<'a> {
     pub vault: &'a VaultSpec,
     /// The volume, as it stands in the point.
     pub volume: &'a Volume,
+    /// Only these paths of it. None: all of it.
+    pub paths: &'a [String],
     /// What was found.
     pub seen: &'a Seen,
     /// Seconds after which Kubernetes ends the mover.
@@ -149,9 +155,32 @@ impl Restore<'_> {
     pub fn held(&self) -> Held {
         match self.marked() {
             None => Held::Untouched,
-            Some(it) if it.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => Held::Whole,
+            Some(it) if self.is_marked(it) => Held::Whole,
             Some(_) => Held::Partly,
         }
+    }
+
+    /// What the volume is marked with when its mover is through, which restored so many files. With only some paths it
+    /// equals no snapshot.
+    fn mark(&self, files: u64) -> String {
+        let snapshot = &self.volume.snapshot;
+        match (self.paths, files) {
+            ([], _) => snapshot.clone(),
+            (_, 0) => format!("{NOTHING_OF}{snapshot}"),
+            (_, _) => format!("{PARTS_OF}{snapshot}"),
+        }
+    }
+
+    /// Whether the volume is as it shall be.
+    fn is_marked(&self, volume: &VolumeSeen) -> bool {
+        volume.annotations.get(RESTORED_FROM).is_some_and(|it| *it == self.mark(0) || *it == self.mark(1))
+    }
+
+    /// Whether no file of the snapshot lies under the paths.
+    #[must_use]
+    pub fn found_nothing(&self) -> bool {
+        let mark = self.marked().and_then(|it| it.annotations.get(RESTORED_FROM));
+        !self.paths.is_empty() && mark == Some(&self.mark(0))
     }
 
     /// The volume, when this run has taken it into its hands.
@@ -164,7 +193,7 @@ impl Restore<'_> {
     pub fn next(&self) -> (Step, Vec<Effect>) {
         let seen = self.seen;
         match (self.marked(), &seen.tenant) {
-            (Some(volume), _) if volume.annotations.get(RESTORED_FROM) == Some(&self.volume.snapshot) => {
+            (Some(volume), _) if self.is_marked(volume) => {
                 self.hand_over(volume)
             }
             (Some(volume), _) => self.fill(volume),
@@ -250,7 +279,7 @@ impl Restore<'_> {
             ),
             Some(JobSeen::Succeeded(report)) => {
                 let note = format!("{} files restored", report.files);
-                let patch = json!({"metadata": {"annotations": {RESTORED_FROM: self.volume.snapshot, FAILURES: null}}});
+                let patch = json!({"metadata": {"annotations": {RESTORED_FROM: self.mark(report.files), FAILURES: null}}});
                 (Step::Going(note), vec![self.patch(volume, patch)])
             }
             Some(JobSeen::Failed { message, corrupt: true, .. }) => (Step::Corrupt(message.clone()), Vec::new()),
@@ -370,6 +399,7 @@ impl Restore<'_> {
             application: self.application.to_owned(),
             snapshot: self.volume.snapshot.clone(),
             target: DATA.to_owned(),
+            paths: self.paths.to_vec(),
         };
         let mover = Mover {
             settings: self.movers,

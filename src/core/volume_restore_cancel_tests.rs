@@ -11,6 +11,7 @@ fn asked(world: &World) -> ((Step, Vec<Effect>), Held) {
         application: "shop",
         vault: &vault,
         volume: &volume,
+        paths: &[],
         seen: &seen,
         deadline: 600,
         now: FAILED_AT + SignedDuration::from_hours(1),

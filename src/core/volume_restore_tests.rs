@@ -63,6 +63,7 @@ fn next(seen: &Seen, snapshot: &str, now: Timestamp) -> (Step, Vec<Effect>) {
         application: "shop",
         vault: &vault,
         volume: &volume,
+        paths: &[],
         seen,
         deadline: 600,
         now,

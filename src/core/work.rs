@@ -97,6 +97,8 @@ pub enum Work {
         application: AppKey,
         /// Which.
         choice: PointChoice,
+        /// Where none is named, only points that are older: this one was passed over.
+        older_than: Option<String>,
     },
     /// Go through all points, and say which are to be dropped.
     ReviewPoints {

@@ -47,6 +47,7 @@ use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{
     AZURE_CREDENTIALS, Command, DONE, PROXY_CREDENTIALS, REPORT, Report, TASK, Task, VAULT, VAULT_KEY,
 };
+use crate::core::paths::Paths;
 use crate::vault::{
     AzureCredentials, Location, ProxyCredentials, S3Credentials, SecretText, Settings, Vault, VaultError,
 };
@@ -123,8 +124,9 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
             let backup = Backup { source: Path::new(source), host, label, tags };
             backup::back_up(engine, &backup, witness)
         }
-        Task::Restore { namespace: _, application: _, snapshot, target } => {
-            restore::restore(engine, snapshot, Path::new(target), witness)
+        Task::Restore { namespace: _, application: _, snapshot, target, paths } => {
+            let paths = some_paths(paths)?;
+            restore::restore(engine, snapshot, Path::new(target), paths.as_ref(), witness)
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
@@ -142,6 +144,14 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
             dump::load(engine, engine.runtime(), snapshot, into, command)
         }
     }
+}
+
+/// Which paths are restored. `None`: all.
+fn some_paths(paths: &[String]) -> Result<Option<Paths>, MoverError> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    Paths::new(paths).map(Some).map_err(|error| MoverError::Task(format!("`paths`: {error}")))
 }
 
 fn tags(namespace: &str, application: &str, point: &str) -> [String; 3] {

@@ -82,6 +82,7 @@ impl Volume {
             application: application.to_owned(),
             snapshot: snapshot.to_owned(),
             target: self.path("target").to_str().unwrap().to_owned(),
+            paths: Vec::new(),
         }
     }
 

@@ -50,6 +50,7 @@ impl Pass<'_> {
                 application: &application,
                 vault: &vault,
                 volume: &mapped(volume, &mappings),
+                paths: &[],
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
                 deadline: 24 * 3_600,
                 now: self.now,

@@ -212,11 +212,12 @@ impl Pass<'_> {
         }
         let not = self.status.not_restored.len();
         if not > 0 {
-            let message = format!("restored from {point}, but {not} objects are not as in it: see status.notRestored");
+            let message = format!("restored from {point}, but {not} objects or paths are not as in it: see status.notRestored");
             self.effects.push(Effect::warn("RestoreIncomplete", message.clone()));
             return self.report(Truth::False, "NotAllRestored", message);
         }
-        let message = format!("restored from {point}");
+        let passed = self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
+        let message = format!("restored from {point}{passed}");
         self.effects.push(Effect::note("RestoreSucceeded", message.clone()));
         self.report(Truth::True, "Restored", message);
     }
@@ -274,7 +275,7 @@ impl Pass<'_> {
 
     /// Whether the volumes of this claim are to be restored.
     fn wants_volume(&self, claim: &str) -> bool {
-        self.object.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it == claim))
+        self.object.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it.claim == claim))
     }
 
     fn vault_name(&self) -> String {

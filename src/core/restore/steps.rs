@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use kube::ResourceExt;
 
-use super::{Next, Pass};
+use super::{Next, Pass, volumes::NO_FILES_OF};
 use crate::{
     api::{
         application::Role,
@@ -16,6 +16,7 @@ use crate::{
         application::point_object,
         condition,
         effect::Effect,
+        paths::Paths,
         point::{Point, Volume},
         work::{Outcome, REASONS, Seen, Work, see},
     },
@@ -54,8 +55,12 @@ impl Pass<'_> {
     }
 
     pub(super) fn choose_point(&mut self) -> Next {
+        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
+        if let Some((claim, why)) = only.iter().find_map(|it| Some((&it.claim, Paths::new(&it.paths).err()?))) {
+            return Next::Fail("BadPaths", format!("spec.only.volumes: paths of {claim}: {why}: nothing was changed"));
+        }
         let choice = self.object.spec.point.clone();
-        let (chosen, passed_over) = match self.found(choice) {
+        let (chosen, passed_over) = match self.found(choice, None) {
             Ok(it) => it,
             Err(next) => return next,
         };
@@ -64,17 +69,25 @@ impl Pass<'_> {
             let why = self.status.passed_over.join("; ");
             return Next::Fail("NoRecoveryPoint", format!("there is no good recovery point of that time: {why}"));
         };
-        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
-        let here = |claim: &String| point.volumes.iter().any(|it| it.claim == *claim);
-        if let Some(absent) = only.iter().find(|it| !here(it)) {
-            let there: Vec<_> = point.volumes.iter().map(|it| it.claim.as_str()).collect();
-            let message =
-                format!("spec.only.volumes: {absent} is not in {}, which has: {}", point.id, there.join(", "));
-            return Next::Fail("NoSuchVolume", message);
+        if let Some(absent) = self.absent_volume(&point) {
+            return Next::Fail("NoSuchVolume", absent);
         }
+        self.take(&point);
+        Next::Go(format!("{} of {}", point.id, point.consistent_at))
+    }
+
+    /// From now on this is the point that is restored.
+    pub(super) fn take(&mut self, point: &Point) {
         self.status.point = Some(point.id.clone());
         self.status.consistent_at = Some(condition::whole_second(point.consistent_at));
-        Next::Go(format!("{} of {}", point.id, point.consistent_at))
+    }
+
+    /// What is to be said when a volume that is named is not in the point.
+    pub(super) fn absent_volume(&self, point: &Point) -> Option<String> {
+        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
+        let there: Vec<_> = point.volumes.iter().map(|it| it.claim.as_str()).collect();
+        let absent = only.iter().find(|it| !there.contains(&it.claim.as_str()))?;
+        Some(format!("spec.only.volumes: {} is not in {}, which has: {}", absent.claim, point.id, there.join(", ")))
     }
 
     /// What would be changed is told, and nothing is.
@@ -97,8 +110,10 @@ impl Pass<'_> {
                 "{created} objects would be made, {unchanged} are as in the point, {updated} would be changed{fails}; {told}"
             );
         }
-        let planned =
-            |it: Volume| PlannedVolume { claim: it.claim, snapshot: it.snapshot, files: it.files, bytes: it.bytes };
+        let planned = |it: Volume| {
+            let paths = self.paths_of(&it.claim).to_vec();
+            PlannedVolume { claim: it.claim, snapshot: it.snapshot, files: it.files, bytes: it.bytes, paths }
+        };
         plan.volumes = volumes.into_iter().take(TOLD).map(planned).collect();
         self.status.plan = Some(plan);
         Next::Go(told)
@@ -221,7 +236,9 @@ impl Pass<'_> {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {
                 self.status.restored_objects = Some(restored);
                 self.status.progress.iter_mut().for_each(|it| it.estimated_end = None);
-                self.status.not_restored = not_restored.iter().take(TOLD).cloned().collect();
+                // What was told of volumes stays.
+                self.status.not_restored.retain(|it| it.starts_with(NO_FILES_OF));
+                self.status.not_restored.extend(not_restored.into_iter().take(TOLD));
                 let told = format!("{restored} objects are as in the point, {not_restored_count} are not");
                 Next::Go(std::iter::once(told).chain(notes.iter().cloned()).collect::<Vec<_>>().join("; "))
             }
@@ -259,22 +276,35 @@ impl Pass<'_> {
     /// The point that stands in the status. It is read again after a restart of the operator.
     pub(super) fn chosen(&mut self) -> Result<Point, Next> {
         let id = self.status.point.clone().unwrap_or_default();
-        let (found, _) = self.found(PointChoice { name: Some(id.clone()), before: None })?;
+        let named = || PointChoice { name: Some(id.clone()), before: None };
+        let (found, _) = self.found(named(), None)?;
         if let Some(point) = found.filter(|it| it.id == id) {
             return Ok(point);
         }
-        let (vault, application) = (self.vault_name(), self.key.clone());
-        let choice = PointChoice { name: Some(id), before: None };
-        self.effects.push(Effect::Begin(Box::new(Work::FindPoint { vault, application, choice })));
+        self.find(named(), None);
         Err(Next::Stay("the point is being read".into()))
     }
 
-    fn found(&mut self, choice: PointChoice) -> Result<(Option<Point>, Vec<String>), Next> {
-        let work = Work::FindPoint { vault: self.vault_name(), application: self.key.clone(), choice };
-        match self.working(work, "the points are being read")? {
+    /// The point that was found last, or is being looked for; and newer ones that are not good.
+    pub(super) fn found(
+        &mut self,
+        choice: PointChoice,
+        older_than: Option<String>,
+    ) -> Result<(Option<Point>, Vec<String>), Next> {
+        match self.working(self.find_point(choice, older_than), "the points are being read")? {
             Outcome::Surveyed { chosen, passed_over } => Ok((chosen.map(|it| *it), passed_over)),
             _ => Err(Next::Stay("the points are being read".into())),
         }
+    }
+
+    /// Looks for a point, whatever was found before.
+    pub(super) fn find(&mut self, choice: PointChoice, older_than: Option<String>) {
+        let work = self.find_point(choice, older_than);
+        self.effects.push(Effect::Begin(Box::new(work)));
+    }
+
+    fn find_point(&self, choice: PointChoice, older_than: Option<String>) -> Work {
+        Work::FindPoint { vault: self.vault_name(), application: self.key.clone(), choice, older_than }
     }
 
     /// The outcome of a piece of work, which is begun when it is due. What failed for good before anything was changed

@@ -10,8 +10,12 @@ use crate::{
         empty_claim,
         point::{Point, Skipped, Volume},
         volume_restore::{Restore as VolumeRestore, Seen as VolumeSeen, Step, mapped},
+        work::REASONS,
     },
 };
+
+/// How the line about a volume begins that had nothing to restore.
+pub(super) const NO_FILES_OF: &str = "volume";
 
 static NOTHING: LazyLock<VolumeSeen> = LazyLock::new(VolumeSeen::default);
 
@@ -25,6 +29,9 @@ impl Pass<'_> {
         if volumes.is_empty() && missing.is_empty() {
             return Next::Go("no volume is restored".into());
         }
+        if let Some(next) = self.leave_point(&point) {
+            return next;
+        }
         if self.runs() {
             return Next::Stay("something was started meanwhile, and is being stopped".into());
         }
@@ -33,19 +40,19 @@ impl Pass<'_> {
         };
         let (mut done, mut going, mut all) = (BTreeSet::new(), Vec::new(), Vec::new());
         for volume in &volumes {
-            let (step, effects) = self.volume_restore(&vault, volume).next();
+            let restore = self.volume_restore(&vault, volume);
+            let (step, effects) = restore.next();
+            let nothing = restore.found_nothing();
             match step {
                 Step::Done => {
                     done.insert(volume.claim.as_str());
+                    let told = format!("{NO_FILES_OF} {}: the point has no file under its paths", volume.claim);
+                    if nothing && !self.status.not_restored.contains(&told) {
+                        self.status.not_restored.push(told);
+                    }
                 }
                 Step::Going(what) | Step::Failed(what) => going.push(format!("{}: {what}", volume.claim)),
-                Step::Corrupt(why) => {
-                    let left = self.left_behind();
-                    return Next::Fail(
-                        "PointDamaged",
-                        format!("volume {} cannot be restored from {}: {why}{left}", volume.claim, point.id),
-                    );
-                }
+                Step::Corrupt(why) => return self.pass_over(&point, &volume.claim, &why),
             }
             all.extend(effects);
         }
@@ -62,6 +69,60 @@ impl Pass<'_> {
         }
     }
 
+    /// The point's data is bad. One that was named is what is wanted, and nothing else; in the place of the newest good
+    /// one comes the next older one. That is written down, and movers are ended.
+    fn pass_over(&mut self, point: &Point, claim: &str, why: &str) -> Next {
+        if self.object.spec.point.name.is_some() {
+            let left = self.left_behind();
+            return Next::Fail(
+                "PointDamaged",
+                format!("volume {claim} cannot be restored from {}: {why}{left}", point.id),
+            );
+        }
+        let reason = format!("{}: volume {claim}: {why}", point.id);
+        self.effects = self.movers_ended();
+        self.status.passed_over.push(reason.clone());
+        Next::Stay(format!("passed over: {reason}"))
+    }
+
+    /// When the point was passed over, the next older one takes its place, once no mover of it is left: what such a mover
+    /// says would be taken for what the next one says. The step stays the same, since volumes are in its hands.
+    fn leave_point(&mut self, point: &Point) -> Option<Next> {
+        let bad = format!("{}: ", point.id);
+        let reason = format!("passed over: {}", self.status.passed_over.iter().find(|it| it.starts_with(&bad))?);
+        let movers = self.movers_ended();
+        if !movers.is_empty() {
+            self.effects.extend(movers);
+            return Some(Next::Stay(reason));
+        }
+        let choice = self.object.spec.point.clone();
+        let (older, passed_over) = match self.found(choice, Some(point.id.clone())) {
+            Ok(it) => it,
+            Err(next) => return Some(next),
+        };
+        // What was found before is this point itself.
+        if older.as_ref().is_some_and(|it| it.id >= point.id) {
+            self.find(self.object.spec.point.clone(), Some(point.id.clone()));
+            return Some(Next::Stay(format!("{reason}: an older point is looked for")));
+        }
+        let Some(older) = older else {
+            let left = self.left_behind();
+            return Some(Next::Fail("PointDamaged", format!("{reason}, and no older point is good{left}")));
+        };
+        if let Some(absent) = self.absent_volume(&older) {
+            return Some(Next::Fail("NoSuchVolume", format!("{reason}; {absent}{}", self.left_behind())));
+        }
+        self.status.passed_over.extend(passed_over);
+        self.status.passed_over.truncate(2 * REASONS);
+        self.status.progress = None;
+        self.take(&older);
+        Some(Next::Stay(format!("{reason}: {} is restored in its place", older.id)))
+    }
+
+    fn movers_ended(&self) -> Vec<Effect> {
+        self.seen.made.iter().filter(|it| it.kind == "Job").cloned().map(Effect::Delete).collect()
+    }
+
     /// What is done to one volume.
     pub(super) fn volume_restore<'a>(&'a self, vault: &'a VaultSpec, volume: &'a Volume) -> VolumeRestore<'a> {
         VolumeRestore {
@@ -70,10 +131,17 @@ impl Pass<'_> {
             application: &self.key.name,
             vault,
             volume,
+            paths: self.paths_of(&volume.claim),
             seen: self.seen.volumes.get(&volume.claim).unwrap_or(&NOTHING),
             deadline: 24 * 3_600,
             now: self.now,
         }
+    }
+
+    /// The paths of this volume that are to be restored. None: all of it.
+    pub(super) fn paths_of(&self, claim: &str) -> &[String] {
+        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
+        only.iter().find(|it| it.claim == claim).map_or(&[], |it| &it.paths)
     }
 
     /// The wanted claims that are in the point without their data, and not here.

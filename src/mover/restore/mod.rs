@@ -21,9 +21,9 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use rustic_core::repofile::{Node, SnapshotFile};
-use rustic_core::{IndexedFull, ProgressBars, ProgressType, Repository, TreeId};
+use rustic_core::{IndexedFull, ProgressBars, ProgressType, TreeId};
 
-use self::walk::Walk;
+use self::walk::{Counted, Walk};
 use self::window::Workshop;
 use super::check;
 use super::engine::{Engine, ROOT};
@@ -32,11 +32,18 @@ use super::log::Witness;
 use super::source::unix_mode;
 use crate::core::mover_progress::RESTORING;
 use crate::core::mover_task::Report;
+use crate::core::paths::Paths;
 
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Restores a snapshot into a directory that is there.
-pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witness) -> Result<Report, MoverError> {
+/// Restores a snapshot, or some paths of it, into a directory that is there. With paths nothing else is touched.
+pub(super) fn restore(
+    engine: &Engine,
+    id: &str,
+    target: &Path,
+    paths: Option<&Paths>,
+    witness: &Witness,
+) -> Result<Report, MoverError> {
     // A directory that is not there is a volume that is not mounted: nothing must be written beside it.
     if !target.is_dir() {
         return Err(MoverError::Task(format!("`target`: `{}` is not a directory", target.display())));
@@ -50,35 +57,40 @@ pub(super) fn restore(engine: &Engine, id: &str, target: &Path, witness: &Witnes
     let root = repository.node_from_snapshot_and_path(&snapshot, ROOT).map_err(|error| engine.error(&error))?;
     let tree = root.subtree.ok_or_else(|| MoverError::Corrupt(format!("snapshot {id} has no directory")))?;
     let size = snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
-    let transferred = transfer(engine, &repository, tree, target, size, witness)?;
-    set_root(&root, target, witness);
+    let progress = engine.meter.progress(ProgressType::Bytes, RESTORING);
+    progress.set_length(if paths.is_none() { size } else { 0 });
+    let workshop = Workshop { engine, repository: &repository, witness, progress: &progress };
+    let (counted, transferred) = transfer(&workshop, tree, target, paths)?;
+    if paths.is_none() {
+        set_root(&root, target, witness);
+    }
     engine.meter.phase("flushing");
     flush(target).map_err(|error| volume(&error, target))?;
     engine.meter.phase("comparing");
-    compare::compare(engine, &repository, tree, target)?;
-    Ok(report(&snapshot, id, transferred, witness))
+    match paths {
+        None => compare::compare(engine, &repository, tree, target)?,
+        Some(paths) => compare::compare_paths(engine, &repository, tree, target, paths)?,
+    }
+    let report = report(&snapshot, id, transferred, witness);
+    Ok(if paths.is_none() { report } else { Report { files: counted.files, bytes: counted.bytes, ..report } })
 }
 
-/// Makes all that lies in the directory equal to the snapshot; returns how many bytes were transferred. The walk is one
-/// window ahead.
+/// Makes what lies in the directory equal to the snapshot; returns what that was, and how many bytes were transferred. The
+/// walk is one window ahead.
 fn transfer<S: IndexedFull + Sync>(
-    engine: &Engine,
-    repository: &Repository<S>,
+    workshop: &Workshop<'_, S>,
     tree: TreeId,
     target: &Path,
-    size: u64,
-    witness: &Witness,
-) -> Result<u64, MoverError> {
-    let progress = engine.meter.progress(ProgressType::Bytes, RESTORING);
-    progress.set_length(size);
-    let workshop = Workshop { engine, repository, witness, progress: &progress };
+    paths: Option<&Paths>,
+) -> Result<(Counted, u64), MoverError> {
     std::thread::scope(|scope| {
         let (sender, windows) = sync_channel(0);
-        let walk = Walk::new(engine, repository, witness, sender);
+        let only = paths.map(|paths| (paths, target));
+        let walk = Walk::new(workshop.engine, workshop.repository, workshop.witness, only, sender);
         let thread = scope.spawn(move || walk.run(tree, target));
         let transferred = windows.into_iter().map(|window| workshop.carry_out(&window)).sum::<Result<u64, _>>();
         let walked = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        walked.and(transferred)
+        Ok((walked?, transferred?))
     })
 }
 

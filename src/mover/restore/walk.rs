@@ -1,10 +1,14 @@
 //! Walks the directories of a snapshot, makes them, and removes what the snapshot does not have.
 //!
 //! Directories are made open for this process, and get their attributes when they have all that they will have.
+//!
+//! Where only some paths are restored, nothing is removed but what stands in the very place of a file; directories on the
+//! way are made when they are missing, and otherwise left as they are.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
@@ -19,6 +23,7 @@ use super::super::log::Witness;
 use super::files::Target;
 use super::window::Window;
 use super::{LOST_AND_FOUND, attributes, volume};
+use crate::core::paths::Paths;
 
 /// A directory on the way.
 struct Folder {
@@ -26,6 +31,19 @@ struct Folder {
     node: Option<Node>,
     nodes: std::vec::IntoIter<Node>,
     existing: HashMap<OsString, fs::Metadata>,
+    /// Whether all that is in it is restored. Otherwise it only lies on the way.
+    whole: bool,
+    /// Whether it is known to be there.
+    there: bool,
+    /// Whether it was made, lying on the way.
+    made: bool,
+}
+
+/// What was restored, without directories.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
 }
 
 /// A walk.
@@ -33,8 +51,11 @@ pub(super) struct Walk<'a, S> {
     engine: &'a Engine,
     repository: &'a Repository<S>,
     witness: &'a Witness,
+    /// Which paths are restored, below which directory. `None`: all.
+    only: Option<(&'a Paths, &'a Path)>,
     windows: SyncSender<Window>,
     window: Window,
+    counted: Counted,
     /// The first path of each file that has more than one.
     linked: HashMap<(u64, u64), PathBuf>,
 }
@@ -44,44 +65,69 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
         engine: &'a Engine,
         repository: &'a Repository<S>,
         witness: &'a Witness,
+        only: Option<(&'a Paths, &'a Path)>,
         windows: SyncSender<Window>,
     ) -> Self {
-        Self { engine, repository, witness, windows, window: Window::default(), linked: HashMap::new() }
+        let (window, counted, linked) = (Window::default(), Counted::default(), HashMap::new());
+        Self { engine, repository, witness, only, windows, window, counted, linked }
     }
 
     /// Walks to the end, and hands over what is to be done.
-    pub(super) fn run(mut self, tree: TreeId, target: &Path) -> Result<(), MoverError> {
-        let mut stack = vec![self.enter(target.to_owned(), None, tree, true)?];
+    pub(super) fn run(mut self, tree: TreeId, target: &Path) -> Result<Counted, MoverError> {
+        let whole = self.only.is_none();
+        let mut stack = vec![self.enter(target.to_owned(), None, tree, whole, true)?];
         while let Some(folder) = stack.last_mut() {
             let Some(node) = folder.nodes.next() else {
-                if let Some(Folder { path, node: Some(node), .. }) = stack.pop() {
+                // One that only lay on the way keeps its attributes, unless it was made for what is in it.
+                if let Some(Folder { path, node: Some(node), whole, made, .. }) = stack.pop()
+                    && (whole || made)
+                {
                     self.window.complete.push((path, node));
                 }
                 if !self.hand_over_when_full() {
-                    return Ok(());
+                    return Ok(self.counted);
                 }
                 continue;
             };
-            let name = node.name().into_owned();
-            let path = folder.path.join(&name);
-            let existing = folder.existing.remove(&name);
-            if let Some(subtree) = node.subtree {
-                let made = existing.is_none();
-                if made {
-                    let builder = fs::DirBuilder::new().mode(0o700).create(&path);
-                    builder.map_err(|error| volume(&error, &path))?;
+            let path = folder.path.join(node.name());
+            let whole = folder.whole || self.fits(&path);
+            if !whole {
+                if let Some(subtree) = node.subtree.filter(|_| self.may_hold(&path)) {
+                    stack.push(self.enter(path, Some(node), subtree, false, false)?);
                 }
-                stack.push(self.enter(path, Some(node), subtree, !made)?);
+                continue;
+            }
+            let existing = match self.only {
+                None => folder.existing.remove(&node.name().into_owned()).is_some(),
+                Some(_) => {
+                    reach(&mut stack)?;
+                    make_room(&path, &node)?
+                }
+            };
+            if let Some(subtree) = node.subtree {
+                if !existing {
+                    make_directory(&path)?;
+                }
+                stack.push(self.enter(path, Some(node), subtree, true, existing)?);
             } else {
-                self.add(path, node, existing.is_some());
+                self.add(path, node, existing);
             }
             if !self.hand_over_when_full() {
-                return Ok(());
+                return Ok(self.counted);
             }
         }
         // Nobody takes it when the work has failed: then that error counts.
         let _ = self.windows.send(self.window);
-        Ok(())
+        Ok(self.counted)
+    }
+
+    /// Whether a path is one of those that are restored.
+    fn fits(&self, path: &Path) -> bool {
+        self.only.is_some_and(|(paths, root)| path.strip_prefix(root).is_ok_and(|it| paths.fit(it)))
+    }
+
+    fn may_hold(&self, path: &Path) -> bool {
+        self.only.is_some_and(|(paths, root)| path.strip_prefix(root).is_ok_and(|it| paths.may_hold(it)))
     }
 
     /// Whether somebody still works.
@@ -90,7 +136,14 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     }
 
     /// Reads a directory of the snapshot, and removes what does not fit from the one that is there.
-    fn enter(&self, path: PathBuf, node: Option<Node>, tree: TreeId, existing: bool) -> Result<Folder, MoverError> {
+    fn enter(
+        &self,
+        path: PathBuf,
+        node: Option<Node>,
+        tree: TreeId,
+        whole: bool,
+        existing: bool,
+    ) -> Result<Folder, MoverError> {
         self.engine.meter.step();
         let nodes = self.repository.get_tree(&tree).map_err(|error| self.engine.error(&error))?.nodes;
         for node in &nodes {
@@ -102,11 +155,13 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
             }
         }
         let is_root = node.is_none();
-        let existing = if existing { sift(&path, &nodes, is_root)? } else { HashMap::new() };
-        Ok(Folder { path, node, nodes: nodes.into_iter(), existing })
+        let sifted = self.only.is_none() && existing;
+        let existing = if sifted { sift(&path, &nodes, is_root)? } else { HashMap::new() };
+        Ok(Folder { path, node, nodes: nodes.into_iter(), existing, whole, there: whole || is_root, made: false })
     }
 
     fn add(&mut self, path: PathBuf, node: Node, existing: bool) {
+        self.counted.files += 1;
         if !node.is_file() {
             make_special(&path, &node, self.witness);
             self.engine.meter.files(1);
@@ -120,8 +175,49 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
             }
             self.linked.insert((meta.device_id, meta.inode), path.clone());
         }
+        self.counted.bytes += node.meta.size;
         self.window.bytes += node.meta.size;
         self.window.files.push(Target::new(path, node, existing));
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), MoverError> {
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| volume(&error, path))
+}
+
+/// Makes the directories on the way that are missing. Through a link it never goes.
+fn reach(stack: &mut [Folder]) -> Result<(), MoverError> {
+    for folder in stack.iter_mut().filter(|it| !it.there) {
+        match fs::symlink_metadata(&folder.path) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => {
+                let what = "is no directory in the volume, and one in the snapshot: move it out of the way";
+                return Err(MoverError::Volume(format!("{} {what}", folder.path.display())));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_directory(&folder.path)?;
+                // What is made is made as it was: its attributes, and nothing of what else was in it.
+                folder.made = true;
+            }
+            Err(error) => return Err(volume(&error, &folder.path)),
+        }
+        folder.there = true;
+    }
+    Ok(())
+}
+
+/// Where only some paths are restored: whether what is in the place of one can stay. A file or a link goes; a directory in
+/// the place of a file does not, since what is in it was not named.
+fn make_room(path: &Path, node: &Node) -> Result<bool, MoverError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if may_stay(node, &meta) => Ok(true),
+        Ok(meta) if meta.is_dir() => {
+            let what = "is a directory in the volume, and none in the snapshot: move it out of the way";
+            Err(MoverError::Volume(format!("{} {what}", path.display())))
+        }
+        Ok(_) => fs::remove_file(path).map(|()| false).map_err(|error| volume(&error, path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(volume(&error, path)),
     }
 }
 

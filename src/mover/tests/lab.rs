@@ -159,7 +159,16 @@ impl Lab {
             application: "db".to_owned(),
             snapshot: snapshot.to_owned(),
             target: self.target().to_str().unwrap().to_owned(),
+            paths: Vec::new(),
         }
+    }
+
+    /// Restores what lies under some paths.
+    pub(super) fn restore_paths(&self, backup: &Report, wanted: &[&str]) -> End {
+        let mut task = self.restore_task(backup.snapshot.as_ref().unwrap());
+        let Task::Restore { paths, .. } = &mut task else { panic!("it restores") };
+        *paths = wanted.iter().map(|it| (*it).to_owned()).collect();
+        self.run(&task, |_| ())
     }
 
     pub(super) fn restore(&self, backup: &Report) -> Report {

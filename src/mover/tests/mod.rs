@@ -7,6 +7,7 @@ mod dump;
 mod fidelity;
 pub(super) mod lab;
 mod look;
+mod paths;
 mod prune;
 mod tasks;
 

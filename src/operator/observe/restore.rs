@@ -62,7 +62,7 @@ impl Reconciled for Restore {
             } else {
                 Vec::new()
             },
-            made: if ended && recent { made(&namespace, &run.uid, context).await? } else { Vec::new() },
+            made: if (ended && recent) || restoring { made(&namespace, &run.uid, context).await? } else { Vec::new() },
             told: if restoring && progress::due(self.status.as_ref(), clock::second()) {
                 told(&run.uid, context).await
             } else {

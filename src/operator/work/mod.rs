@@ -227,7 +227,9 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::SurveyPoints { vault, application, older_than } => {
             restore::survey(vault, application, older_than.as_deref(), context).await
         }
-        Work::FindPoint { vault, application, choice } => restore::find(vault, application, choice, context).await,
+        Work::FindPoint { vault, application, choice, older_than } => {
+            restore::find(vault, application, choice, older_than.as_deref(), context).await
+        }
         Work::RestoreObjects { vault, application, manifest, mappings, only, on_conflict, epoch } => {
             let options = Options {
                 mappings: mappings.as_ref().clone(),

@@ -57,11 +57,12 @@ pub(super) async fn find(
     name: &str,
     application: &AppKey,
     choice: &PointChoice,
+    older_than: Option<&str>,
     context: &Context,
 ) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
     let Some(id) = &choice.name else {
-        return newest_good(&vault, application, None, choice.before.as_ref().map(|it| it.0)).await;
+        return newest_good(&vault, application, older_than, choice.before.as_ref().map(|it| it.0)).await;
     };
     let (namespace, app) = (&application.namespace, &application.name);
     let point = vault.read_point(namespace, app, id).await.map_err(|error| {
