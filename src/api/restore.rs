@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{mappings::ObjectSelector, restoring::OnConflict};
+use super::{
+    mappings::{Mappings, ObjectSelector},
+    restoring::OnConflict,
+};
 
 /// A request to bring an application back.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -32,19 +35,29 @@ use super::{mappings::ObjectSelector, restoring::OnConflict};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.application == oldSelf.application && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun").message("spec is immutable but for cancel: make another Restore instead"),
+    validation = Rule::new("self.application == oldSelf.application && self.?sourceNamespace == oldSelf.?sourceNamespace && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun").message("spec is immutable but for cancel: make another Restore instead"),
     validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("cancel cannot be taken back: make another Restore instead"),
 )]
 pub struct RestoreSpec {
-    /// Name of the `ProtectedApplication` in this namespace.
+    /// Name of the `ProtectedApplication` in this namespace, or in `sourceNamespace`.
     #[schemars(length(min = 1, max = 40))]
     pub application: String,
+    /// Restore into this namespace what is protected in another one, whose `ProtectedApplication` must name this one in
+    /// `spec.sharedWith`. Nothing there is touched, neither its claim nor its public name; here no volume is written over. It may
+    /// be done in any region. Default: this namespace, in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub source_namespace: Option<String>,
     /// Which point. Default: the newest good one.
     #[serde(default)]
     pub point: PointChoice,
     /// Only a part of the point. Default: everything that is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<Part>,
+    /// What is changed in the objects, and in the storage classes of volumes. Default: what the application says of this
+    /// region (`spec.regions[].mappings`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mappings: Option<Mappings>,
     /// What becomes of objects that are there and say something else. Default `Update`.
     #[serde(default)]
     pub on_conflict: OnConflict,
@@ -272,6 +285,21 @@ pub struct RestoreStep {
     /// What it did, or waits for.
     #[serde(default)]
     pub message: String,
+}
+
+impl Restore {
+    /// Whether it restores that application of that namespace, wherever to.
+    #[must_use]
+    pub fn is_of(&self, namespace: &str, application: &str) -> bool {
+        let source = self.spec.source_namespace.as_ref().or(self.metadata.namespace.as_ref());
+        self.spec.application == application && source.is_some_and(|it| it == namespace)
+    }
+
+    /// Whether it restores the application where it is.
+    #[must_use]
+    pub fn in_place(&self) -> bool {
+        self.spec.source_namespace.as_ref().is_none_or(|it| Some(it) == self.metadata.namespace.as_ref())
+    }
 }
 
 impl RestoreStatus {

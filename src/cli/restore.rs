@@ -47,6 +47,9 @@ pub struct RestoreArguments {
     /// restored, the application stays stopped afterwards.
     #[arg(long, value_name = "RESTORE", conflicts_with_all = WANTED, conflicts_with = "follow")]
     pub cancel: Option<String>,
+    /// Restore into the namespace of -n what is protected in this one, which must share it with that one.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub source_namespace: Option<String>,
     /// The point, by its name in the vault. Default: the newest good one.
     #[arg(long, conflicts_with = "before")]
     pub point: Option<String>,
@@ -78,8 +81,8 @@ pub struct RestoreArguments {
 }
 
 /// What is said of one that is made.
-const WANTED: [&str; 9] =
-    ["application", "point", "before", "volumes", "kind", "name", "on_conflict", "skip_safety_point", "dry_run"];
+const WANTED: [&str; 10] =
+    ["source_namespace", "application", "point", "before", "volumes", "kind", "name", "on_conflict", "skip_safety_point", "dry_run"];
 
 fn on_conflict(given: &str) -> Result<OnConflict, String> {
     serde_json::from_value(given.into()).map_err(|_| "one of Skip, Update, Replace and Fail is meant".to_owned())
@@ -113,8 +116,10 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
         };
     }
     let name = wanted.application.as_deref().unwrap_or_default();
-    let application = application(cluster, name).await?;
-    if let Some(why) = refusal(&application) {
+    // Whoever restores what another namespace shares need not be able to read there.
+    if wanted.source_namespace.is_none()
+        && let Some(why) = refusal(&application(cluster, name).await?)
+    {
         return Err(CliError::Refused(why));
     }
     let asked = asked_for(name, wanted, Timestamp::now());
@@ -177,6 +182,8 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
         &name,
         RestoreSpec {
             application: application.to_owned(),
+            source_namespace: wanted.source_namespace.clone(),
+            mappings: None,
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
             only: part.then(|| Part { volumes: parts(&wanted.volumes), objects }),
             on_conflict: wanted.on_conflict,
@@ -332,6 +339,7 @@ mod tests {
             json!([{"claim": "data", "paths": ["conf/*", "b"]}, {"claim": "log"}]),
             "one that is named without a path is meant as a whole"
         );
+        assert_eq!(asked(&["--source-namespace", "shop"])["sourceNamespace"], json!("shop"));
         assert_eq!(asked(&["--dry-run"])["dryRun"], json!(true));
         let other = asked(&["--on-conflict", "Skip", "--skip-safety-point", "--point", "p"]);
         assert_eq!((&other["onConflict"], &other["safetyPoint"]), (&json!("Skip"), &json!("Skip")));

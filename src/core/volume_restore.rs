@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
+    app_key::AppKey,
     child::{CLAIM, MANAGED_BY, RUN, Run, claim_key, job_key},
     effect::Effect,
     mover_job::{DATA, Mount, Mover, MoverSettings},
@@ -95,8 +96,8 @@ pub struct Restore<'a> {
     pub run: &'a Run,
     /// What movers have in common.
     pub movers: &'a MoverSettings,
-    /// The application's name.
-    pub application: &'a str,
+    /// The application whose data it is: another namespace's, where it is not restored in place.
+    pub application: &'a AppKey,
     /// The vault.
     pub vault: &'a VaultSpec,
     /// The volume, as it stands in the point.
@@ -395,8 +396,8 @@ impl Restore<'_> {
 
     fn mover(&self) -> Effect {
         let task = Task::Restore {
-            namespace: self.run.namespace.clone(),
-            application: self.application.to_owned(),
+            namespace: self.application.namespace.clone(),
+            application: self.application.name.clone(),
             snapshot: self.volume.snapshot.clone(),
             target: DATA.to_owned(),
             paths: self.paths.to_vec(),

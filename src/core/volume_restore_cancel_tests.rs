@@ -8,7 +8,7 @@ fn asked(world: &World) -> ((Step, Vec<Effect>), Held) {
     let restore = Restore {
         run: &run,
         movers: &movers,
-        application: "shop",
+        application: &application(),
         vault: &vault,
         volume: &volume,
         paths: &[],

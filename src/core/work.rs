@@ -141,6 +141,8 @@ pub enum Work {
         vault: String,
         /// Whose.
         application: AppKey,
+        /// The namespace that they go to.
+        into: String,
         /// The bundle.
         manifest: String,
         /// What is changed in them.
@@ -149,8 +151,8 @@ pub enum Work {
         only: Vec<ObjectSelector>,
         /// What becomes of objects that are there and say something else.
         on_conflict: OnConflict,
-        /// Only while this region holds the claim with this epoch.
-        epoch: u64,
+        /// Only while this region holds the claim with this epoch. `None`: into another namespace, which no claim is about.
+        epoch: Option<u64>,
     },
     /// Look what would become of the objects if those of a point were brought back. Changes nothing.
     PlanObjects {
@@ -158,6 +160,8 @@ pub enum Work {
         vault: String,
         /// Whose.
         application: AppKey,
+        /// The namespace that they would go to.
+        into: String,
         /// The bundle.
         manifest: String,
         /// What would be changed in them.
@@ -224,8 +228,8 @@ impl Work {
     #[must_use]
     pub fn needs_claim(&self) -> Option<(&AppKey, u64)> {
         match self {
-            Self::RestoreObjects { application, epoch, .. }
-            | Self::SealCatalogue { application, epoch, .. }
+            Self::RestoreObjects { application, epoch, .. } => epoch.map(|epoch| (application, epoch)),
+            Self::SealCatalogue { application, epoch, .. }
             | Self::ReviewPoints { application, epoch, .. }
             | Self::DropPoints { application, epoch, .. }
             | Self::StartWorkloads { application, epoch } => Some((application, *epoch)),

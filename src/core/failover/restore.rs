@@ -1,7 +1,5 @@
 //! The steps that bring the data and the objects back.
 
-use kube::ResourceExt;
-
 use super::{Next, Pass};
 use crate::{
     api::{failover::StepName, restoring::OnConflict},
@@ -41,13 +39,13 @@ impl Pass<'_> {
             None => return Next::Stay("the Vault object is gone".into()),
         };
         let nothing = VolumeSeen::default();
-        let (mut going, application) = (Vec::new(), self.application.name_any());
+        let mut going = Vec::new();
         let mappings = self.application.mappings(&self.seen.region);
         for volume in &point.volumes {
             let restore = Restore {
                 run: &self.run,
                 movers: &self.seen.movers,
-                application: &application,
+                application: &self.key,
                 vault: &vault,
                 volume: &mapped(volume, &mappings),
                 paths: &[],
@@ -146,11 +144,12 @@ impl Pass<'_> {
         let work = Work::RestoreObjects {
             vault: self.vault_name(),
             application: self.key.clone(),
+            into: self.key.namespace.clone(),
             manifest: point.objects.manifest.clone(),
             mappings: Box::new(self.application.mappings(&self.seen.region)),
             only: Vec::new(),
             on_conflict: OnConflict::default(),
-            epoch: self.epoch(),
+            epoch: Some(self.epoch()),
         };
         match self.working(work, "the objects are being restored") {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {

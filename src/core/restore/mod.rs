@@ -33,6 +33,8 @@ use crate::api::{
     vault::Vault,
 };
 
+pub use self::steps::mappings;
+
 /// How often a run in progress is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,8 @@ pub struct Observed {
     pub vault: Option<Arc<Vault>>,
     /// Its claim.
     pub claim: Option<View>,
+    /// The applications that are protected in this namespace.
+    pub protected: Vec<String>,
     /// Its recovery points in this cluster.
     pub points: Vec<Arc<RecoveryPoint>>,
     /// What goes on and comes first, by kind and name: failovers, and restores that were begun or made before.
@@ -118,7 +122,8 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
     };
     let namespace = object.namespace().unwrap_or_default();
     let run = Run { namespace: namespace.clone(), name: object.name_any(), uid: object.uid().unwrap_or_default() };
-    let key = AppKey { namespace, name: application.name_any() };
+    let source = object.spec.source_namespace.clone().unwrap_or(namespace);
+    let key = AppKey { namespace: source, name: application.name_any() };
     let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new() };
     match pass.status.step {
         Some(step) if object.spec.cancel && step != RestoreStepName::Cancel => pass.cancelled(step),
@@ -133,8 +138,12 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
 
 /// Once begun it does not end by that: the application may be back, or readable again, in a moment.
 fn without_application(object: &Restore, mut status: RestoreStatus, now: Timestamp) -> Decision<RestoreStatus> {
-    let message =
-        format!("spec.application: there is no ProtectedApplication '{}' in this namespace", object.spec.application);
+    let message = match &object.spec.source_namespace {
+        Some(source) => steps::not_shared(&object.spec.application, source, &object.namespace().unwrap_or_default()),
+        None => {
+            format!("spec.application: there is no ProtectedApplication '{}' in this namespace", object.spec.application)
+        }
+    };
     let begun = status.step.is_some();
     let (truth, recheck) = if begun { (Truth::Unknown, Some(LOOK * 5)) } else { (Truth::False, None) };
     if !begun {
@@ -250,6 +259,9 @@ impl Pass<'_> {
 
     /// Whether this region is no longer the one that the run began in: what another epoch wrote is not written over.
     fn claim_lost(&self) -> Option<String> {
+        if !self.in_place() {
+            return None;
+        }
         let view = self.seen.claim.as_ref()?;
         let epoch = self.status.epoch.unwrap_or(0);
         if view.epoch == epoch && (view.mine || view.conflict.is_some() || view.claim.is_none()) {
@@ -265,12 +277,19 @@ impl Pass<'_> {
         if self.status.step < Some(RestoreStepName::Stop) {
             return ": nothing was changed".to_owned();
         }
+        if !self.in_place() {
+            return ": what was restored into this namespace until then stays".to_owned();
+        }
         let undo = self
             .status
             .safety_point_id
             .as_ref()
             .map_or_else(String::new, |id| format!(" (what was there before is the recovery point {id})"));
         format!(": what was stopped stays stopped until another Restore succeeds{undo}")
+    }
+
+    fn in_place(&self) -> bool {
+        self.key.namespace == self.run.namespace
     }
 
     /// Whether the volumes of this claim are to be restored.

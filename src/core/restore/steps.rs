@@ -6,10 +6,10 @@ use kube::ResourceExt;
 use super::{Next, Pass, volumes::NO_FILES_OF};
 use crate::{
     api::{
-        application::Role,
+        application::{ProtectedApplication, Role},
         mappings::{Mappings, ObjectSelector},
         recovery_point::Purpose,
-        restore::{Plan, PlannedVolume, PointChoice, SafetyPoint},
+        restore::{Plan, PlannedVolume, PointChoice, Restore, SafetyPoint},
         restoring::OnConflict,
     },
     core::{
@@ -27,11 +27,28 @@ const READY: SignedDuration = SignedDuration::from_mins(30);
 /// How many objects, and how many volumes, are told in a status.
 const TOLD: usize = 100;
 
+/// What is different where it is restored: the point may be another region's.
+#[must_use]
+pub fn mappings(restore: &Restore, application: &ProtectedApplication, region: &str) -> Mappings {
+    restore.spec.mappings.clone().unwrap_or_else(|| application.mappings(region))
+}
+
+/// What is said whether there is such an application or not: it is nobody's business.
+pub(super) fn not_shared(application: &str, source: &str, here: &str) -> String {
+    format!(
+        "spec.sourceNamespace: there is no ProtectedApplication '{application}' in namespace {source} that names {here} in \
+         its spec.sharedWith"
+    )
+}
+
 impl Pass<'_> {
     /// Nothing is changed, and nothing chosen, before this region serves and nothing else is being done.
     pub(super) fn check(&mut self) -> Next {
         if let Some(other) = self.seen.others.first() {
             return Next::Stay(format!("{other} goes on: its end is waited for"));
+        }
+        if !self.in_place() {
+            return self.check_elsewhere();
         }
         let Some(view) = &self.seen.claim else { return Next::Stay("the claim is being read".into()) };
         let status = self.application.status.as_ref();
@@ -46,12 +63,37 @@ impl Pass<'_> {
                 return Next::Stay("this region does not serve, or cannot prove its claim, at the moment".into());
             }
         }
+        let epoch = view.epoch;
         if self.seen.vault.is_none() {
-            let message = format!("spec.backup.vaults: there is no Vault '{}' in this cluster", self.vault_name());
-            return Next::Fail("NoVault", message);
+            return self.no_vault();
         }
-        self.status.epoch = Some(view.epoch);
+        self.status.epoch = Some(epoch);
         Next::Go("this region serves".into())
+    }
+
+    fn no_vault(&self) -> Next {
+        let message = format!("spec.backup.vaults: there is no Vault '{}' in this cluster", self.vault_name());
+        Next::Fail("NoVault", message)
+    }
+
+    /// Whoever writes a `Restore` gains nothing by it: the application it is from must agree. Nothing is written over that
+    /// is protected: it may be active, or a standby with workloads that were stopped.
+    fn check_elsewhere(&self) -> Next {
+        let here = &self.run.namespace;
+        if !self.application.spec.shared_with.contains(here) {
+            return Next::Fail("NotShared", not_shared(&self.key.name, &self.key.namespace, here));
+        }
+        if let Some(other) = self.seen.protected.first() {
+            let message = format!(
+                "namespace {here} has the ProtectedApplication {other}: restore {} into a namespace without one",
+                self.key
+            );
+            return Next::Fail("NamespaceProtected", message);
+        }
+        if self.seen.vault.is_none() {
+            return self.no_vault();
+        }
+        Next::Go(format!("{} is shared with this namespace", self.key))
     }
 
     pub(super) fn choose_point(&mut self) -> Next {
@@ -124,6 +166,7 @@ impl Pass<'_> {
         let work = Work::PlanObjects {
             vault: self.vault_name(),
             application: self.key.clone(),
+            into: self.run.namespace.clone(),
             manifest,
             mappings: Box::new(self.mappings()),
             only,
@@ -148,6 +191,9 @@ impl Pass<'_> {
 
     /// What is there is saved. Its name stands in the status before it is made.
     pub(super) fn safety_point(&mut self) -> Next {
+        if !self.in_place() {
+            return Next::Go("none is made: no volume is written over in another namespace".into());
+        }
         if self.object.spec.safety_point == SafetyPoint::Skip {
             return Next::Go("none is made, as spec.safetyPoint says".into());
         }
@@ -183,6 +229,9 @@ impl Pass<'_> {
 
     /// The intent stands in the status: from now on no point is begun. One that goes on would read half of this.
     pub(super) fn stop(&mut self) -> Next {
+        if !self.in_place() {
+            return Next::Go("nothing is stopped in another namespace".into());
+        }
         let going = |it: &&std::sync::Arc<crate::api::recovery_point::RecoveryPoint>| {
             it.status.as_ref().is_some_and(|it| it.id.is_some() && !condition::ended(&it.conditions))
         };
@@ -204,6 +253,10 @@ impl Pass<'_> {
 
     /// Whether something runs, which is stopped then.
     pub(super) fn runs(&mut self) -> bool {
+        // In another namespace volumes are new, and nobody has them before they are handed over.
+        if !self.in_place() {
+            return false;
+        }
         let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
         if runs {
             self.effects.push(Effect::StopWorkloads { namespace: self.run.namespace.clone() });
@@ -222,11 +275,12 @@ impl Pass<'_> {
         let work = Work::RestoreObjects {
             vault: self.vault_name(),
             application: self.key.clone(),
+            into: self.run.namespace.clone(),
             manifest: point.objects.manifest.clone(),
             mappings: Box::new(self.mappings()),
             only,
             on_conflict: self.object.spec.on_conflict,
-            epoch: self.status.epoch.unwrap_or(0),
+            epoch: self.in_place().then(|| self.status.epoch.unwrap_or(0)),
         };
         if let Some(done) = self.seen.objects_done {
             let whole = self.object.spec.only.is_none().then_some(point.objects.count);
@@ -249,6 +303,9 @@ impl Pass<'_> {
 
     /// Also what the point does not have, and was stopped.
     pub(super) fn start(&mut self) -> Next {
+        if !self.in_place() {
+            return Next::Go("workloads came back as they were".into());
+        }
         let work = Work::StartWorkloads { application: self.key.clone(), epoch: self.status.epoch.unwrap_or(0) };
         match self.working(work, "the workloads are being started") {
             Ok(_) => Next::Go("what was stopped is started".into()),
@@ -268,9 +325,8 @@ impl Pass<'_> {
         Next::Stay(missing)
     }
 
-    /// What is different in this region: the point may be another's.
     pub(super) fn mappings(&self) -> Mappings {
-        self.seen.application.as_ref().map(|it| it.mappings(&self.seen.region)).unwrap_or_default()
+        mappings(self.object, self.application, &self.seen.region)
     }
 
     /// The point that stands in the status. It is read again after a restart of the operator.

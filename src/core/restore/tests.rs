@@ -2,6 +2,7 @@
 
 mod cancel;
 mod damaged;
+mod elsewhere;
 mod progress;
 
 use serde_json::{Value, json};
@@ -94,7 +95,13 @@ struct Play {
     mark: &'static str,
     /// Of which point the mover of `log` finds the data damaged.
     damaged: Option<String>,
+    /// The application that is seen.
+    application: Option<ProtectedApplication>,
+    /// Applications that are protected where the restore is.
+    protected: Vec<String>,
     second: i64,
+    /// All work that was begun.
+    begun: Vec<Work>,
     /// What was done, in order.
     done: Vec<String>,
 }
@@ -116,7 +123,10 @@ impl Play {
             good: vec![CHOSEN.into()],
             mark: "",
             damaged: None,
+            application: Some(application()),
+            protected: Vec::new(),
             second: 0,
+            begun: Vec::new(),
             done: Vec::new(),
         }
     }
@@ -131,7 +141,7 @@ impl Play {
             let volume = Pv {
                 name: "pv".into(),
                 reclaim: "Delete".into(),
-                claim: Some(("shop".into(), claim.clone(), Some("t".into()))),
+                claim: Some((self.object.namespace().unwrap(), claim.clone(), Some("t".into()))),
                 run: Some("run-1".into()),
                 annotations: whole.then(|| (RESTORED_FROM.to_owned(), format!("{}s-{claim}", self.mark))).into_iter().collect(),
                 ..Pv::default()
@@ -151,7 +161,8 @@ impl Play {
                 kubelet_root: "/k".into(),
                 resources: json!({}),
             },
-            application: Some(Arc::new(application())),
+            application: self.application.clone().map(Arc::new),
+            protected: self.protected.clone(),
             vault: Some(Arc::new(Vault::new("main", spec))),
             claim: Some(fixtures::view("west", Some("west"), self.epoch)),
             points: self.points.clone(),
@@ -226,6 +237,7 @@ impl Play {
                 self.filled.push("cache".into());
             }
             Effect::Begin(work) => {
+                self.begun.push(work.as_ref().clone());
                 let outcome = match work.as_ref() {
                     Work::FindPoint { choice, older_than, .. } => {
                         let wanted = |it: &&String| match &choice.name {

@@ -9,7 +9,7 @@ use crate::{
         effect::Effect,
         empty_claim,
         point::{Point, Skipped, Volume},
-        volume_restore::{Restore as VolumeRestore, Seen as VolumeSeen, Step, mapped},
+        volume_restore::{Held, Restore as VolumeRestore, Seen as VolumeSeen, Step, mapped},
         work::REASONS,
     },
 };
@@ -38,6 +38,14 @@ impl Pass<'_> {
         let Some(vault) = self.seen.vault.as_ref().map(|it| it.spec.clone()) else {
             return Next::Stay("the Vault object is gone".into());
         };
+        if let Some(volume) = volumes.iter().find(|it| self.in_the_way(&self.volume_restore(&vault, it))) {
+            let (claim, namespace, left) = (&volume.claim, &self.run.namespace, self.left_behind());
+            let why = format!(
+                "the claim {claim} is in namespace {namespace} already, and no volume is written over there: delete it, or \
+                 leave it out by spec.only{left}"
+            );
+            return Next::Fail("ClaimExists", why);
+        }
         let (mut done, mut going, mut all) = (BTreeSet::new(), Vec::new(), Vec::new());
         for volume in &volumes {
             let restore = self.volume_restore(&vault, volume);
@@ -67,6 +75,11 @@ impl Pass<'_> {
         } else {
             Next::Stay(going.join("; "))
         }
+    }
+
+    /// In another namespace: a claim that this run did not make.
+    fn in_the_way(&self, volume: &VolumeRestore<'_>) -> bool {
+        !self.in_place() && volume.seen.tenant.is_some() && volume.held() == Held::Untouched
     }
 
     /// The point's data is bad. One that was named is what is wanted, and nothing else; in the place of the newest good
@@ -112,6 +125,7 @@ impl Pass<'_> {
         if let Some(absent) = self.absent_volume(&older) {
             return Some(Next::Fail("NoSuchVolume", format!("{reason}; {absent}{}", self.left_behind())));
         }
+        self.status.not_restored.clear();
         self.status.passed_over.extend(passed_over);
         self.status.passed_over.truncate(2 * REASONS);
         self.status.progress = None;
@@ -128,7 +142,7 @@ impl Pass<'_> {
         VolumeRestore {
             run: &self.run,
             movers: &self.seen.movers,
-            application: &self.key.name,
+            application: &self.key,
             vault,
             volume,
             paths: self.paths_of(&volume.claim),

@@ -230,7 +230,7 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::FindPoint { vault, application, choice, older_than } => {
             restore::find(vault, application, choice, older_than.as_deref(), context).await
         }
-        Work::RestoreObjects { vault, application, manifest, mappings, only, on_conflict, epoch } => {
+        Work::RestoreObjects { vault, application, into, manifest, mappings, only, on_conflict, epoch } => {
             let options = Options {
                 mappings: mappings.as_ref().clone(),
                 policy: context.policy,
@@ -239,7 +239,7 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
                 done: Arc::clone(count),
                 ..Options::default()
             };
-            Box::pin(restore::objects(vault, application, manifest, options, *epoch, context)).await
+            Box::pin(restore::objects((vault, application, manifest), into, options, *epoch, context)).await
         }
         Work::ReviewPoints { vault, application, policy, in_use, epoch: _ } => {
             retention::review(vault, application, policy, in_use, context).await
@@ -250,7 +250,7 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::SetHold { vault, application, point, held } => {
             retention::set_hold(vault, application, point, *held, context).await
         }
-        Work::PlanObjects { vault, application, manifest, mappings, only, on_conflict } => {
+        Work::PlanObjects { vault, application, into, manifest, mappings, only, on_conflict } => {
             let options = Options {
                 mappings: mappings.as_ref().clone(),
                 policy: context.policy,
@@ -259,10 +259,10 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
                 dry_run: true,
                 ..Options::default()
             };
-            Box::pin(restore::plan(vault, application, manifest, &options, context)).await
+            Box::pin(restore::plan((vault, application, manifest), into, &options, context)).await
         }
         Work::StartWorkloads { application, epoch } => {
-            restore::start(application, *epoch, context).await.map(|_| Outcome::Done)
+            restore::start(application, &application.namespace, Some(*epoch), context).await.map(|_| Outcome::Done)
         }
         Work::Ask { probes, at } => traffic::ask(probes, at.as_ref(), context).await,
         Work::Publish { publication, application, vault } => {

@@ -10,6 +10,7 @@ mod manual;
 mod power_loss;
 mod recover;
 mod restore;
+mod restore_parts;
 mod stage;
 mod vault_away;
 mod without_cas;
