@@ -35,7 +35,8 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.application == oldSelf.application && self.?sourceNamespace == oldSelf.?sourceNamespace && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun").message("spec is immutable but for cancel: make another Restore instead"),
+    validation = Rule::new("self.application == oldSelf.application && self.?sourceNamespace == oldSelf.?sourceNamespace && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun && self.?export == oldSelf.?export").message("spec is immutable but for cancel: make another Restore instead"),
+    validation = Rule::new("!has(self.export) || (!has(self.mappings) && !has(self.dryRun) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("export changes nothing that is there: leave mappings, dryRun, onConflict and safetyPoint away"),
     validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("cancel cannot be taken back: make another Restore instead"),
 )]
 pub struct RestoreSpec {
@@ -64,6 +65,10 @@ pub struct RestoreSpec {
     /// Whether what is there is saved before anything is changed. Default `Required`.
     #[serde(default)]
     pub safety_point: SafetyPoint,
+    /// Change nothing that is there: write the files of volumes, and the objects as YAML, as plain files into a new volume. It
+    /// may be done in any region. `only` says what; default: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
     /// Change nothing, and tell in `status.plan` what would be changed. Default `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -72,6 +77,24 @@ pub struct RestoreSpec {
     /// until another `Restore` succeeds; the condition says which volumes are as in the point. Default `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel: bool,
+}
+
+/// Where to are files and objects exported.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Export {
+    /// The `PersistentVolumeClaim` that is made for it in this namespace, with `volumes/CLAIM/…` and
+    /// `objects/GROUP/KIND/NAME.yaml` in it. Secrets are readable there. One that is there already is not written to.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim: String,
+    /// Its size, such as `20Gi`. Default: a quarter more than the files have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^[0-9]+(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
+    pub size: Option<String>,
+    /// Its storage class. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub storage_class: Option<String>,
 }
 
 /// Which point.
@@ -295,10 +318,17 @@ impl Restore {
         self.spec.application == application && source.is_some_and(|it| it == namespace)
     }
 
-    /// Whether it restores the application where it is.
+    /// Whether the volume of this claim is asked for.
+    #[must_use]
+    pub fn wants_volume(&self, claim: &str) -> bool {
+        self.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it.claim == claim))
+    }
+
+    /// Whether it changes the application where it is.
     #[must_use]
     pub fn in_place(&self) -> bool {
-        self.spec.source_namespace.as_ref().is_none_or(|it| Some(it) == self.metadata.namespace.as_ref())
+        let here = |it: &String| Some(it) == self.metadata.namespace.as_ref();
+        self.spec.export.is_none() && self.spec.source_namespace.as_ref().is_none_or(here)
     }
 }
 

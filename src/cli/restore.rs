@@ -18,7 +18,7 @@ use crate::{
         application::{ProtectedApplication, Role},
         mappings::ObjectSelector,
         restore::{
-            Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus, RestoreStep,
+            Export, Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus, RestoreStep,
             RestoreStepName, SafetyPoint, VolumePart,
         },
         restoring::OnConflict,
@@ -72,6 +72,10 @@ pub struct RestoreArguments {
     /// Save nothing of what is there first: it is lost.
     #[arg(long)]
     pub skip_safety_point: bool,
+    /// Change nothing that is there: write files and objects as plain files into a new volume, under this
+    /// `PersistentVolumeClaim`.
+    #[arg(long, value_name = "CLAIM", conflicts_with_all = ["dry_run", "on_conflict", "skip_safety_point"])]
+    pub export: Option<String>,
     /// Change nothing, and tell what would be changed. Stays until that is known.
     #[arg(long)]
     pub dry_run: bool,
@@ -81,8 +85,8 @@ pub struct RestoreArguments {
 }
 
 /// What is said of one that is made.
-const WANTED: [&str; 10] =
-    ["source_namespace", "application", "point", "before", "volumes", "kind", "name", "on_conflict", "skip_safety_point", "dry_run"];
+const WANTED: [&str; 11] =
+    ["export", "source_namespace", "application", "point", "before", "volumes", "kind", "name", "on_conflict", "skip_safety_point", "dry_run"];
 
 fn on_conflict(given: &str) -> Result<OnConflict, String> {
     serde_json::from_value(given.into()).map_err(|_| "one of Skip, Update, Replace and Fail is meant".to_owned())
@@ -118,6 +122,7 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
     let name = wanted.application.as_deref().unwrap_or_default();
     // Whoever restores what another namespace shares need not be able to read there.
     if wanted.source_namespace.is_none()
+        && wanted.export.is_none()
         && let Some(why) = refusal(&application(cluster, name).await?)
     {
         return Err(CliError::Refused(why));
@@ -184,6 +189,7 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
             application: application.to_owned(),
             source_namespace: wanted.source_namespace.clone(),
             mappings: None,
+            export: wanted.export.clone().map(|claim| Export { claim, size: None, storage_class: None }),
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
             only: part.then(|| Part { volumes: parts(&wanted.volumes), objects }),
             on_conflict: wanted.on_conflict,
@@ -340,6 +346,7 @@ mod tests {
             "one that is named without a path is meant as a whole"
         );
         assert_eq!(asked(&["--source-namespace", "shop"])["sourceNamespace"], json!("shop"));
+        assert_eq!(asked(&["--export", "look"])["export"], json!({"claim": "look"}));
         assert_eq!(asked(&["--dry-run"])["dryRun"], json!(true));
         let other = asked(&["--on-conflict", "Skip", "--skip-safety-point", "--point", "p"]);
         assert_eq!((&other["onConflict"], &other["safetyPoint"]), (&json!("Skip"), &json!("Skip")));

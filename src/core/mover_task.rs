@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::api::mappings::ObjectSelector;
+
 /// The environment variable that holds the `Task`, as JSON.
 pub const TASK: &str = "REPRISE_TASK";
 /// The environment variable that holds the vault's `Location` without credentials, as JSON.
@@ -73,6 +75,23 @@ pub enum Task {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         paths: Vec<String>,
     },
+    /// Write volumes and objects of a point as plain files.
+    Export {
+        /// The application's namespace.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The point's id: the report names it as its snapshot.
+        point: String,
+        /// The volumes.
+        volumes: Vec<ExportedVolume>,
+        /// The bundle of objects. `None`: no objects.
+        manifest: Option<String>,
+        /// Only these objects. None: all of them.
+        objects: Vec<ObjectSelector>,
+        /// The directory to write into: `volumes/CLAIM/…`, `objects/GROUP/KIND/NAME.yaml`.
+        target: String,
+    },
     /// Check that all data of the snapshots is in the repository.
     Verify {
         /// The application's namespace.
@@ -128,6 +147,18 @@ pub enum Task {
     },
 }
 
+/// A volume that is written as plain files.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportedVolume {
+    /// The claim: the directory's name.
+    pub claim: String,
+    /// The snapshot's full id.
+    pub snapshot: String,
+    /// Only what lies under these paths of it. None: all.
+    pub paths: Vec<String>,
+}
+
 /// A command in a pod.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -149,6 +180,7 @@ impl Task {
         match self {
             Self::Backup { namespace, application, .. }
             | Self::Restore { namespace, application, .. }
+            | Self::Export { namespace, application, .. }
             | Self::Verify { namespace, application, .. }
             | Self::Prune { namespace, application, .. }
             | Self::Dump { namespace, application, .. }
@@ -160,7 +192,11 @@ impl Task {
     #[must_use]
     pub fn runs_a_command(&self) -> bool {
         match self {
-            Self::Backup { .. } | Self::Restore { .. } | Self::Verify { .. } | Self::Prune { .. } => false,
+            Self::Backup { .. }
+            | Self::Restore { .. }
+            | Self::Export { .. }
+            | Self::Verify { .. }
+            | Self::Prune { .. } => false,
             Self::Dump { .. } | Self::Load { .. } => true,
         }
     }

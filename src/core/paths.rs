@@ -35,6 +35,14 @@ impl Paths {
         Ok(Self { patterns, begin })
     }
 
+    /// The same, no pattern meaning that everything is wanted, which is `None`.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn some(patterns: &[String]) -> Result<Option<Self>, String> {
+        if patterns.is_empty() { Ok(None) } else { Self::new(patterns).map(Some) }
+    }
+
     /// Whether a path is meant. What lies below one that is, is so as well: that is for the caller to know.
     #[must_use]
     pub fn fit(&self, path: &Path) -> bool {

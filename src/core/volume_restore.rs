@@ -102,14 +102,23 @@ pub struct Restore<'a> {
     pub vault: &'a VaultSpec,
     /// The volume, as it stands in the point.
     pub volume: &'a Volume,
-    /// Only these paths of it. None: all of it.
-    pub paths: &'a [String],
+    /// What is written into it.
+    pub data: Data<'a>,
     /// What was found.
     pub seen: &'a Seen,
     /// Seconds after which Kubernetes ends the mover.
     pub deadline: u64,
     /// The time.
     pub now: Timestamp,
+}
+
+/// What a mover writes into a volume.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Data<'a> {
+    /// The snapshot: what lies under these paths of it. None: all of it.
+    Snapshot(&'a [String]),
+    /// What this task writes, whose report names the volume's snapshot.
+    Task(&'a Task),
 }
 
 /// How far it is.
@@ -165,10 +174,10 @@ impl Restore<'_> {
     /// equals no snapshot.
     fn mark(&self, files: u64) -> String {
         let snapshot = &self.volume.snapshot;
-        match (self.paths, files) {
-            ([], _) => snapshot.clone(),
-            (_, 0) => format!("{NOTHING_OF}{snapshot}"),
-            (_, _) => format!("{PARTS_OF}{snapshot}"),
+        match (self.data, files) {
+            (Data::Snapshot([]) | Data::Task(_), _) => snapshot.clone(),
+            (Data::Snapshot(_), 0) => format!("{NOTHING_OF}{snapshot}"),
+            (Data::Snapshot(_), _) => format!("{PARTS_OF}{snapshot}"),
         }
     }
 
@@ -181,7 +190,7 @@ impl Restore<'_> {
     #[must_use]
     pub fn found_nothing(&self) -> bool {
         let mark = self.marked().and_then(|it| it.annotations.get(RESTORED_FROM));
-        !self.paths.is_empty() && mark == Some(&self.mark(0))
+        matches!(self.data, Data::Snapshot([_, ..])) && mark == Some(&self.mark(0))
     }
 
     /// The volume, when this run has taken it into its hands.
@@ -395,12 +404,16 @@ impl Restore<'_> {
     }
 
     fn mover(&self) -> Effect {
-        let task = Task::Restore {
+        let restore = |paths: &[String]| Task::Restore {
             namespace: self.application.namespace.clone(),
             application: self.application.name.clone(),
             snapshot: self.volume.snapshot.clone(),
             target: DATA.to_owned(),
-            paths: self.paths.to_vec(),
+            paths: paths.to_vec(),
+        };
+        let task = match self.data {
+            Data::Snapshot(paths) => restore(paths),
+            Data::Task(task) => task.clone(),
         };
         let mover = Mover {
             settings: self.movers,

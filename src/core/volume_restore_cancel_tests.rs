@@ -11,7 +11,7 @@ fn asked(world: &World) -> ((Step, Vec<Effect>), Held) {
         application: &application(),
         vault: &vault,
         volume: &volume,
-        paths: &[],
+        data: Data::Snapshot(&[]),
         seen: &seen,
         deadline: 600,
         now: FAILED_AT + SignedDuration::from_hours(1),

@@ -67,7 +67,7 @@ fn next(seen: &Seen, snapshot: &str, now: Timestamp) -> (Step, Vec<Effect>) {
         application: &application(),
         vault: &vault,
         volume: &volume,
-        paths: &[],
+        data: Data::Snapshot(&[]),
         seen,
         deadline: 600,
         now,

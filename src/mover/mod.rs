@@ -14,6 +14,7 @@ mod check;
 mod dump;
 mod engine;
 pub mod error;
+mod export;
 mod index;
 mod log;
 pub mod look;
@@ -40,6 +41,7 @@ use self::backup::Backup;
 use self::dump::Dump;
 use self::engine::Engine;
 use self::error::MoverError;
+use self::export::Export;
 use self::log::Witness;
 use self::prune::Prune;
 use crate::api::vault::VaultSpec;
@@ -125,8 +127,12 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
             backup::back_up(engine, &backup, witness)
         }
         Task::Restore { namespace: _, application: _, snapshot, target, paths } => {
-            let paths = some_paths(paths)?;
+            let paths = Paths::some(paths).map_err(|error| MoverError::Task(format!("`paths`: {error}")))?;
             restore::restore(engine, snapshot, Path::new(target), paths.as_ref(), witness)
+        }
+        Task::Export { namespace, application, point, volumes, manifest, objects, target } => {
+            let (manifest, target) = (manifest.as_deref(), Path::new(target));
+            Export { namespace, application, point, volumes, manifest, objects, target }.run(engine, vault, witness)
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
@@ -144,14 +150,6 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
             dump::load(engine, engine.runtime(), snapshot, into, command)
         }
     }
-}
-
-/// Which paths are restored. `None`: all.
-fn some_paths(paths: &[String]) -> Result<Option<Paths>, MoverError> {
-    if paths.is_empty() {
-        return Ok(None);
-    }
-    Paths::new(paths).map(Some).map_err(|error| MoverError::Task(format!("`paths`: {error}")))
 }
 
 fn tags(namespace: &str, application: &str, point: &str) -> [String; 3] {
@@ -266,6 +264,18 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
             }
             if !is_id(snapshot) {
                 return wrong("`snapshot` must be a snapshot's full id");
+            }
+        }
+        Task::Export { volumes, target, .. } => {
+            if !Path::new(target).is_absolute() {
+                return wrong("`target` must be an absolute path");
+            }
+            if !volumes.iter().all(|it| is_id(&it.snapshot)) {
+                return wrong("`volumes` must name snapshots by their full ids");
+            }
+            let leads_on = |it: &str| it.is_empty() || it.starts_with('.') || it.contains(['/', '\0']);
+            if volumes.iter().any(|it| leads_on(&it.claim)) {
+                return wrong("`volumes` must name claims");
             }
         }
         Task::Verify { snapshots, read_percent, .. } => {

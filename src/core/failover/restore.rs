@@ -8,7 +8,7 @@ use crate::{
         effect::Effect,
         empty_claim,
         point::Point,
-        volume_restore::{Restore, Seen as VolumeSeen, Step, mapped},
+        volume_restore::{Data, Restore, Seen as VolumeSeen, Step, mapped},
         work::{Outcome, Seen, Work},
     },
 };
@@ -48,7 +48,7 @@ impl Pass<'_> {
                 application: &self.key,
                 vault: &vault,
                 volume: &mapped(volume, &mappings),
-                paths: &[],
+                data: Data::Snapshot(&[]),
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
                 deadline: 24 * 3_600,
                 now: self.now,

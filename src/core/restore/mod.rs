@@ -4,6 +4,7 @@
 //! names it was written. What is done to one volume is `core::volume_restore`.
 
 mod cancel;
+mod export;
 pub mod progress;
 mod steps;
 mod volumes;
@@ -33,7 +34,7 @@ use crate::api::{
     vault::Vault,
 };
 
-pub use self::steps::mappings;
+pub use self::{export::volumes, steps::mappings};
 
 /// How often a run in progress is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -226,9 +227,12 @@ impl Pass<'_> {
             return self.report(Truth::False, "NotAllRestored", message);
         }
         let passed = self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
-        let message = format!("restored from {point}{passed}");
+        let (reason, message) = match &self.object.spec.export {
+            Some(export) => ("Exported", format!("exported from {point} into the volume of {}{passed}", export.claim)),
+            None => ("Restored", format!("restored from {point}{passed}")),
+        };
         self.effects.push(Effect::note("RestoreSucceeded", message.clone()));
-        self.report(Truth::True, "Restored", message);
+        self.report(Truth::True, reason, message);
     }
 
     fn enter(&mut self, name: RestoreStepName) {
@@ -289,12 +293,7 @@ impl Pass<'_> {
     }
 
     fn in_place(&self) -> bool {
-        self.key.namespace == self.run.namespace
-    }
-
-    /// Whether the volumes of this claim are to be restored.
-    fn wants_volume(&self, claim: &str) -> bool {
-        self.object.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it.claim == claim))
+        self.object.in_place()
     }
 
     fn vault_name(&self) -> String {

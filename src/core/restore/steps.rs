@@ -80,10 +80,14 @@ impl Pass<'_> {
     /// is protected: it may be active, or a standby with workloads that were stopped.
     fn check_elsewhere(&self) -> Next {
         let here = &self.run.namespace;
+        if self.key.namespace == *here {
+            // An export: nothing is changed.
+            return if self.seen.vault.is_none() { self.no_vault() } else { Next::Go("nothing is changed here".into()) };
+        }
         if !self.application.spec.shared_with.contains(here) {
             return Next::Fail("NotShared", not_shared(&self.key.name, &self.key.namespace, here));
         }
-        if let Some(other) = self.seen.protected.first() {
+        if let Some(other) = self.seen.protected.first().filter(|_| self.object.spec.export.is_none()) {
             let message = format!(
                 "namespace {here} has the ProtectedApplication {other}: restore {} into a namespace without one",
                 self.key
@@ -183,7 +187,7 @@ impl Pass<'_> {
     }
 
     /// Which objects are to be restored, none named being all of them. `None`: no object is.
-    fn wanted_objects(&self) -> Option<Vec<ObjectSelector>> {
+    pub(super) fn wanted_objects(&self) -> Option<Vec<ObjectSelector>> {
         let only = self.object.spec.only.as_ref();
         let objects = only.map_or_else(Vec::new, |it| it.objects.clone());
         (only.is_none() || !objects.is_empty()).then_some(objects)
@@ -265,6 +269,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn restore_objects(&mut self) -> Next {
+        if self.object.spec.export.is_some() {
+            return Next::Go("objects are among the files".into());
+        }
         let Some(only) = self.wanted_objects() else {
             return Next::Go("no object is restored".into());
         };
@@ -314,6 +321,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn await_ready(&mut self) -> Next {
+        if self.object.spec.export.is_some() {
+            return Next::Go("nothing was started".into());
+        }
         if self.seen.not_ready.is_empty() {
             return Next::Go("every workload is ready".into());
         }

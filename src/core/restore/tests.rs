@@ -3,6 +3,7 @@
 mod cancel;
 mod damaged;
 mod elsewhere;
+mod export;
 mod progress;
 
 use serde_json::{Value, json};
@@ -91,6 +92,8 @@ struct Play {
     size: (u64, u64),
     /// The points in the vault that are good, newest first.
     good: Vec<String>,
+    /// What stands on volumes that are done, if it is not the snapshot.
+    marks: Option<String>,
     /// What stands before the snapshot on volumes that are done.
     mark: &'static str,
     /// Of which point the mover of `log` finds the data damaged.
@@ -121,6 +124,7 @@ impl Play {
             slow: Vec::new(),
             size: (1, 1),
             good: vec![CHOSEN.into()],
+            marks: None,
             mark: "",
             damaged: None,
             application: Some(application()),
@@ -143,7 +147,7 @@ impl Play {
                 reclaim: "Delete".into(),
                 claim: Some((self.object.namespace().unwrap(), claim.clone(), Some("t".into()))),
                 run: Some("run-1".into()),
-                annotations: whole.then(|| (RESTORED_FROM.to_owned(), format!("{}s-{claim}", self.mark))).into_iter().collect(),
+                annotations: whole.then(|| (RESTORED_FROM.to_owned(), self.marks.clone().unwrap_or_else(|| format!("{}s-{claim}", self.mark)))).into_iter().collect(),
                 ..Pv::default()
             };
             let bound = ClaimSeen { uid: "t".into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };

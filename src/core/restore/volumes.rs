@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use super::{Next, Pass};
+use super::{Next, Pass, export};
 use crate::{
     api::vault::VaultSpec,
     core::{
         effect::Effect,
         empty_claim,
+        mover_task::Task,
         point::{Point, Skipped, Volume},
-        volume_restore::{Held, Restore as VolumeRestore, Seen as VolumeSeen, Step, mapped},
+        volume_restore::{Data, Held, Restore as VolumeRestore, Seen as VolumeSeen, Step},
         work::REASONS,
     },
 };
@@ -38,7 +39,8 @@ impl Pass<'_> {
         let Some(vault) = self.seen.vault.as_ref().map(|it| it.spec.clone()) else {
             return Next::Stay("the Vault object is gone".into());
         };
-        if let Some(volume) = volumes.iter().find(|it| self.in_the_way(&self.volume_restore(&vault, it))) {
+        let task = self.export_task(&point);
+        if let Some(volume) = volumes.iter().find(|it| self.in_the_way(&self.volume_restore(&vault, it, task.as_ref()))) {
             let (claim, namespace, left) = (&volume.claim, &self.run.namespace, self.left_behind());
             let why = format!(
                 "the claim {claim} is in namespace {namespace} already, and no volume is written over there: delete it, or \
@@ -48,7 +50,7 @@ impl Pass<'_> {
         }
         let (mut done, mut going, mut all) = (BTreeSet::new(), Vec::new(), Vec::new());
         for volume in &volumes {
-            let restore = self.volume_restore(&vault, volume);
+            let restore = self.volume_restore(&vault, volume, task.as_ref());
             let (step, effects) = restore.next();
             let nothing = restore.found_nothing();
             match step {
@@ -70,7 +72,9 @@ impl Pass<'_> {
             self.effects.push(effect);
             going.push(format!("{claim}: an empty claim is made"));
         }
-        if going.is_empty() {
+        if going.is_empty() && task.is_some() {
+            Next::Go(format!("what is wanted of {} is exported", point.id))
+        } else if going.is_empty() {
             Next::Go(format!("{} volumes are as in {}", volumes.len(), point.id))
         } else {
             Next::Stay(going.join("; "))
@@ -138,14 +142,19 @@ impl Pass<'_> {
     }
 
     /// What is done to one volume.
-    pub(super) fn volume_restore<'a>(&'a self, vault: &'a VaultSpec, volume: &'a Volume) -> VolumeRestore<'a> {
+    pub(super) fn volume_restore<'a>(
+        &'a self,
+        vault: &'a VaultSpec,
+        volume: &'a Volume,
+        task: Option<&'a Task>,
+    ) -> VolumeRestore<'a> {
         VolumeRestore {
             run: &self.run,
             movers: &self.seen.movers,
             application: &self.key,
             vault,
             volume,
-            paths: self.paths_of(&volume.claim),
+            data: task.map_or_else(|| Data::Snapshot(self.paths_of(&volume.claim)), Data::Task),
             seen: self.seen.volumes.get(&volume.claim).unwrap_or(&NOTHING),
             deadline: 24 * 3_600,
             now: self.now,
@@ -165,15 +174,14 @@ impl Pass<'_> {
             let seen = self.seen.volumes.get(&it.claim).unwrap_or(&NOTHING);
             Some((it.claim.clone(), empty_claim::make(&self.run, it, &mappings, seen)?))
         };
-        point.skipped.iter().filter(|it| self.wants_volume(&it.claim)).filter_map(make).collect()
+        let wanted = |it: &&Skipped| self.object.spec.export.is_none() && self.object.wants_volume(&it.claim);
+        point.skipped.iter().filter(wanted).filter_map(make).collect()
     }
 
     /// The chosen point, and those of its volumes that are to be restored.
     pub(super) fn volumes(&mut self) -> Result<(Point, Vec<Volume>), Next> {
         let point = self.chosen()?;
-        let mappings = self.mappings();
-        let wanted = point.volumes.iter().filter(|it| self.wants_volume(&it.claim));
-        let volumes = wanted.map(|it| mapped(it, &mappings)).collect();
+        let volumes = export::volumes(self.object, &point, &self.mappings());
         Ok((point, volumes))
     }
 }

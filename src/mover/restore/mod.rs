@@ -108,7 +108,7 @@ fn report(snapshot: &SnapshotFile, id: &str, transferred: u64, witness: &Witness
     }
 }
 
-fn volume(error: &io::Error, path: &Path) -> MoverError {
+pub(super) fn volume(error: &io::Error, path: &Path) -> MoverError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MoverError::VolumeFull,
         kind => MoverError::Volume(format!("{}: {kind}", path.display())),
@@ -134,6 +134,6 @@ fn set_root(root: &Node, target: &Path, witness: &Witness) {
 }
 
 /// Brings everything to the disk: an error that the file system kept back comes out here.
-fn flush(target: &Path) -> io::Result<()> {
+pub(super) fn flush(target: &Path) -> io::Result<()> {
     rustix::fs::syncfs(File::open(target)?).map_err(io::Error::from)
 }

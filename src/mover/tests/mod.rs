@@ -4,6 +4,7 @@ mod application_key;
 mod bucket;
 mod damage;
 mod dump;
+mod export;
 mod fidelity;
 pub(super) mod lab;
 mod look;

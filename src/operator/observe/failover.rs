@@ -23,7 +23,7 @@ use crate::{
         condition,
         effect::Decision,
         failover::Observed,
-        point::Volume,
+        point::{Point, Volume},
         volume_restore::{ClaimSeen, Seen, VolumeSeen, mapped},
         work::{Outcome, Progress, Works},
     },
@@ -76,7 +76,10 @@ impl Reconciled for Failover {
             claim: context.keeper.view(&app),
             health: context.watch.health(&app),
             copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
-            volumes: if restoring { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
+            volumes: if restoring {
+                let all = |point: &Point| point.volumes.iter().map(|it| mapped(it, &mappings)).collect();
+                volumes(&run, &works, &mappings, all, context).await?
+            } else { BTreeMap::new() },
             not_ready: if step == Some(StepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {
@@ -104,11 +107,12 @@ impl Reconciled for Failover {
     }
 }
 
-/// The volumes of the chosen point, as far as they are here.
+/// The volumes of the chosen point, those that are `wanted`, as far as they are here.
 pub(super) async fn volumes(
     run: &Run,
     works: &Works,
     mappings: &Mappings,
+    wanted: impl Fn(&Point) -> Vec<Volume>,
     context: &Context,
 ) -> Result<BTreeMap<String, Seen>, Error> {
     let work = works.get("SurveyPoints").or_else(|| works.get("FindPoint"));
@@ -127,8 +131,8 @@ pub(super) async fn volumes(
         let class_present = has(skipped.storage_class.as_deref().map(|it| mappings.storage_class(it)));
         seen.insert(skipped.claim.clone(), Seen { tenant, class_present, ..Seen::default() });
     }
-    for volume in &point.volumes {
-        let class_present = has(mapped(volume, mappings).storage_class.as_deref());
+    for volume in &wanted(point) {
+        let class_present = has(volume.storage_class.as_deref());
         let job = jobs.remove(&volume.claim);
         let marked = marked.iter().find(|it| it.annotations.get(CLAIM) == Some(&volume.claim));
         let found = one(run, volume, marked, context).await?;

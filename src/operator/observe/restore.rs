@@ -19,6 +19,7 @@ use crate::{
         child::Run,
         condition,
         effect::Decision,
+        point::Point,
         restore::{Observed, mappings, progress},
     },
     operator::{
@@ -59,7 +60,10 @@ impl Reconciled for Restore {
             }),
             others: self.others(&app, context),
             copy: if stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
-            volumes: if handing { volumes(&run, &works, &mappings, context).await? } else { BTreeMap::new() },
+            volumes: if handing {
+                let wanted = |point: &Point| core::restore::volumes(self, point, &mappings);
+                volumes(&run, &works, &mappings, wanted, context).await?
+            } else { BTreeMap::new() },
             not_ready: if step == Some(RestoreStepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {
