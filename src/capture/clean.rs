@@ -178,7 +178,10 @@ mod tests {
     fn node_ports_that_people_promised_are_kept() {
         let service = json!({"metadata": {"annotations": {"reprise.dev/keep-node-ports": "true"}},
             "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80, "nodePort": 30080}]}});
-        assert_eq!(cleaned("", "Service", service.clone())["spec"], json!({"ports": [{"port": 80, "nodePort": 30080}]}));
+        assert_eq!(
+            cleaned("", "Service", service.clone())["spec"],
+            json!({"ports": [{"port": 80, "nodePort": 30080}]})
+        );
         let mut elsewhere = service;
         clean("", "Service", &mut elsewhere, Move { from: "shop", to: "drill" });
         assert_eq!(elsewhere["spec"], json!({"ports": [{"port": 80}]}), "a cluster has each of them once");

@@ -18,8 +18,8 @@ use crate::{
         application::{ProtectedApplication, Role},
         mappings::ObjectSelector,
         restore::{
-            Export, Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus, RestoreStep,
-            RestoreStepName, SafetyPoint, VolumePart,
+            Export, Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus,
+            RestoreStep, RestoreStepName, SafetyPoint, VolumePart,
         },
         restoring::OnConflict,
         span::Span,
@@ -85,8 +85,19 @@ pub struct RestoreArguments {
 }
 
 /// What is said of one that is made.
-const WANTED: [&str; 11] =
-    ["export", "source_namespace", "application", "point", "before", "volumes", "kind", "name", "on_conflict", "skip_safety_point", "dry_run"];
+const WANTED: [&str; 11] = [
+    "export",
+    "source_namespace",
+    "application",
+    "point",
+    "before",
+    "volumes",
+    "kind",
+    "name",
+    "on_conflict",
+    "skip_safety_point",
+    "dry_run",
+];
 
 fn on_conflict(given: &str) -> Result<OnConflict, String> {
     serde_json::from_value(given.into()).map_err(|_| "one of Skip, Update, Replace and Fail is meant".to_owned())

@@ -203,9 +203,7 @@ impl Restore<'_> {
     pub fn next(&self) -> (Step, Vec<Effect>) {
         let seen = self.seen;
         match (self.marked(), &seen.tenant) {
-            (Some(volume), _) if self.is_marked(volume) => {
-                self.hand_over(volume)
-            }
+            (Some(volume), _) if self.is_marked(volume) => self.hand_over(volume),
             (Some(volume), _) => self.fill(volume),
             // A claim that is only just being bound has its data already: its volume names it.
             (None, Some(tenant)) if tenant.bound || self.names_tenant() => self.take_over(),
@@ -289,7 +287,8 @@ impl Restore<'_> {
             ),
             Some(JobSeen::Succeeded(report)) => {
                 let note = format!("{} files restored", report.files);
-                let patch = json!({"metadata": {"annotations": {RESTORED_FROM: self.mark(report.files), FAILURES: null}}});
+                let patch =
+                    json!({"metadata": {"annotations": {RESTORED_FROM: self.mark(report.files), FAILURES: null}}});
                 (Step::Going(note), vec![self.patch(volume, patch)])
             }
             Some(JobSeen::Failed { message, corrupt: true, .. }) => (Step::Corrupt(message.clone()), Vec::new()),

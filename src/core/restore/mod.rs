@@ -142,7 +142,10 @@ fn without_application(object: &Restore, mut status: RestoreStatus, now: Timesta
     let message = match &object.spec.source_namespace {
         Some(source) => steps::not_shared(&object.spec.application, source, &object.namespace().unwrap_or_default()),
         None => {
-            format!("spec.application: there is no ProtectedApplication '{}' in this namespace", object.spec.application)
+            format!(
+                "spec.application: there is no ProtectedApplication '{}' in this namespace",
+                object.spec.application
+            )
         }
     };
     let begun = status.step.is_some();
@@ -222,11 +225,13 @@ impl Pass<'_> {
         }
         let not = self.status.not_restored.len();
         if not > 0 {
-            let message = format!("restored from {point}, but {not} objects or paths are not as in it: see status.notRestored");
+            let message =
+                format!("restored from {point}, but {not} objects or paths are not as in it: see status.notRestored");
             self.effects.push(Effect::warn("RestoreIncomplete", message.clone()));
             return self.report(Truth::False, "NotAllRestored", message);
         }
-        let passed = self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
+        let passed =
+            self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
         let (reason, message) = match &self.object.spec.export {
             Some(export) => ("Exported", format!("exported from {point} into the volume of {}{passed}", export.claim)),
             None => ("Restored", format!("restored from {point}{passed}")),

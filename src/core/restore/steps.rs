@@ -82,7 +82,11 @@ impl Pass<'_> {
         let here = &self.run.namespace;
         if self.key.namespace == *here {
             // An export: nothing is changed.
-            return if self.seen.vault.is_none() { self.no_vault() } else { Next::Go("nothing is changed here".into()) };
+            return if self.seen.vault.is_none() {
+                self.no_vault()
+            } else {
+                Next::Go("nothing is changed here".into())
+            };
         }
         if !self.application.spec.shared_with.contains(here) {
             return Next::Fail("NotShared", not_shared(&self.key.name, &self.key.namespace, here));

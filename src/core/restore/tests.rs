@@ -147,7 +147,15 @@ impl Play {
                 reclaim: "Delete".into(),
                 claim: Some((self.object.namespace().unwrap(), claim.clone(), Some("t".into()))),
                 run: Some("run-1".into()),
-                annotations: whole.then(|| (RESTORED_FROM.to_owned(), self.marks.clone().unwrap_or_else(|| format!("{}s-{claim}", self.mark)))).into_iter().collect(),
+                annotations: whole
+                    .then(|| {
+                        (
+                            RESTORED_FROM.to_owned(),
+                            self.marks.clone().unwrap_or_else(|| format!("{}s-{claim}", self.mark)),
+                        )
+                    })
+                    .into_iter()
+                    .collect(),
                 ..Pv::default()
             };
             let bound = ClaimSeen { uid: "t".into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };

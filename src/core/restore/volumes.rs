@@ -40,7 +40,8 @@ impl Pass<'_> {
             return Next::Stay("the Vault object is gone".into());
         };
         let task = self.export_task(&point);
-        if let Some(volume) = volumes.iter().find(|it| self.in_the_way(&self.volume_restore(&vault, it, task.as_ref()))) {
+        if let Some(volume) = volumes.iter().find(|it| self.in_the_way(&self.volume_restore(&vault, it, task.as_ref())))
+        {
             let (claim, namespace, left) = (&volume.claim, &self.run.namespace, self.left_behind());
             let why = format!(
                 "the claim {claim} is in namespace {namespace} already, and no volume is written over there: delete it, or \

@@ -35,8 +35,16 @@ fn what_is_named_is_as_it_was_and_nothing_else_is_made() {
     assert_eq!(
         here,
         [
-            "", "conf", "conf/app.ini", "conf/db.ini", "conf/link.ini", "uploads", "uploads/2027", "uploads/2027/a",
-            "uploads/2027/a/same", "uploads/2027/a/y"
+            "",
+            "conf",
+            "conf/app.ini",
+            "conf/db.ini",
+            "conf/link.ini",
+            "uploads",
+            "uploads/2027",
+            "uploads/2027/a",
+            "uploads/2027/a/same",
+            "uploads/2027/a/y"
         ]
     );
     for (path, seen) in is.iter().filter(|(path, _)| !path.as_os_str().is_empty()) {

@@ -79,7 +79,9 @@ impl Reconciled for Failover {
             volumes: if restoring {
                 let all = |point: &Point| point.volumes.iter().map(|it| mapped(it, &mappings)).collect();
                 volumes(&run, &works, &mappings, all, context).await?
-            } else { BTreeMap::new() },
+            } else {
+                BTreeMap::new()
+            },
             not_ready: if step == Some(StepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {

@@ -63,7 +63,9 @@ impl Reconciled for Restore {
             volumes: if handing {
                 let wanted = |point: &Point| core::restore::volumes(self, point, &mappings);
                 volumes(&run, &works, &mappings, wanted, context).await?
-            } else { BTreeMap::new() },
+            } else {
+                BTreeMap::new()
+            },
             not_ready: if step == Some(RestoreStepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {

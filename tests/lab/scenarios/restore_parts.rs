@@ -25,7 +25,11 @@ fn single_files_come_back_and_the_application_appears_in_a_namespace_that_it_is_
     for number in 1..=5 {
         ask("POST", &app, scene.west, &format!("/records/{number}"))?;
     }
-    sh(app.name, scene.west, "mkdir /data/conf && echo good > /data/conf/a.ini && echo good > /data/conf/b.txt && sync")?;
+    sh(
+        app.name,
+        scene.west,
+        "mkdir /data/conf && echo good > /data/conf/a.ini && echo good > /data/conf/b.txt && sync",
+    )?;
     let good = point(&app, scene.west)?.id.context("a point that succeeded has an id")?;
     let damage = "echo 999 > /data/records; echo bad > /data/conf/a.ini; echo bad > /data/conf/b.txt; echo new > /data/conf/c.ini; sync";
     sh(app.name, scene.west, damage)?;
@@ -39,7 +43,8 @@ fn single_files_come_back_and_the_application_appears_in_a_namespace_that_it_is_
 
     scene.west.kubectl(&["create", "namespace", elsewhere.name], None)?;
     let words = ["restore", app.name, "--source-namespace", app.name, "--point", &good, "--wait", "--timeout", "2m"];
-    let refused = reprise(&elsewhere, scene.west, &words).map_or_else(|error| format!("{error:?}"), |it| format!("not refused: {it}"));
+    let refused = reprise(&elsewhere, scene.west, &words)
+        .map_or_else(|error| format!("{error:?}"), |it| format!("not refused: {it}"));
     ensure!(refused.contains("spec.sharedWith"), "{refused}");
     let shares = json!({"spec": {"sharedWith": [elsewhere.name]}}).to_string();
     let patch = ["patch", "papp", app.name, "-n", app.name, "--type=merge", "-p", &shares];

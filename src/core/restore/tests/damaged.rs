@@ -19,7 +19,8 @@ fn the_next_older_good_point_takes_the_place_of_one_that_is_damaged_and_it_says_
         assert_eq!(reason, "Restored", "{message}");
         assert!(message.contains(OLDER) && message.contains("status.passedOver"), "{message}");
         play.done.dedup();
-        let order = ["save", "stop", "fill data", "fill log", "make cache", "end log", "fill log", "objects 0", "start"];
+        let order =
+            ["save", "stop", "fill data", "fill log", "make cache", "end log", "fill log", "objects 0", "start"];
         assert_eq!(play.done, order, "every {every}: nothing is started, and no point made, in between");
         let status = play.object.status.unwrap();
         assert_eq!(status.point.as_deref(), Some(OLDER));

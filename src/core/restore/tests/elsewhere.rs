@@ -83,10 +83,8 @@ fn a_volume_that_is_there_is_not_written_over() {
     let mut seen = play.observed();
     let there = ClaimSeen { volume: Some("theirs".into()), bound: true, ..ClaimSeen::default() };
     let volume = Pv { name: "theirs".into(), reclaim: "Delete".into(), ..Pv::default() };
-    seen.volumes.insert(
-        "log".into(),
-        VolumeSeen { tenant: Some(there), volume: Some(volume), ..VolumeSeen::default() },
-    );
+    seen.volumes
+        .insert("log".into(), VolumeSeen { tenant: Some(there), volume: Some(volume), ..VolumeSeen::default() });
     let refused = decide(&play.object, &seen, START);
     assert_eq!(refused.status.conditions[0].reason, "ClaimExists");
     assert!(refused.status.conditions[0].message.contains("the claim log is in namespace drill already"));
