@@ -1,15 +1,19 @@
 //! Restores of less than everything, and to elsewhere: single files in place, and the application into another namespace.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use reprise::api::restore::Restore;
 use serde_json::json;
 
 use super::{
     restore::restore,
-    stage::{Scene, TERMS, ask, point, reprise, serving},
+    stage::{SOON, Scene, TERMS, ask, point, reprise, serving},
 };
-use crate::harness::{app::App, lab::Region};
+use crate::harness::{
+    app::App,
+    lab::Region,
+    wait::{Look, until},
+};
 
 /// What lies in the application's volume, seen from its pod.
 fn sh(namespace: &str, region: &Region, script: &str) -> Result<String> {
@@ -58,5 +62,34 @@ fn single_files_come_back_and_the_application_appears_in_a_namespace_that_it_is_
     let ports = service.spec.and_then(|it| it.ports).unwrap_or_default();
     ensure!(ports.iter().all(|it| it.node_port != Some(30_104)), "the application keeps its port: {ports:?}");
     ensure!(app.records(scene.west)? == [999], "where it comes from nothing was touched");
+    exported(&app, scene.west, &good)?;
     serving(&app, scene.west).map(|_| ())
+}
+
+/// Files and objects of the point, in a volume of their own, beside the application that runs on.
+fn exported(app: &App, region: &Region, point: &str) -> Result<()> {
+    let words = ["restore", app.name, "--export", "look", "--point", point, "--wait", "--timeout", "2m"];
+    reprise(app, region, &words)?;
+    let script = "cat /look/volumes/data-notes-0/conf/b.txt && grep -q 'kind: StatefulSet' /look/objects/apps/StatefulSet/notes.yaml";
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "look", "namespace": app.name},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "look", "image": "localhost/postgres:15", "imagePullPolicy": "IfNotPresent",
+                "command": ["sh", "-c", script], "volumeMounts": [{"name": "look", "mountPath": "/look"}],
+            }],
+            "volumes": [{"name": "look", "persistentVolumeClaim": {"claimName": "look"}}],
+        },
+    });
+    region.apply(&pod.to_string())?;
+    until("the exported files being read", SOON, || {
+        let pod: Pod = region.get(app.name, "look")?.context("the pod")?;
+        let phase = pod.status.and_then(|it| it.phase).unwrap_or_default();
+        ensure!(phase != "Failed", "{}", region.kubectl(&["logs", "-n", app.name, "look"], None)?);
+        Ok(if phase == "Succeeded" { Look::Seen(()) } else { Look::NotYet(phase) })
+    })?;
+    let read = region.kubectl(&["logs", "-n", app.name, "look"], None)?;
+    ensure!(read == "good\n", "{read}");
+    region.kubectl(&["delete", "pod", "-n", app.name, "look", "--wait=false"], None).map(|_| ())
 }
