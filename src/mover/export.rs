@@ -89,7 +89,7 @@ impl Export<'_> {
         let group = if group.is_empty() { "core" } else { group };
         let parts = [group, kind, name];
         // The bundle allows no others. A name that leads elsewhere must not be written whatever it allows.
-        if parts.iter().any(|it| it.is_empty() || it.starts_with('.') || it.contains(['/', '\0'])) {
+        if !parts.iter().all(|it| is_name(it)) {
             return Err(MoverError::Corrupt(format!("`{group}/{kind}/{name}` names no object")));
         }
         let scope = if namespace.is_some() { "objects" } else { "cluster" };
@@ -102,6 +102,11 @@ impl Export<'_> {
         };
         write().map_err(|error| restore::volume(&error, &path))
     }
+}
+
+/// Whether it names a file or a directory here, and nothing elsewhere.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 
 fn unread(error: CatalogueError) -> MoverError {

@@ -270,12 +270,8 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
             if !Path::new(target).is_absolute() {
                 return wrong("`target` must be an absolute path");
             }
-            if !volumes.iter().all(|it| is_id(&it.snapshot)) {
-                return wrong("`volumes` must name snapshots by their full ids");
-            }
-            let leads_on = |it: &str| it.is_empty() || it.starts_with('.') || it.contains(['/', '\0']);
-            if volumes.iter().any(|it| leads_on(&it.claim)) {
-                return wrong("`volumes` must name claims");
+            if !volumes.iter().all(|it| is_id(&it.snapshot) && export::is_name(&it.claim)) {
+                return wrong("`volumes` must name claims, and snapshots by their full ids");
             }
         }
         Task::Verify { snapshots, read_percent, .. } => {

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{restore::RestoreSpec, vault::VaultSpec},
+    api::{
+        restore::{PointChoice, RestoreSpec},
+        vault::VaultSpec,
+    },
     core::{
         child::job_key,
         claim::fixtures,
@@ -219,6 +222,15 @@ impl Play {
         self.object.status = Some(decision.status);
     }
 
+    fn found(&self, choice: &PointChoice, older_than: Option<&String>) -> Outcome {
+        let wanted = |it: &&String| match &choice.name {
+            Some(name) => *it == name,
+            None => older_than.is_none_or(|older| *it < older),
+        };
+        let chosen = self.good.iter().find(wanted).map(|id| Box::new(Point { id: id.clone(), ..point(self.size) }));
+        Outcome::Surveyed { chosen, passed_over: vec![] }
+    }
+
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::StopWorkloads { .. } => {
@@ -251,15 +263,7 @@ impl Play {
             Effect::Begin(work) => {
                 self.begun.push(work.as_ref().clone());
                 let outcome = match work.as_ref() {
-                    Work::FindPoint { choice, older_than, .. } => {
-                        let wanted = |it: &&String| match &choice.name {
-                            Some(name) => *it == name,
-                            None => older_than.as_ref().is_none_or(|older| *it < older),
-                        };
-                        let found = self.good.iter().find(wanted);
-                        let chosen = found.map(|id| Box::new(Point { id: id.clone(), ..point(self.size) }));
-                        Outcome::Surveyed { chosen, passed_over: vec![] }
-                    }
+                    Work::FindPoint { choice, older_than, .. } => self.found(choice, older_than.as_ref()),
                     Work::RestoreObjects { only, .. } => {
                         self.done.push(format!("objects {}", only.len()));
                         Outcome::ObjectsRestored {

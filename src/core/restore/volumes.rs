@@ -22,6 +22,9 @@ static NOTHING: LazyLock<VolumeSeen> = LazyLock::new(VolumeSeen::default);
 
 impl Pass<'_> {
     pub(super) fn restore_volumes(&mut self) -> Next {
+        if let Some(next) = self.leave_point() {
+            return next;
+        }
         let (point, volumes) = match self.volumes() {
             Ok(it) => it,
             Err(next) => return next,
@@ -29,9 +32,6 @@ impl Pass<'_> {
         let missing = self.empty_claims(&point);
         if volumes.is_empty() && missing.is_empty() {
             return Next::Go("no volume is restored".into());
-        }
-        if let Some(next) = self.leave_point(&point) {
-            return next;
         }
         if self.runs() {
             return Next::Stay("something was started meanwhile, and is being stopped".into());
@@ -105,8 +105,9 @@ impl Pass<'_> {
 
     /// When the point was passed over, the next older one takes its place, once no mover of it is left: what such a mover
     /// says would be taken for what the next one says. The step stays the same, since volumes are in its hands.
-    fn leave_point(&mut self, point: &Point) -> Option<Next> {
-        let bad = format!("{}: ", point.id);
+    fn leave_point(&mut self) -> Option<Next> {
+        let id = self.status.point.clone()?;
+        let bad = format!("{id}: ");
         let reason = format!("passed over: {}", self.status.passed_over.iter().find(|it| it.starts_with(&bad))?);
         let movers = self.movers_ended();
         if !movers.is_empty() {
@@ -114,13 +115,13 @@ impl Pass<'_> {
             return Some(Next::Stay(reason));
         }
         let choice = self.object.spec.point.clone();
-        let (older, passed_over) = match self.found(choice, Some(point.id.clone())) {
+        let (older, passed_over) = match self.found(choice, Some(id.clone())) {
             Ok(it) => it,
             Err(next) => return Some(next),
         };
         // What was found before is this point itself.
-        if older.as_ref().is_some_and(|it| it.id >= point.id) {
-            self.find(self.object.spec.point.clone(), Some(point.id.clone()));
+        if older.as_ref().is_some_and(|it| it.id >= id) {
+            self.find(self.object.spec.point.clone(), Some(id));
             return Some(Next::Stay(format!("{reason}: an older point is looked for")));
         }
         let Some(older) = older else {

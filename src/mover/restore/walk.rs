@@ -97,12 +97,11 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
                 }
                 continue;
             }
-            let existing = match self.only {
-                None => folder.existing.remove(&node.name().into_owned()).is_some(),
-                Some(_) => {
-                    reach(&mut stack)?;
-                    make_room(&path, &node)?
-                }
+            let existing = if self.only.is_none() {
+                folder.existing.remove(&node.name().into_owned()).is_some()
+            } else {
+                reach(&mut stack)?;
+                make_room(&path, &node)?
             };
             if let Some(subtree) = node.subtree {
                 if !existing {

@@ -13,7 +13,7 @@ use crate::capture::bundle::{Count, Entry, FORMAT, Id, Index, Namespace, Scope, 
 use crate::core::mover_task::{CORRUPT, ExportedVolume, MISCONFIGURED, Report, Task};
 use crate::vault::manifest::Content;
 
-/// A bundle with two ConfigMaps and a Secret, stored in the vault; its name.
+/// A bundle with two `ConfigMap`s and a Secret, stored in the vault; its name.
 fn bundle_in(lab: &Lab) -> String {
     let object = |kind: &str, name: &str| {
         let id = Id { group: String::new(), kind: kind.into(), namespace: Some("shop".into()), name: name.into() };
