@@ -70,5 +70,6 @@ fn restore(snapshot: &str, target: &Path, base: &[&str]) -> Task {
         target: target.to_string_lossy().into_owned(),
         exclude: vec![],
         base: base.iter().map(|it| (*it).to_owned()).collect(),
+        paths: Vec::new(),
     }
 }

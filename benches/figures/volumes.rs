@@ -204,6 +204,7 @@ impl Pair<'_> {
             target: target.to_string_lossy().into_owned(),
             exclude: vec![],
             base: Vec::new(),
+            paths: Vec::new(),
         };
         let (restored, _) = self.move_data(&restore).await?;
         self.check(&target, &target)?;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    mappings::ObjectSelector,
+    mappings::{Mappings, ObjectSelector},
     restoring::{DumpLoad, OnConflict},
 };
 
@@ -35,13 +35,20 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.application == oldSelf.application && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun").message("spec is immutable but for cancel: make another Restore instead"),
+    validation = Rule::new("self.application == oldSelf.application && has(self.sourceNamespace) == has(oldSelf.sourceNamespace) && (!has(self.sourceNamespace) || self.sourceNamespace == oldSelf.sourceNamespace) && has(self.vault) == has(oldSelf.vault) && (!has(self.vault) || self.vault == oldSelf.vault) && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun && has(self.export) == has(oldSelf.export) && (!has(self.export) || self.export == oldSelf.export)").message("spec is immutable but for cancel: make another Restore instead"),
+    validation = Rule::new("!has(self.export) || (!has(self.mappings) && !has(self.dryRun) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("export changes nothing that is there: leave mappings, dryRun, onConflict and safetyPoint away"),
     validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("cancel cannot be taken back: make another Restore instead"),
 )]
 pub struct RestoreSpec {
-    /// Name of the `ProtectedApplication` in this namespace.
+    /// Name of the `ProtectedApplication` in this namespace, or in `sourceNamespace`.
     #[schemars(length(min = 1, max = 40))]
     pub application: String,
+    /// Restore into this namespace what is protected in another one, whose `ProtectedApplication` must name this one in
+    /// `spec.sharedWith`. Nothing there is touched, neither its claim nor its public name; here no volume is written over. It may
+    /// be done in any region. Default: this namespace, in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub source_namespace: Option<String>,
     /// Which point. Default: the newest good one.
     #[serde(default)]
     pub point: PointChoice,
@@ -53,12 +60,20 @@ pub struct RestoreSpec {
     /// Only a part of the point. Default: everything that is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<Part>,
+    /// What is changed in the objects, and in the storage classes of volumes. Default: what the application says of this
+    /// region (`spec.regions[].mappings`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mappings: Option<Mappings>,
     /// What becomes of objects that are there and say something else. Default `Update`.
     #[serde(default)]
     pub on_conflict: OnConflict,
     /// Whether what is there is saved before anything is changed. Default `Required`.
     #[serde(default)]
     pub safety_point: SafetyPoint,
+    /// Change nothing that is there: write the files of volumes, and the objects as YAML, as plain files into a new volume. It
+    /// may be done in any region. `only` says what; default: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
     /// Change nothing, and tell in `status.plan` what would be changed. Default `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -67,6 +82,24 @@ pub struct RestoreSpec {
     /// until another `Restore` succeeds; the condition says which volumes are as in the point. Default `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel: bool,
+}
+
+/// Where to are files and objects exported.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Export {
+    /// The `PersistentVolumeClaim` that is made for it in this namespace, with `volumes/CLAIM/…` and
+    /// `objects/GROUP/KIND/NAME.yaml` in it. Secrets are readable there. One that is there already is not written to.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim: String,
+    /// Its size, such as `20Gi`. Default: a quarter more than the files have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^[0-9]+(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
+    pub size: Option<String>,
+    /// Its storage class. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub storage_class: Option<String>,
 }
 
 /// Which point.
@@ -87,10 +120,11 @@ pub struct PointChoice {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("(has(self.volumes) && self.volumes.size() > 0) || (has(self.objects) && self.objects.size() > 0) || (has(self.dumps) && self.dumps.size() > 0)").message("only: name volumes, objects or dumps; leave only away to restore everything"))]
 pub struct Part {
-    /// Volumes, by their `PersistentVolumeClaim`s. Absent: none.
+    /// Volumes. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
     #[schemars(length(max = 100))]
-    pub volumes: Vec<String>,
+    pub volumes: Vec<VolumePart>,
     /// Objects: those that fit one of these. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -99,6 +133,21 @@ pub struct Part {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub dumps: Vec<String>,
+}
+
+/// A volume, or some of its files.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumePart {
+    /// Its `PersistentVolumeClaim`.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim: String,
+    /// Only what lies under these paths of the volume: `conf/app.ini`, `conf/*.ini`, `uploads/2027-*/**`. `*` and `?` stand
+    /// for letters of one name, `**` for any names, `[ab]` and `{a,b}` for one of these. A directory that fits is restored
+    /// with all that is in it. What the point has there is made as it was; nothing is deleted, and nothing else is touched.
+    /// Absent: the whole volume is made equal to the point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 1024), regex(pattern = "^[^/]")))]
+    pub paths: Vec<String>,
 }
 
 /// Whether what is there is saved first.
@@ -186,11 +235,11 @@ pub struct RestoreProgress {
     pub volumes_total: u64,
     /// Bytes of files that are as in the point, whether they were transferred or there already.
     pub bytes_done: u64,
-    /// Bytes in all.
+    /// Bytes of the volumes that are restored as a whole.
     pub bytes_total: u64,
     /// Files that are as in the point.
     pub files_done: u64,
-    /// Files in all.
+    /// Files of the volumes that are restored as a whole.
     pub files_total: u64,
     /// Objects that were dealt with.
     pub objects_done: u64,
@@ -234,6 +283,9 @@ pub struct PlannedVolume {
     pub files: u64,
     /// Bytes of these files.
     pub bytes: u64,
+    /// Only what lies under these paths of it. Absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
 }
 
 /// The steps of a restore, in order.
@@ -277,6 +329,28 @@ pub struct RestoreStep {
     /// What it did, or waits for.
     #[serde(default)]
     pub message: String,
+}
+
+impl Restore {
+    /// Whether it restores that application of that namespace, wherever to.
+    #[must_use]
+    pub fn is_of(&self, namespace: &str, application: &str) -> bool {
+        let source = self.spec.source_namespace.as_ref().or(self.metadata.namespace.as_ref());
+        self.spec.application == application && source.is_some_and(|it| it == namespace)
+    }
+
+    /// Whether the volume of this claim is asked for.
+    #[must_use]
+    pub fn wants_volume(&self, claim: &str) -> bool {
+        self.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it.claim == claim))
+    }
+
+    /// Whether it changes the application where it is.
+    #[must_use]
+    pub fn in_place(&self) -> bool {
+        let here = |it: &String| Some(it) == self.metadata.namespace.as_ref();
+        self.spec.export.is_none() && self.spec.source_namespace.as_ref().is_none_or(here)
+    }
 }
 
 impl RestoreStatus {

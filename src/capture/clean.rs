@@ -57,8 +57,9 @@ pub fn clean(group: &str, kind: &str, object: &mut Value, between: Move) {
     metadata.remove("ownerReferences");
 }
 
-fn service(object: &mut Value, _: Move) {
-    let keep = annotation(object, KEEP_NODE_PORTS) == Some("true");
+fn service(object: &mut Value, between: Move) {
+    // In another namespace they may still be in use where they come from.
+    let keep = between.from == between.to && annotation(object, KEEP_NODE_PORTS) == Some("true");
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     if spec.get("clusterIP").is_none_or(|it| it != "None") {
         spec.remove("clusterIP");
@@ -177,7 +178,13 @@ mod tests {
     fn node_ports_that_people_promised_are_kept() {
         let service = json!({"metadata": {"annotations": {"reprise.dev/keep-node-ports": "true"}},
             "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80, "nodePort": 30080}]}});
-        assert_eq!(cleaned("", "Service", service)["spec"], json!({"ports": [{"port": 80, "nodePort": 30080}]}));
+        assert_eq!(
+            cleaned("", "Service", service.clone())["spec"],
+            json!({"ports": [{"port": 80, "nodePort": 30080}]})
+        );
+        let mut elsewhere = service;
+        clean("", "Service", &mut elsewhere, Move { from: "shop", to: "drill" });
+        assert_eq!(elsewhere["spec"], json!({"ports": [{"port": 80}]}), "a cluster has each of them once");
     }
 
     #[test]

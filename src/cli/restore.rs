@@ -18,8 +18,8 @@ use crate::{
         application::{ProtectedApplication, Role},
         mappings::ObjectSelector,
         restore::{
-            Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus, RestoreStep,
-            RestoreStepName, SafetyPoint,
+            Export, Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus,
+            RestoreStep, RestoreStepName, SafetyPoint, VolumePart,
         },
         restoring::OnConflict,
         span::Span,
@@ -47,6 +47,9 @@ pub struct RestoreArguments {
     /// restored, the application stays stopped afterwards.
     #[arg(long, value_name = "RESTORE", conflicts_with_all = WANTED, conflicts_with = "follow")]
     pub cancel: Option<String>,
+    /// Restore into the namespace of -n what is protected in this one, which must share it with that one.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub source_namespace: Option<String>,
     /// The point, by its name in the vault. Default: the newest good one.
     #[arg(long, conflicts_with = "before")]
     pub point: Option<String>,
@@ -56,8 +59,9 @@ pub struct RestoreArguments {
     /// The vault to take it from: one that points are copied into. Default: the first one that has the point.
     #[arg(long)]
     pub vault: Option<String>,
-    /// Only this volume, by its `PersistentVolumeClaim`; may be given more than once.
-    #[arg(long = "volume", value_name = "CLAIM")]
+    /// Only this volume, by its `PersistentVolumeClaim`, or only what lies under a path of it: `data:conf/*.ini`. May be
+    /// given more than once. Of a path nothing is deleted.
+    #[arg(long = "volume", value_name = "CLAIM[:PATH]")]
     pub volumes: Vec<String>,
     /// Only this dump, by its name in `backup.dumps`, which is loaded; may be given more than once.
     #[arg(long = "dump", value_name = "NAME")]
@@ -74,6 +78,10 @@ pub struct RestoreArguments {
     /// Save nothing of what is there first: it is lost.
     #[arg(long)]
     pub skip_safety_point: bool,
+    /// Change nothing that is there: write files and objects as plain files into a new volume, under this
+    /// `PersistentVolumeClaim`.
+    #[arg(long, value_name = "CLAIM", conflicts_with_all = ["dry_run", "on_conflict", "skip_safety_point"])]
+    pub export: Option<String>,
     /// Change nothing, and tell what would be changed. Stays until that is known.
     #[arg(long)]
     pub dry_run: bool,
@@ -83,8 +91,19 @@ pub struct RestoreArguments {
 }
 
 /// What is said of one that is made.
-const WANTED: [&str; 9] =
-    ["application", "point", "before", "volumes", "kind", "name", "on_conflict", "skip_safety_point", "dry_run"];
+const WANTED: [&str; 11] = [
+    "export",
+    "source_namespace",
+    "application",
+    "point",
+    "before",
+    "volumes",
+    "kind",
+    "name",
+    "on_conflict",
+    "skip_safety_point",
+    "dry_run",
+];
 
 fn on_conflict(given: &str) -> Result<OnConflict, String> {
     serde_json::from_value(given.into()).map_err(|_| "one of Skip, Update, Replace and Fail is meant".to_owned())
@@ -118,8 +137,11 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
         };
     }
     let name = wanted.application.as_deref().unwrap_or_default();
-    let application = application(cluster, name).await?;
-    if let Some(why) = refusal(&application) {
+    // Whoever restores what another namespace shares need not be able to read there.
+    if wanted.source_namespace.is_none()
+        && wanted.export.is_none()
+        && let Some(why) = refusal(&application(cluster, name).await?)
+    {
         return Err(CliError::Refused(why));
     }
     let asked = asked_for(name, wanted, Timestamp::now());
@@ -182,15 +204,33 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
         &name,
         RestoreSpec {
             application: application.to_owned(),
+            source_namespace: wanted.source_namespace.clone(),
+            mappings: None,
+            export: wanted.export.clone().map(|claim| Export { claim, size: None, storage_class: None }),
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
             vault: wanted.vault.clone(),
-            only: part.then(|| Part { volumes: wanted.volumes.clone(), objects, dumps: wanted.dumps.clone() }),
+            only: part.then(|| Part { volumes: parts(&wanted.volumes), objects, dumps: wanted.dumps.clone() }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },
             dry_run: wanted.dry_run,
             cancel: false,
         },
     )
+}
+
+/// The volumes, each once. One that is named without a path is meant as a whole.
+fn parts(given: &[String]) -> Vec<VolumePart> {
+    let mut parts: Vec<VolumePart> = Vec::new();
+    for it in given {
+        let (claim, path) = it.split_once(':').map_or((it.as_str(), None), |(claim, path)| (claim, Some(path)));
+        let whole = given.iter().any(|it| it == claim);
+        let paths = path.filter(|_| !whole).map(ToOwned::to_owned);
+        match parts.iter_mut().find(|it| it.claim == claim) {
+            Some(part) => part.paths.extend(paths),
+            None => parts.push(VolumePart { claim: claim.to_owned(), paths: paths.into_iter().collect() }),
+        }
+    }
+    parts
 }
 
 fn ended(restore: &Restore) -> bool {
@@ -228,13 +268,10 @@ fn moved(progress: &RestoreProgress, now: Timestamp) -> String {
     let RestoreProgress { bytes_done, bytes_total, files_done, files_total, .. } = progress;
     let mut parts = Vec::new();
     if progress.volumes_total > 0 {
-        parts.push(format!(
-            "{} of {}, {files_done} of {files_total} files, {} of {} volumes",
-            size(*bytes_done),
-            size(*bytes_total),
-            progress.volumes_done,
-            progress.volumes_total
-        ));
+        let of = |all: String| if *files_total > 0 { format!(" of {all}") } else { String::new() };
+        let (bytes, files) = (of(size(*bytes_total)), of(files_total.to_string()));
+        let (done, all) = (progress.volumes_done, progress.volumes_total);
+        parts.push(format!("{}{bytes}, {files_done}{files} files, {done} of {all} volumes", size(*bytes_done)));
     }
     if progress.objects_done > 0 {
         let all = progress.objects_total.map_or_else(String::new, |it| format!(" of {it}"));
@@ -283,8 +320,12 @@ fn planned(plan: &Plan) -> String {
         let _ = writeln!(out, "    {it}");
     }
     for it in volumes {
-        let PlannedVolume { claim, snapshot, files, bytes } = it;
-        let _ = writeln!(out, "  volume {claim}: would be as in snapshot {snapshot:.8}: {files} files, {bytes} bytes");
+        let PlannedVolume { claim, snapshot, files, bytes, paths } = it;
+        let only = if paths.is_empty() { String::new() } else { format!("; only {}", paths.join(", ")) };
+        let _ = writeln!(
+            out,
+            "  volume {claim}: would be as in snapshot {snapshot:.8}: {files} files, {bytes} bytes{only}"
+        );
     }
     out
 }
@@ -314,8 +355,16 @@ mod tests {
             json!({"application": "shop", "point": {}, "onConflict": "Update", "safetyPoint": "Required"})
         );
         let part = asked(&["--volume", "data", "--kind", "Secret", "--before", "2027-01-31T11:00:00Z"]);
-        assert_eq!(part["only"], json!({"volumes": ["data"], "objects": [{"kind": "Secret"}]}));
+        assert_eq!(part["only"], json!({"volumes": [{"claim": "data"}], "objects": [{"kind": "Secret"}]}));
         assert_eq!(part["point"], json!({"before": "2027-01-31T11:00:00Z"}));
+        let paths = asked(&["--volume", "data:conf/*", "--volume", "log", "--volume", "log:a", "--volume", "data:b"]);
+        assert_eq!(
+            paths["only"]["volumes"],
+            json!([{"claim": "data", "paths": ["conf/*", "b"]}, {"claim": "log"}]),
+            "one that is named without a path is meant as a whole"
+        );
+        assert_eq!(asked(&["--source-namespace", "shop"])["sourceNamespace"], json!("shop"));
+        assert_eq!(asked(&["--export", "look"])["export"], json!({"claim": "look"}));
         assert_eq!(asked(&["--dry-run"])["dryRun"], json!(true));
         let other = asked(&["--on-conflict", "Skip", "--skip-safety-point", "--point", "p"]);
         assert_eq!((&other["onConflict"], &other["safetyPoint"]), (&json!("Skip"), &json!("Skip")));

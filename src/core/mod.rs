@@ -24,6 +24,7 @@ pub mod locks;
 pub mod mover_job;
 pub mod mover_progress;
 pub mod mover_task;
+pub mod paths;
 pub mod point;
 pub mod recovery_point;
 pub mod restore;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::api::mappings::ObjectSelector;
+
 /// The environment variable that holds the `Task`, as JSON.
 pub const TASK: &str = "REPRISE_TASK";
 /// The environment variable that holds the vault's `Location` without credentials, as JSON.
@@ -80,6 +82,26 @@ pub enum Task {
         /// not known: everything is compared then.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         base: Vec<String>,
+        /// Only what lies under these paths of it (`core::paths`); nothing is deleted then. None: all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        paths: Vec<String>,
+    },
+    /// Write volumes and objects of a point as plain files.
+    Export {
+        /// The application's namespace.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The point's id: the report names it as its snapshot.
+        point: String,
+        /// The volumes.
+        volumes: Vec<ExportedVolume>,
+        /// The bundle of objects. `None`: no objects.
+        manifest: Option<String>,
+        /// Only these objects. None: all of them.
+        objects: Vec<ObjectSelector>,
+        /// The directory to write into: `volumes/CLAIM/…`, `objects/GROUP/KIND/NAME.yaml`.
+        target: String,
     },
     /// Check that all data of the snapshots is in the repository.
     Verify {
@@ -156,6 +178,18 @@ pub enum Task {
     },
 }
 
+/// A volume that is written as plain files.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportedVolume {
+    /// The claim: the directory's name.
+    pub claim: String,
+    /// The snapshot's full id.
+    pub snapshot: String,
+    /// Only what lies under these paths of it. None: all.
+    pub paths: Vec<String>,
+}
+
 /// A command in a pod.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -177,6 +211,7 @@ impl Task {
         match self {
             Self::Backup { namespace, application, .. }
             | Self::Restore { namespace, application, .. }
+            | Self::Export { namespace, application, .. }
             | Self::Verify { namespace, application, .. }
             | Self::Lock { namespace, application, .. }
             | Self::Prune { namespace, application, .. }
@@ -192,6 +227,7 @@ impl Task {
         match self {
             Self::Backup { .. }
             | Self::Restore { .. }
+            | Self::Export { .. }
             | Self::Verify { .. }
             | Self::Lock { .. }
             | Self::Prune { .. }

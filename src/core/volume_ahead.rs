@@ -30,11 +30,12 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Of a volume. Without the annotation nothing is known.
+    /// Of a volume. Without the annotation nothing is known, nor where only some paths were restored.
     #[must_use]
     pub fn of(volume: &VolumeSeen) -> Self {
         let text = volume.annotations.get(RESTORED_FROM).map_or(UNKNOWN, String::as_str);
-        let (unknown, parts): (Vec<&str>, Vec<&str>) = text.split(',').partition(|it| it.is_empty() || *it == UNKNOWN);
+        let (unknown, parts): (Vec<&str>, Vec<&str>) =
+            text.split(',').partition(|it| it.is_empty() || *it == UNKNOWN || it.contains(' '));
         Self { parts: parts.into_iter().map(ToOwned::to_owned).collect(), unknown: !unknown.is_empty() }
     }
 

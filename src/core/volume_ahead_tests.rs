@@ -8,10 +8,11 @@ use super::*;
 use crate::{
     api::vault::{Directory, Encryption, VaultSpec},
     core::{
+        app_key::AppKey,
         mover_job::MoverSettings,
         mover_task::{Report, Task},
         point::Volume,
-        volume_restore::Seen,
+        volume_restore::{Data, Seen},
     },
 };
 
@@ -54,9 +55,10 @@ fn next(seen: &Seen, uid: &str, snapshot: &str) -> (Step, Vec<Effect>) {
     let restore = Restore {
         run: &run(uid),
         movers: &movers,
-        application: "shop",
+        application: &AppKey { namespace: "shop".into(), name: "shop".into() },
         vault: &vault,
         volume: &volume,
+        data: Data::Snapshot(&[]),
         seen,
         deadline: 600,
         ahead: uid == "app",

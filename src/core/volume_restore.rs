@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
+    app_key::AppKey,
     child::{CLAIM, MANAGED_BY, RUN, Run, claim_key, job_key, volume_mode},
     effect::Effect,
     mover_job::{Mount, Mover, MoverSettings},
@@ -21,8 +22,13 @@ use super::{
 };
 use crate::api::{mappings::Mappings, vault::VaultSpec};
 
-/// On a `PersistentVolume`: the snapshot that it was made equal to, or those that it consists of ([`Contents`]).
+/// On a `PersistentVolume`: the snapshot that it was made equal to, or those that it consists of ([`Contents`]), or the one
+/// that some of its paths are of.
 pub const RESTORED_FROM: &str = "reprise.dev/restored-from";
+/// Before the snapshot in `RESTORED_FROM`: only some paths are as in it.
+const PARTS_OF: &str = "parts of ";
+/// The same: it has nothing under these paths.
+const NOTHING_OF: &str = "nothing of ";
 /// On a `PersistentVolume`: the reclaim policy it had before.
 pub const RECLAIM_POLICY: &str = "reprise.dev/reclaim-policy";
 /// On a `PersistentVolume`: how many of its movers failed in a row, and when the last of them did.
@@ -96,12 +102,14 @@ pub struct Restore<'a> {
     pub run: &'a Run,
     /// What movers have in common.
     pub movers: &'a MoverSettings,
-    /// The application's name.
-    pub application: &'a str,
+    /// The application whose data it is: another namespace's, where it is not restored in place.
+    pub application: &'a AppKey,
     /// The vault.
     pub vault: &'a VaultSpec,
     /// The volume, as it stands in the point.
     pub volume: &'a Volume,
+    /// What is written into it.
+    pub data: Data<'a>,
     /// What was found.
     pub seen: &'a Seen,
     /// Seconds after which Kubernetes ends the mover.
@@ -110,6 +118,15 @@ pub struct Restore<'a> {
     pub ahead: bool,
     /// The time.
     pub now: Timestamp,
+}
+
+/// What a mover writes into a volume.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Data<'a> {
+    /// The snapshot: what lies under these paths of it. None: all of it.
+    Snapshot(&'a [String]),
+    /// What this task writes, whose report names the volume's snapshot.
+    Task(&'a Task),
 }
 
 /// How far it is.
@@ -156,9 +173,37 @@ impl Restore<'_> {
     pub fn held(&self) -> Held {
         match self.marked() {
             None => Held::Untouched,
-            Some(it) if Contents::of(it).equals(&self.volume.snapshot) => Held::Whole,
+            Some(it) if self.is_marked(it) => Held::Whole,
             Some(_) => Held::Partly,
         }
+    }
+
+    /// What the volume is marked with when its mover is through, which restored so many files. With only some paths it
+    /// equals no snapshot.
+    fn mark(&self, files: u64) -> String {
+        let snapshot = &self.volume.snapshot;
+        match (self.data, files) {
+            (Data::Snapshot([]) | Data::Task(_), _) => snapshot.clone(),
+            (Data::Snapshot(_), 0) => format!("{NOTHING_OF}{snapshot}"),
+            (Data::Snapshot(_), _) => format!("{PARTS_OF}{snapshot}"),
+        }
+    }
+
+    /// Whether the volume is as it shall be.
+    fn is_marked(&self, volume: &VolumeSeen) -> bool {
+        match self.data {
+            Data::Snapshot([]) | Data::Task(_) => Contents::of(volume).equals(&self.volume.snapshot),
+            Data::Snapshot(_) => {
+                volume.annotations.get(RESTORED_FROM).is_some_and(|it| *it == self.mark(0) || *it == self.mark(1))
+            }
+        }
+    }
+
+    /// Whether no file of the snapshot lies under the paths.
+    #[must_use]
+    pub fn found_nothing(&self) -> bool {
+        let mark = self.marked().and_then(|it| it.annotations.get(RESTORED_FROM));
+        matches!(self.data, Data::Snapshot([_, ..])) && mark == Some(&self.mark(0))
     }
 
     /// The volume, when this run has taken it into its hands.
@@ -186,7 +231,7 @@ impl Restore<'_> {
                 (Step::Failed(message), Vec::new())
             }
             (Some(_), _) if self.ahead && seen.own.as_ref().is_some_and(|it| !self.fits(it)) => self.drop_smaller(),
-            (Some(volume), _) if Contents::of(volume).equals(&self.volume.snapshot) => {
+            (Some(volume), _) if self.is_marked(volume) => {
                 if self.ahead {
                     self.keep(volume)
                 } else {
@@ -286,8 +331,8 @@ impl Restore<'_> {
             Some(JobSeen::Succeeded(report)) => {
                 let note = format!("{} files restored", report.files);
                 let transferred = report.added_bytes.to_string();
-                let equal = json!({RESTORED_FROM: self.volume.snapshot, FAILURES: null, TRANSFERRED: transferred});
-                let patch = json!({"metadata": {"annotations": equal}});
+                let mark = json!({RESTORED_FROM: self.mark(report.files), FAILURES: null, TRANSFERRED: transferred});
+                let patch = json!({"metadata": {"annotations": mark}});
                 (Step::Going(note), vec![self.patch(volume, patch)])
             }
             Some(JobSeen::Failed { message, corrupt: true, .. }) => (Step::Corrupt(message.clone()), Vec::new()),
@@ -413,15 +458,19 @@ impl Restore<'_> {
 
     fn mover(&self, base: Vec<String>) -> Effect {
         let mount = Mount::claim(self.run.derived(&self.volume.claim), self.volume.block, false);
-        // On a volume that is restored ahead there is nothing but what restores wrote.
-        let exclude = if self.ahead { Vec::new() } else { self.volume.exclude.clone() };
-        let task = Task::Restore {
-            namespace: self.run.namespace.clone(),
-            application: self.application.to_owned(),
+        let restore = |paths: &[String]| Task::Restore {
+            namespace: self.application.namespace.clone(),
+            application: self.application.name.clone(),
             snapshot: self.volume.snapshot.clone(),
             target: mount.path().to_owned(),
-            exclude,
-            base,
+            // On a volume that is restored ahead there is nothing but what restores wrote.
+            exclude: if self.ahead { Vec::new() } else { self.volume.exclude.clone() },
+            base: if paths.is_empty() { base } else { Vec::new() },
+            paths: paths.to_vec(),
+        };
+        let task = match self.data {
+            Data::Snapshot(paths) => restore(paths),
+            Data::Task(task) => task.clone(),
         };
         let mover = Mover {
             settings: self.movers,

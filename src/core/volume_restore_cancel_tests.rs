@@ -8,9 +8,10 @@ fn asked(world: &World) -> ((Step, Vec<Effect>), Held) {
     let restore = Restore {
         run: &run,
         movers: &movers,
-        application: "shop",
+        application: &application(),
         vault: &vault,
         volume: &volume,
+        data: Data::Snapshot(&[]),
         seen: &seen,
         deadline: 600,
         ahead: false,

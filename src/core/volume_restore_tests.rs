@@ -30,6 +30,10 @@ fn run() -> Run {
     Run { namespace: SPACE.into(), name: "shop-000002-00".into(), uid: "run-1".into() }
 }
 
+fn application() -> AppKey {
+    AppKey { namespace: SPACE.into(), name: "shop".into() }
+}
+
 fn movers() -> MoverSettings {
     MoverSettings {
         namespace: HOME.into(),
@@ -60,9 +64,10 @@ fn next(seen: &Seen, snapshot: &str, now: Timestamp) -> (Step, Vec<Effect>) {
     let restore = Restore {
         run: &run,
         movers: &movers,
-        application: "shop",
+        application: &application(),
         vault: &vault,
         volume: &volume,
+        data: Data::Snapshot(&[]),
         seen,
         deadline: 600,
         ahead: false,

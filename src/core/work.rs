@@ -126,6 +126,8 @@ pub enum Work {
         application: AppKey,
         /// Which.
         choice: PointChoice,
+        /// Where none is named, only points that are older: this one was passed over.
+        older_than: Option<String>,
     },
     /// Go through all points, and say which are to be dropped.
     ReviewPoints {
@@ -207,6 +209,8 @@ pub enum Work {
         vault: String,
         /// Whose.
         application: AppKey,
+        /// The namespace that they go to.
+        into: String,
         /// The bundle.
         manifest: String,
         /// What is changed in them.
@@ -215,8 +219,8 @@ pub enum Work {
         only: Vec<ObjectSelector>,
         /// What becomes of objects that are there and say something else.
         on_conflict: OnConflict,
-        /// Only while this region holds the claim with this epoch.
-        epoch: u64,
+        /// Only while this region holds the claim with this epoch. `None`: into another namespace, which no claim is about.
+        epoch: Option<u64>,
     },
     /// Look what would become of the objects if those of a point were brought back. Changes nothing.
     PlanObjects {
@@ -224,6 +228,8 @@ pub enum Work {
         vault: String,
         /// Whose.
         application: AppKey,
+        /// The namespace that they would go to.
+        into: String,
         /// The bundle.
         manifest: String,
         /// What would be changed in them.
@@ -296,8 +302,8 @@ impl Work {
     #[must_use]
     pub fn needs_claim(&self) -> Option<(&AppKey, u64)> {
         match self {
-            Self::RestoreObjects { application, epoch, .. }
-            | Self::SealCatalogue { application, epoch, .. }
+            Self::RestoreObjects { application, epoch, .. } => epoch.map(|epoch| (application, epoch)),
+            Self::SealCatalogue { application, epoch, .. }
             | Self::ReviewPoints { application, epoch, .. }
             | Self::DropPoints { application, epoch, .. }
             | Self::ReviewCopy { application, epoch, .. }

@@ -17,6 +17,7 @@ mod dump;
 mod engine;
 pub mod error;
 mod exclude;
+mod export;
 mod index;
 mod locks;
 mod log;
@@ -46,6 +47,7 @@ use self::copy::Copy;
 use self::dump::Dump;
 use self::engine::Engine;
 use self::error::MoverError;
+use self::export::Export;
 use self::log::Witness;
 use self::prune::Prune;
 use crate::api::vault::VaultSpec;
@@ -53,6 +55,7 @@ use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{
     AZURE_CREDENTIALS, Command, DONE, PROXY_CREDENTIALS, REPORT, Report, TASK, TO, Task, VAULT, VAULT_KEY,
 };
+use crate::core::paths::Paths;
 use crate::vault::{
     AzureCredentials, Location, ProxyCredentials, S3Credentials, SecretText, Settings, Vault, VaultError,
 };
@@ -140,8 +143,13 @@ fn carry_out(
             let backup = Backup { source: Path::new(source), host, label, tags, exclude };
             backup::back_up(engine, &backup, witness)
         }
-        Task::Restore { namespace: _, application: _, snapshot, target, exclude, base } => {
-            restore::restore(engine, (snapshot, base), (Path::new(target), exclude), witness)
+        Task::Restore { namespace: _, application: _, snapshot, target, exclude, base, paths } => {
+            let paths = Paths::some(paths).map_err(|error| MoverError::Task(format!("`paths`: {error}")))?;
+            restore::restore(engine, (snapshot, base), (Path::new(target), exclude), paths.as_ref(), witness)
+        }
+        Task::Export { namespace, application, point, volumes, manifest, objects, target } => {
+            let (manifest, target) = (manifest.as_deref(), Path::new(target));
+            Export { namespace, application, point, volumes, manifest, objects, target }.run(engine, vault, witness)
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
@@ -259,7 +267,6 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
             return wrong("`namespace` and `application` must be names of Kubernetes objects");
         }
     }
-    let is_id = |id: &String| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     match &task {
         Task::Backup { source, label, host, point, .. } => {
             if !Path::new(source).is_absolute() {
@@ -283,6 +290,7 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
                 return wrong("`base` must be full ids of snapshots");
             }
         }
+        Task::Export { volumes, target, .. } => export::check(volumes, target)?,
         Task::Verify { snapshots, .. } | Task::Lock { snapshots, .. }
             if snapshots.is_empty() || !snapshots.iter().all(is_id) =>
         {
@@ -318,6 +326,11 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
         }
     }
     Ok(task)
+}
+
+#[expect(clippy::ptr_arg, reason = "so that lists of them can be gone through")]
+fn is_id(id: &String) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Without labels, any pod of the namespace would do.

@@ -85,6 +85,7 @@ impl Volume {
             target: self.path("target").to_str().unwrap().to_owned(),
             exclude: vec![],
             base: Vec::new(),
+            paths: Vec::new(),
         }
     }
 

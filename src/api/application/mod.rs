@@ -77,6 +77,12 @@ pub struct ProtectedApplicationSpec {
     /// What may happen when an objective is in danger.
     #[serde(default)]
     pub failover: FailoverSettings,
+
+    /// Namespaces of this cluster into which its points may be restored (`Restore`'s `spec.sourceNamespace`): whoever may make
+    /// a `Restore` there can read all that is in them, Secrets included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 63)))]
+    pub shared_with: Vec<String>,
 }
 
 impl ProtectedApplication {

@@ -68,7 +68,7 @@ pub struct Observed {
     pub points: Vec<Arc<RecoveryPoint>>,
     /// Its failovers in this cluster.
     pub failovers: Vec<Arc<Failover>>,
-    /// Its restores in this cluster.
+    /// Its restores in this cluster, also those into other namespaces.
     pub restores: Vec<Arc<Restore>>,
     /// What runs of it in this cluster. Counted only where that matters.
     pub copy: LocalCopy,
@@ -297,7 +297,8 @@ impl Pass<'_> {
 
     /// Whether a restore is changing what a point would read.
     pub(super) fn restoring(&self) -> bool {
-        self.seen.restores.iter().any(|it| it.status.as_ref().is_some_and(RestoreStatus::changing))
+        let changing = |it: &Arc<Restore>| it.in_place() && it.status.as_ref().is_some_and(RestoreStatus::changing);
+        self.seen.restores.iter().any(changing)
     }
 
     /// The failover that goes on here.

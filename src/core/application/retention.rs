@@ -84,13 +84,15 @@ impl Pass<'_> {
             Seen::Due(_) => true,
         };
         if due && status.dropping.is_empty() {
-            let restored = self.seen.failovers.iter().filter_map(|it| it.status.as_ref());
-            let going = restored.filter(|it| !condition::ended(&it.conditions));
+            let failovers = self.seen.failovers.iter().filter_map(|it| it.status.as_ref());
+            let failovers = failovers.filter(|it| !condition::ended(&it.conditions)).map(|it| &it.point);
+            let restores = self.seen.restores.iter().filter_map(|it| it.status.as_ref());
+            let restores = restores.filter(|it| !condition::ended(&it.conditions)).map(|it| &it.point);
             let work = Work::ReviewPoints {
                 vault: self.vault_name(),
                 application: self.key.clone(),
                 policy: Box::new(self.object.spec.backup.retention.clone().unwrap_or_default()),
-                in_use: going.filter_map(|it| it.point.clone()).collect(),
+                in_use: failovers.chain(restores).flatten().cloned().collect(),
                 epoch,
             };
             self.effects.push(Effect::Begin(Box::new(work)));

@@ -17,7 +17,7 @@ use crate::{
         mover_job::MoverSettings,
         point::Point,
         volume_ahead::TRANSFERRED,
-        volume_restore::{self, Restore, Step, mapped},
+        volume_restore::{self, Data, Restore, Step, mapped},
         work::{Outcome, Seen, Work, see},
     },
 };
@@ -82,9 +82,10 @@ impl Pass<'_> {
             let restore = Restore {
                 run: &run,
                 movers,
-                application: &self.key.name,
+                application: &self.key,
                 vault: &vault.spec,
                 volume: &mapped(volume, &mappings),
+                data: Data::Snapshot(&[]),
                 seen,
                 deadline: DEADLINE,
                 ahead: true,

@@ -12,7 +12,7 @@ use crate::{
         empty_claim,
         point::Point,
         volume_ahead::{AHEAD, TRANSFERRED},
-        volume_restore::{Restore, Seen as VolumeSeen, Step, mapped},
+        volume_restore::{Data, Restore, Seen as VolumeSeen, Step, mapped},
         work::{Outcome, Seen, Work},
     },
 };
@@ -45,15 +45,16 @@ impl Pass<'_> {
             None => return Next::Stay(format!("there is no Vault '{name}' in this cluster")),
         };
         let nothing = VolumeSeen::default();
-        let (mut going, application) = (Vec::new(), self.application.name_any());
+        let mut going = Vec::new();
         let mappings = self.application.mappings(&self.seen.region);
         for volume in &point.volumes {
             let restore = Restore {
                 run: &self.run,
                 movers: &self.seen.movers,
-                application: &application,
+                application: &self.key,
                 vault: &vault,
                 volume: &mapped(volume, &mappings),
+                data: Data::Snapshot(&[]),
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
                 deadline: 24 * 3_600,
                 ahead: false,
@@ -161,11 +162,12 @@ impl Pass<'_> {
         let work = Work::RestoreObjects {
             vault: self.point_vault(),
             application: self.key.clone(),
+            into: self.key.namespace.clone(),
             manifest: point.objects.manifest.clone(),
             mappings: Box::new(self.application.mappings(&self.seen.region)),
             only: Vec::new(),
             on_conflict: OnConflict::default(),
-            epoch: self.epoch(),
+            epoch: Some(self.epoch()),
         };
         match self.working(work, "the objects are being restored") {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {

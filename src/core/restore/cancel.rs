@@ -57,13 +57,14 @@ impl Pass<'_> {
 
     /// How the application has each volume now that was to be restored. Nothing when all of them are as they were.
     fn given_back(&mut self) -> Result<Vec<String>, Next> {
-        let (_, volumes) = self.volumes()?;
+        let (point, volumes) = self.volumes()?;
+        let task = self.export_task(&point);
         let Some(vault) = self.seen.vault.as_ref().map(|it| it.spec.clone()) else {
             return Err(Next::Stay("the Vault object is gone".into()));
         };
         let (mut going, mut told, mut effects) = (Vec::new(), Vec::new(), Vec::new());
         for volume in &volumes {
-            let restore = self.volume_restore(&vault, volume);
+            let restore = self.volume_restore(&vault, volume, task.as_ref());
             let (step, wanted) = restore.give_back();
             effects.extend(wanted);
             match step {

@@ -4,6 +4,7 @@
 //! names it was written. What is done to one volume is `core::volume_restore`.
 
 mod cancel;
+mod export;
 pub mod progress;
 mod steps;
 mod volumes;
@@ -34,6 +35,8 @@ use crate::api::{
     vault::Vault,
 };
 
+pub use self::{export::volumes, steps::mappings};
+
 /// How often a run in progress is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -50,6 +53,8 @@ pub struct Observed {
     pub vault: Option<Arc<Vault>>,
     /// Its claim.
     pub claim: Option<View>,
+    /// The applications that are protected in this namespace.
+    pub protected: Vec<String>,
     /// Its recovery points in this cluster.
     pub points: Vec<Arc<RecoveryPoint>>,
     /// What goes on and comes first, by kind and name: failovers, and restores that were begun or made before.
@@ -122,7 +127,8 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
     };
     let namespace = object.namespace().unwrap_or_default();
     let run = Run { namespace: namespace.clone(), name: object.name_any(), uid: object.uid().unwrap_or_default() };
-    let key = AppKey { namespace, name: application.name_any() };
+    let source = object.spec.source_namespace.clone().unwrap_or(namespace);
+    let key = AppKey { namespace: source, name: application.name_any() };
     let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new() };
     match pass.status.step {
         Some(step) if object.spec.cancel && step != RestoreStepName::Cancel => pass.cancelled(step),
@@ -144,8 +150,15 @@ pub fn place<'a>(object: &'a Restore, application: &'a ProtectedApplication) -> 
 
 /// Once begun it does not end by that: the application may be back, or readable again, in a moment.
 fn without_application(object: &Restore, mut status: RestoreStatus, now: Timestamp) -> Decision<RestoreStatus> {
-    let message =
-        format!("spec.application: there is no ProtectedApplication '{}' in this namespace", object.spec.application);
+    let message = match &object.spec.source_namespace {
+        Some(source) => steps::not_shared(&object.spec.application, source, &object.namespace().unwrap_or_default()),
+        None => {
+            format!(
+                "spec.application: there is no ProtectedApplication '{}' in this namespace",
+                object.spec.application
+            )
+        }
+    };
     let begun = status.step.is_some();
     let (truth, recheck) = if begun { (Truth::Unknown, Some(LOOK * 5)) } else { (Truth::False, None) };
     if !begun {
@@ -224,13 +237,19 @@ impl Pass<'_> {
         }
         let not = self.status.not_restored.len();
         if not > 0 {
-            let message = format!("restored from {point}, but {not} objects are not as in it: see status.notRestored");
+            let message =
+                format!("restored from {point}, but {not} objects or paths are not as in it: see status.notRestored");
             self.effects.push(Effect::warn("RestoreIncomplete", message.clone()));
             return self.report(Truth::False, "NotAllRestored", message);
         }
-        let message = format!("restored from {point}");
+        let passed =
+            self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
+        let (reason, message) = match &self.object.spec.export {
+            Some(export) => ("Exported", format!("exported from {point} into the volume of {}{passed}", export.claim)),
+            None => ("Restored", format!("restored from {point}{passed}")),
+        };
         self.effects.push(Effect::note("RestoreSucceeded", message.clone()));
-        self.report(Truth::True, "Restored", message);
+        self.report(Truth::True, reason, message);
     }
 
     fn enter(&mut self, name: RestoreStepName) {
@@ -261,6 +280,9 @@ impl Pass<'_> {
 
     /// Whether this region is no longer the one that the run began in: what another epoch wrote is not written over.
     fn claim_lost(&self) -> Option<String> {
+        if !self.in_place() {
+            return None;
+        }
         let view = self.seen.claim.as_ref()?;
         let epoch = self.status.epoch.unwrap_or(0);
         if view.epoch == epoch && (view.mine || view.conflict.is_some() || view.claim.is_none()) {
@@ -276,6 +298,9 @@ impl Pass<'_> {
         if self.status.step < Some(RestoreStepName::Stop) {
             return ": nothing was changed".to_owned();
         }
+        if !self.in_place() {
+            return ": what was restored into this namespace until then stays".to_owned();
+        }
         let undo = self
             .status
             .safety_point_id
@@ -284,9 +309,8 @@ impl Pass<'_> {
         format!(": what was stopped stays stopped until another Restore succeeds{undo}")
     }
 
-    /// Whether the volumes of this claim are to be restored.
-    fn wants_volume(&self, claim: &str) -> bool {
-        self.object.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it == claim))
+    fn in_place(&self) -> bool {
+        self.object.in_place()
     }
 
     /// The vault that the point is taken from.

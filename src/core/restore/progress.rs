@@ -47,7 +47,13 @@ impl Pass<'_> {
     pub(super) fn tell_volumes(&mut self, volumes: &[Volume], done: &BTreeSet<&str>) {
         let before = self.status.progress.clone();
         let (mut bytes, mut files) = (0, 0);
-        for volume in volumes {
+        // How much lies under paths is known when it was restored.
+        let (whole, parts): (Vec<_>, Vec<_>) = volumes.iter().partition(|it| self.paths_of(&it.claim).is_empty());
+        for told in parts.iter().filter_map(|it| self.seen.told.get(&it.claim)) {
+            bytes += told.done;
+            files += told.files;
+        }
+        for volume in &whole {
             if done.contains(volume.claim.as_str()) {
                 bytes += volume.bytes;
                 files += volume.files;
@@ -60,14 +66,14 @@ impl Pass<'_> {
         let at_least =
             |count: u64, of: fn(&RestoreProgress) -> u64| before.as_ref().map_or(count, |it| count.max(of(it)));
         let (bytes_done, bytes_total) =
-            (at_least(bytes, |it| it.bytes_done), volumes.iter().map(|it| it.bytes).sum::<u64>());
+            (at_least(bytes, |it| it.bytes_done), whole.iter().map(|it| it.bytes).sum::<u64>());
         self.tell(RestoreProgress {
             volumes_done: done.len() as u64,
             volumes_total: volumes.len() as u64,
             bytes_done,
             bytes_total,
             files_done: at_least(files, |it| it.files_done),
-            files_total: volumes.iter().map(|it| it.files).sum(),
+            files_total: whole.iter().map(|it| it.files).sum(),
             estimated_end: estimated_end(self.step_began(), self.now, bytes_done, bytes_total),
             ..self.blank()
         });

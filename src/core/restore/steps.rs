@@ -3,13 +3,13 @@
 use jiff::SignedDuration;
 use kube::ResourceExt;
 
-use super::{Next, Pass};
+use super::{Next, Pass, volumes::NO_FILES_OF};
 use crate::{
     api::{
-        application::Role,
+        application::{ProtectedApplication, Role},
         mappings::{Mappings, ObjectSelector},
         recovery_point::{Purpose, RecoveryPointStatus, VolumeInPoint},
-        restore::{Plan, PlannedVolume, PointChoice, SafetyPoint},
+        restore::{Plan, PlannedVolume, PointChoice, Restore, SafetyPoint},
         restoring::OnConflict,
     },
     core::{
@@ -18,6 +18,7 @@ use crate::{
         copies::{answered_by, failing},
         dump_load::{self, Loads},
         effect::Effect,
+        paths::Paths,
         point::{Point, Volume},
         work::{Outcome, REASONS, Seen, Work, see},
     },
@@ -28,11 +29,28 @@ const READY: SignedDuration = SignedDuration::from_mins(30);
 /// How many objects, and how many volumes, are told in a status.
 const TOLD: usize = 100;
 
+/// What is different where it is restored: the point may be another region's.
+#[must_use]
+pub fn mappings(restore: &Restore, application: &ProtectedApplication, region: &str) -> Mappings {
+    restore.spec.mappings.clone().unwrap_or_else(|| application.mappings(region))
+}
+
+/// What is said whether there is such an application or not: it is nobody's business.
+pub(super) fn not_shared(application: &str, source: &str, here: &str) -> String {
+    format!(
+        "spec.sourceNamespace: there is no ProtectedApplication '{application}' in namespace {source} that names {here} in \
+         its spec.sharedWith"
+    )
+}
+
 impl Pass<'_> {
     /// Nothing is changed, and nothing chosen, before this region serves and nothing else is being done.
     pub(super) fn check(&mut self) -> Next {
         if let Some(other) = self.seen.others.first() {
             return Next::Stay(format!("{other} goes on: its end is waited for"));
+        }
+        if !self.in_place() {
+            return self.check_elsewhere();
         }
         let Some(view) = &self.seen.claim else { return Next::Stay("the claim is being read".into()) };
         let status = self.application.status.as_ref();
@@ -47,26 +65,58 @@ impl Pass<'_> {
                 return Next::Stay("this region does not serve, or cannot prove its claim, at the moment".into());
             }
         }
+        let epoch = view.epoch;
+        if let Some(none) = self.no_vault() {
+            return none;
+        }
+        self.status.epoch = Some(epoch);
+        Next::Go("this region serves".into())
+    }
+
+    /// Why nothing can be taken from the vault.
+    fn no_vault(&self) -> Option<Next> {
         let name = self.vault_name();
         if !self.application.vaults().any(|it| it == name) {
             let all: Vec<_> = self.application.vaults().collect();
             let message =
                 format!("spec.vault: {name} holds no points of this application; these do: {}", all.join(", "));
-            return Next::Fail("NoSuchVault", message);
+            return Some(Next::Fail("NoSuchVault", message));
         }
-        if self.seen.vault.is_none() {
-            return Next::Fail("NoVault", format!("there is no Vault '{name}' in this cluster"));
+        let gone = self.seen.vault.is_none();
+        gone.then(|| Next::Fail("NoVault", format!("there is no Vault '{name}' in this cluster")))
+    }
+
+    /// Whoever writes a `Restore` gains nothing by it: the application it is from must agree. Nothing is written over that
+    /// is protected: it may be active, or a standby with workloads that were stopped.
+    fn check_elsewhere(&self) -> Next {
+        let here = &self.run.namespace;
+        if self.key.namespace == *here {
+            // An export: nothing is changed.
+            return self.no_vault().unwrap_or_else(|| Next::Go("nothing is changed here".into()));
         }
-        self.status.epoch = Some(view.epoch);
-        Next::Go("this region serves".into())
+        if !self.application.spec.shared_with.contains(here) {
+            return Next::Fail("NotShared", not_shared(&self.key.name, &self.key.namespace, here));
+        }
+        if let Some(other) = self.seen.protected.first().filter(|_| self.object.spec.export.is_none()) {
+            let message = format!(
+                "namespace {here} has the ProtectedApplication {other}: restore {} into a namespace without one",
+                self.key
+            );
+            return Next::Fail("NamespaceProtected", message);
+        }
+        self.no_vault().unwrap_or_else(|| Next::Go(format!("{} is shared with this namespace", self.key)))
     }
 
     pub(super) fn choose_point(&mut self) -> Next {
+        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
+        if let Some((claim, why)) = only.iter().find_map(|it| Some((&it.claim, Paths::new(&it.paths).err()?))) {
+            return Next::Fail("BadPaths", format!("spec.only.volumes: paths of {claim}: {why}: nothing was changed"));
+        }
         let choice = self.object.spec.point.clone();
         if let Some(next) = self.look_elsewhere(&choice) {
             return next;
         }
-        let (chosen, passed_over) = match self.found(choice) {
+        let (chosen, passed_over) = match self.found(choice, None) {
             Ok(it) => it,
             Err(next) => return next,
         };
@@ -76,19 +126,10 @@ impl Pass<'_> {
             return Next::Fail("NoRecoveryPoint", format!("there is no good recovery point of that time: {why}"));
         };
         self.status.vault = Some(self.vault_name());
-        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
-        let here = |claim: &String| point.volumes.iter().any(|it| it.claim == *claim);
-        if let Some(absent) = only.iter().find(|it| !here(it)) {
-            let there: Vec<_> = point.volumes.iter().map(|it| it.claim.as_str()).collect();
-            let message =
-                format!("spec.only.volumes: {absent} is not in {}, which has: {}", point.id, there.join(", "));
-            return Next::Fail("NoSuchVolume", message);
+        if let Some((reason, message)) = self.lacking(&point) {
+            return Next::Fail(reason, message);
         }
-        if let Some(message) = self.no_such_dump(&point) {
-            return Next::Fail("NoSuchDump", message);
-        }
-        self.status.point = Some(point.id.clone());
-        self.status.consistent_at = Some(condition::whole_second(point.consistent_at));
+        self.take(&point);
         let from = self.status.vault_reason.as_ref().map_or_else(String::new, |why| format!(", a copy: {why}"));
         Next::Go(format!("{} of {}{from}", point.id, point.consistent_at))
     }
@@ -107,9 +148,32 @@ impl Pass<'_> {
             None => why.clone(),
         });
         self.status.vault = Some(next.clone());
-        let (application, choice) = (self.key.clone(), choice.clone());
-        self.effects.push(Effect::Begin(Box::new(Work::FindPoint { vault: next.clone(), application, choice })));
+        self.find(choice.clone(), None);
         Some(Next::Stay(format!("it is looked for in {next}: {why}")))
+    }
+
+    /// From now on this is the point that is restored.
+    pub(super) fn take(&mut self, point: &Point) {
+        self.status.point = Some(point.id.clone());
+        self.status.consistent_at = Some(condition::whole_second(point.consistent_at));
+    }
+
+    /// What is to be said when something that is named is not in the point.
+    pub(super) fn lacking(&self, point: &Point) -> Option<(&'static str, String)> {
+        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.volumes);
+        for part in only {
+            let Some(volume) = point.volumes.iter().find(|it| it.claim == part.claim) else {
+                let there: Vec<_> = point.volumes.iter().map(|it| it.claim.as_str()).collect();
+                let there = format!("is not in {}, which has: {}", point.id, there.join(", "));
+                return Some(("NoSuchVolume", format!("spec.only.volumes: {} {there}", part.claim)));
+            };
+            if volume.block && !part.paths.is_empty() {
+                let message =
+                    format!("spec.only.volumes: paths of {}: it is a block device, and has no files", part.claim);
+                return Some(("BadPaths", message));
+            }
+        }
+        self.no_such_dump(point).map(|message| ("NoSuchDump", message))
     }
 
     /// What would be changed is told, and nothing is.
@@ -136,8 +200,10 @@ impl Pass<'_> {
                 "{created} objects would be made, {unchanged} are as in the point, {updated} would be changed{fails}; {told}"
             );
         }
-        let planned =
-            |it: Volume| PlannedVolume { claim: it.claim, snapshot: it.snapshot, files: it.files, bytes: it.bytes };
+        let planned = |it: Volume| {
+            let paths = self.paths_of(&it.claim).to_vec();
+            PlannedVolume { claim: it.claim, snapshot: it.snapshot, files: it.files, bytes: it.bytes, paths }
+        };
         plan.volumes = volumes.into_iter().take(TOLD).map(planned).collect();
         self.status.plan = Some(plan);
         Next::Go(told)
@@ -148,6 +214,7 @@ impl Pass<'_> {
         let work = Work::PlanObjects {
             vault: self.vault_name(),
             application: self.key.clone(),
+            into: self.run.namespace.clone(),
             manifest,
             mappings: Box::new(self.mappings()),
             only,
@@ -164,7 +231,7 @@ impl Pass<'_> {
     }
 
     /// Which objects are to be restored, none named being all of them. `None`: no object is.
-    fn wanted_objects(&self) -> Option<Vec<ObjectSelector>> {
+    pub(super) fn wanted_objects(&self) -> Option<Vec<ObjectSelector>> {
         let only = self.object.spec.only.as_ref();
         let objects = only.map_or_else(Vec::new, |it| it.objects.clone());
         (only.is_none() || !objects.is_empty()).then_some(objects)
@@ -172,6 +239,9 @@ impl Pass<'_> {
 
     /// What is there is saved. Its name stands in the status before it is made.
     pub(super) fn safety_point(&mut self) -> Next {
+        if !self.in_place() {
+            return Next::Go("none is made: no volume is written over in another namespace".into());
+        }
         if self.object.spec.safety_point == SafetyPoint::Skip {
             return Next::Go("none is made, as spec.safetyPoint says".into());
         }
@@ -213,6 +283,9 @@ impl Pass<'_> {
 
     /// The intent stands in the status: from now on no point is begun. One that goes on would read half of this.
     pub(super) fn stop(&mut self) -> Next {
+        if !self.in_place() {
+            return Next::Go("nothing is stopped in another namespace".into());
+        }
         let going = |it: &&std::sync::Arc<crate::api::recovery_point::RecoveryPoint>| {
             it.status.as_ref().is_some_and(|it| it.id.is_some() && !condition::ended(&it.conditions))
         };
@@ -234,6 +307,10 @@ impl Pass<'_> {
 
     /// Whether something runs, which is stopped then.
     pub(super) fn runs(&mut self) -> bool {
+        // In another namespace volumes are new, and nobody has them before they are handed over.
+        if !self.in_place() {
+            return false;
+        }
         let runs = self.seen.copy.wanted > 0 || self.seen.copy.pods > 0;
         if runs {
             self.effects.push(Effect::StopWorkloads { namespace: self.run.namespace.clone() });
@@ -242,6 +319,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn restore_objects(&mut self) -> Next {
+        if self.object.spec.export.is_some() {
+            return Next::Go("objects are among the files".into());
+        }
         let Some(only) = self.wanted_objects() else {
             return Next::Go("no object is restored".into());
         };
@@ -252,11 +332,12 @@ impl Pass<'_> {
         let work = Work::RestoreObjects {
             vault: self.vault_name(),
             application: self.key.clone(),
+            into: self.run.namespace.clone(),
             manifest: point.objects.manifest.clone(),
             mappings: Box::new(self.mappings()),
             only,
             on_conflict: self.object.spec.on_conflict,
-            epoch: self.status.epoch.unwrap_or(0),
+            epoch: self.in_place().then(|| self.status.epoch.unwrap_or(0)),
         };
         if let Some(done) = self.seen.objects_done {
             let whole = self.object.spec.only.is_none().then_some(point.objects.count);
@@ -266,7 +347,9 @@ impl Pass<'_> {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {
                 self.status.restored_objects = Some(restored);
                 self.status.progress.iter_mut().for_each(|it| it.estimated_end = None);
-                self.status.not_restored = not_restored.iter().take(TOLD).cloned().collect();
+                // What was told of volumes stays.
+                self.status.not_restored.retain(|it| it.starts_with(NO_FILES_OF));
+                self.status.not_restored.extend(not_restored.into_iter().take(TOLD));
                 let told = format!("{restored} objects are as in the point, {not_restored_count} are not");
                 Next::Go(std::iter::once(told).chain(notes.iter().cloned()).collect::<Vec<_>>().join("; "))
             }
@@ -277,6 +360,9 @@ impl Pass<'_> {
 
     /// Also what the point does not have, and was stopped.
     pub(super) fn start(&mut self) -> Next {
+        if !self.in_place() {
+            return Next::Go("workloads came back as they were".into());
+        }
         let work = Work::StartWorkloads { application: self.key.clone(), epoch: self.status.epoch.unwrap_or(0) };
         match self.working(work, "the workloads are being started") {
             Ok(_) => Next::Go("what was stopped is started".into()),
@@ -341,6 +427,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn await_ready(&mut self) -> Next {
+        if self.object.spec.export.is_some() {
+            return Next::Go("nothing was started".into());
+        }
         if self.seen.not_ready.is_empty() {
             return Next::Go("every workload is ready".into());
         }
@@ -351,36 +440,47 @@ impl Pass<'_> {
         Next::Stay(missing)
     }
 
-    /// What is different in this region: the point may be another's.
     pub(super) fn mappings(&self) -> Mappings {
-        self.seen.application.as_ref().map(|it| it.mappings(&self.seen.region)).unwrap_or_default()
+        mappings(self.object, self.application, &self.seen.region)
     }
 
     /// The point that stands in the status. It is read again after a restart of the operator.
     pub(super) fn chosen(&mut self) -> Result<Point, Next> {
         let id = self.status.point.clone().unwrap_or_default();
-        let (found, _) = self.found(PointChoice { name: Some(id.clone()), before: None })?;
+        let named = || PointChoice { name: Some(id.clone()), before: None };
+        let (found, _) = self.found(named(), None)?;
         if let Some(point) = found.filter(|it| it.id == id) {
             return Ok(point);
         }
-        let (vault, application) = (self.vault_name(), self.key.clone());
-        let choice = PointChoice { name: Some(id), before: None };
-        self.effects.push(Effect::Begin(Box::new(Work::FindPoint { vault, application, choice })));
+        self.find(named(), None);
         Err(Next::Stay("the point is being read".into()))
     }
 
-    fn found(&mut self, choice: PointChoice) -> Result<(Option<Point>, Vec<String>), Next> {
-        let vault = self.vault_name();
-        if answered_by(&self.seen.works, "FindPoint").is_some_and(|it| it != vault) {
-            let work = Work::FindPoint { vault, application: self.key.clone(), choice };
-            self.effects.push(Effect::Begin(Box::new(work)));
+    /// The point that was found last, or is being looked for; and newer ones that are not good.
+    pub(super) fn found(
+        &mut self,
+        choice: PointChoice,
+        older_than: Option<String>,
+    ) -> Result<(Option<Point>, Vec<String>), Next> {
+        // What another vault answered before is not asked for any more.
+        if answered_by(&self.seen.works, "FindPoint").is_some_and(|it| it != self.vault_name()) {
+            self.find(choice, older_than);
             return Err(Next::Stay("the points are being read".into()));
         }
-        let work = Work::FindPoint { vault, application: self.key.clone(), choice };
-        match self.working(work, "the points are being read")? {
+        match self.working(self.find_point(choice, older_than), "the points are being read")? {
             Outcome::Surveyed { chosen, passed_over } => Ok((chosen.map(|it| *it), passed_over)),
             _ => Err(Next::Stay("the points are being read".into())),
         }
+    }
+
+    /// Looks for a point, whatever was found before.
+    pub(super) fn find(&mut self, choice: PointChoice, older_than: Option<String>) {
+        let work = self.find_point(choice, older_than);
+        self.effects.push(Effect::Begin(Box::new(work)));
+    }
+
+    fn find_point(&self, choice: PointChoice, older_than: Option<String>) -> Work {
+        Work::FindPoint { vault: self.vault_name(), application: self.key.clone(), choice, older_than }
     }
 
     /// The outcome of a piece of work, which is begun when it is due. What failed for good before anything was changed

@@ -1,16 +1,24 @@
 //! A restore, driven through a small world, with the operator ended after any pass; and what keeps it from beginning.
 
 mod cancel;
+mod damaged;
+mod elsewhere;
+mod export;
 mod progress;
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{restore::RestoreSpec, vault::VaultSpec},
+    api::{
+        restore::{PointChoice, RestoreSpec},
+        vault::VaultSpec,
+    },
     core::{
+        child::job_key,
         claim::fixtures,
         point::{Objects, Point, Skipped, Volume},
+        recovery_point::JobSeen,
         volume_restore::{ClaimSeen, RESTORED_FROM, Seen as VolumeSeen, VolumeSeen as Pv},
         work::{Failure, Outcome, Progress, Work},
     },
@@ -29,8 +37,8 @@ fn application() -> ProtectedApplication {
     .unwrap()
 }
 
-fn copied(vaults: &[String]) -> ProtectedApplication {
-    let mut object = application();
+fn copied(application: &ProtectedApplication, vaults: &[String]) -> ProtectedApplication {
+    let mut object = application.clone();
     let copies: Vec<_> = vaults.iter().map(|it| json!({"vault": it, "every": "6h"})).collect();
     object.spec.backup.copies = serde_json::from_value(json!(copies)).unwrap();
     object
@@ -100,7 +108,21 @@ struct Play {
     slow: Vec<String>,
     /// The bytes and files of each volume.
     size: (u64, u64),
+    /// The points in the vault that are good, newest first.
+    good: Vec<String>,
+    /// What stands on volumes that are done, if it is not the snapshot.
+    marks: Option<String>,
+    /// What stands before the snapshot on volumes that are done.
+    mark: &'static str,
+    /// Of which point the mover of `log` finds the data damaged.
+    damaged: Option<String>,
+    /// The application that is seen.
+    application: Option<ProtectedApplication>,
+    /// Applications that are protected where the restore is.
+    protected: Vec<String>,
     second: i64,
+    /// All work that was begun.
+    begun: Vec<Work>,
     /// What was done, in order.
     done: Vec<String>,
     /// How many effects were wanted so far.
@@ -126,7 +148,14 @@ impl Play {
             told: BTreeMap::new(),
             slow: Vec::new(),
             size: (1, 1),
+            good: vec![CHOSEN.into()],
+            marks: None,
+            mark: "",
+            damaged: None,
+            application: Some(application()),
+            protected: Vec::new(),
             second: 0,
+            begun: Vec::new(),
             done: Vec::new(),
             effects: 0,
             cut: None,
@@ -143,9 +172,17 @@ impl Play {
             let volume = Pv {
                 name: "pv".into(),
                 reclaim: "Delete".into(),
-                claim: Some(("shop".into(), claim.clone(), Some("t".into()))),
+                claim: Some((self.object.namespace().unwrap(), claim.clone(), Some("t".into()))),
                 run: Some("run-1".into()),
-                annotations: whole.then(|| (RESTORED_FROM.to_owned(), format!("s-{claim}"))).into_iter().collect(),
+                annotations: whole
+                    .then(|| {
+                        (
+                            RESTORED_FROM.to_owned(),
+                            self.marks.clone().unwrap_or_else(|| format!("{}s-{claim}", self.mark)),
+                        )
+                    })
+                    .into_iter()
+                    .collect(),
                 ..Pv::default()
             };
             let bound = ClaimSeen { uid: "t".into(), volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };
@@ -163,20 +200,41 @@ impl Play {
                 kubelet_root: "/k".into(),
                 resources: json!({}),
             },
-            application: Some(Arc::new(copied(&self.copies))),
+            application: self.application.as_ref().map(|it| Arc::new(copied(it, &self.copies))),
+            protected: self.protected.clone(),
             vault: Some(Arc::new(Vault::new("main", spec))),
             claim: Some(fixtures::view("west", Some("west"), self.epoch)),
             points: self.points.clone(),
             others: Vec::new(),
             copy: LocalCopy { wanted: self.running, ..LocalCopy::default() },
-            volumes: self.filled.iter().map(tenant).collect(),
+            volumes: self.filled.iter().map(|it| self.broken(it).unwrap_or_else(|| tenant(it))).collect(),
             told: self.told.clone(),
             objects_done: None,
             dumps: BTreeMap::new(),
             not_ready: Vec::new(),
-            made: Vec::new(),
+            made: self.broken("log").map(|_| job_key("reprise", "mover")).into_iter().collect(),
             works: self.works.clone(),
         }
+    }
+
+    /// A volume whose mover found its data damaged.
+    fn broken(&self, claim: &str) -> Option<(String, VolumeSeen)> {
+        let point = self.object.status.as_ref().and_then(|it| it.point.clone());
+        let here = claim == "log" && self.filled.iter().any(|it| it == "log");
+        (here && self.damaged.is_some() && self.damaged == point).then(|| {
+            let name = Run { namespace: "shop".into(), name: "back".into(), uid: "run-1".into() }.derived("log");
+            let volume = Pv {
+                name: "pv".into(),
+                reclaim: "Retain".into(),
+                claim: Some(("reprise".into(), name, None)),
+                run: Some("run-1".into()),
+                ..Pv::default()
+            };
+            let own = ClaimSeen { volume: Some("pv".into()), bound: true, ..ClaimSeen::default() };
+            let job = JobSeen::Failed { message: "pack gone".into(), at: START, corrupt: true, command: None };
+            let seen = VolumeSeen { own: Some(own), volume: Some(volume), job: Some(job), ..VolumeSeen::default() };
+            ("log".to_owned(), seen)
+        })
     }
 
     /// One pass: decided, performed, written down.
@@ -196,6 +254,16 @@ impl Play {
             }
         }
         self.object.status = Some(decision.status);
+    }
+
+    fn found(&self, vault: &str, choice: &PointChoice, older_than: Option<&String>) -> Outcome {
+        let wanted = |it: &&String| match &choice.name {
+            Some(name) => *it == name,
+            None => older_than.is_none_or(|older| *it < older),
+        };
+        let good = if *vault == self.empty { &[][..] } else { &self.good };
+        let chosen = good.iter().find(wanted).map(|id| Box::new(Point { id: id.clone(), ..point(self.size) }));
+        Outcome::Surveyed { chosen, passed_over: vec![] }
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -228,11 +296,11 @@ impl Play {
                 self.filled.push("cache".into());
             }
             Effect::Begin(work) => {
+                self.begun.push(work.as_ref().clone());
                 let outcome = match work.as_ref() {
-                    Work::FindPoint { vault, .. } => {
+                    Work::FindPoint { vault, choice, older_than, .. } => {
                         self.asked.push(vault.clone());
-                        let chosen = (*vault != self.empty).then(|| Box::new(point(self.size)));
-                        Outcome::Surveyed { chosen, passed_over: vec![] }
+                        self.found(vault, choice, older_than.as_ref())
                     }
                     Work::RestoreObjects { only, .. } => {
                         self.done.push(format!("objects {}", only.len()));
@@ -258,6 +326,10 @@ impl Play {
                     other => panic!("{other:?}"),
                 };
                 self.works.insert(work.name(), Progress::Done { at: START, work, outcome });
+            }
+            Effect::Delete(key) if key.kind == "Job" => {
+                self.done.push("end log".into());
+                self.filled.retain(|it| it != "log");
             }
             Effect::Apply(_) | Effect::Delete(_) | Effect::PatchVolume { .. } | Effect::Announce(_) => {}
             Effect::Wish { .. } => panic!("a restore wants nothing of the claim"),
@@ -320,13 +392,13 @@ fn an_operator_that_is_ended_at_any_effect_restores_the_same() {
 
 #[test]
 fn only_what_is_named_is_touched() {
-    let mut play = Play::new(&json!({"only": {"volumes": ["log"]}}));
+    let mut play = Play::new(&json!({"only": {"volumes": [{"claim": "log"}]}}));
     play.played_out(|_| false);
     assert_eq!(play.done, ["save", "stop", "fill log", "start"]);
     let mut play = Play::new(&json!({"only": {"objects": [{"kind": "ConfigMap", "name": "web"}]}}));
     play.played_out(|_| false);
     assert_eq!(play.done, ["save", "objects 1", "start"], "nothing is stopped for an object");
-    let mut play = Play::new(&json!({"only": {"volumes": ["lgo"]}}));
+    let mut play = Play::new(&json!({"only": {"volumes": [{"claim": "lgo"}]}}));
     let (reason, message) = play.played_out(|_| false);
     assert_eq!((reason.as_str(), play.done.len()), ("NoSuchVolume", 0));
     assert!(message.contains("spec.only.volumes: lgo") && message.contains("data, log"), "{message}");
@@ -343,7 +415,7 @@ fn a_dry_run_tells_what_would_be_changed_and_changes_nothing() {
     let volumes: Vec<_> = told.volumes.iter().map(|it| (it.claim.as_str(), it.snapshot.as_str(), it.bytes)).collect();
     assert_eq!(volumes, [("data", "s-data", 1), ("log", "s-log", 1)]);
     assert_eq!((status.safety_point, status.not_restored.len()), (None, 1));
-    let mut play = Play::new(&json!({"dryRun": true, "only": {"volumes": ["log"]}}));
+    let mut play = Play::new(&json!({"dryRun": true, "only": {"volumes": [{"claim": "log"}]}}));
     play.played_out(|_| false);
     let told = play.object.status.unwrap().plan.unwrap();
     assert_eq!((told.volumes.len(), told.unchanged), (1, 0), "no object was named");

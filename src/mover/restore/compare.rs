@@ -15,6 +15,7 @@ use super::super::exclude::{self, Exclusions};
 use super::super::parallel;
 use super::base::{Base, Listed};
 use super::{LOST_AND_FOUND, volume};
+use crate::core::paths::Paths;
 
 /// Compares a directory and what lies in it with the snapshot, but for what was not to be touched.
 pub(super) fn compare<S: IndexedTree + Sync>(
@@ -37,6 +38,44 @@ pub(super) fn compare<S: IndexedTree + Sync>(
             let nodes = repository.get_tree(&tree).map_err(|error| engine.error(&error))?.nodes;
             let (count, below) = differences(&path, nodes, &base.list(repository), path == target, exclusions)?;
             different.fetch_add(count, Ordering::Relaxed);
+            queue.push(below);
+            Ok(())
+        },
+    )?;
+    match different.into_inner() {
+        0 => Ok(()),
+        different => Err(MoverError::Different(different)),
+    }
+}
+
+/// Compares what lies under some paths of a directory with the snapshot. What else is there does not count.
+pub(super) fn compare_paths<S: IndexedTree + Sync>(
+    engine: &Engine,
+    repository: &Repository<S>,
+    tree: TreeId,
+    target: &Path,
+    paths: &Paths,
+) -> Result<(), MoverError> {
+    let different = AtomicU64::new(0);
+    parallel::descend(
+        parallel::processors(),
+        vec![(PathBuf::new(), tree, false)],
+        || (),
+        |(), queue, (folder, tree, whole)| {
+            engine.meter.step();
+            let nodes = repository.get_tree(&tree).map_err(|error| engine.error(&error))?.nodes;
+            let mut below = Vec::new();
+            for node in nodes {
+                let path = folder.join(node.name());
+                let whole = whole || paths.fit(&path);
+                let meta = fs::symlink_metadata(target.join(&path));
+                // What could not be made was told before.
+                let same = !whole || meta.is_ok_and(|meta| is_same(&node, &meta)) || node.is_special();
+                different.fetch_add(u64::from(!same), Ordering::Relaxed);
+                if let (Some(subtree), true) = (node.subtree, whole || paths.may_hold(&path)) {
+                    below.push((path, subtree, whole));
+                }
+            }
             queue.push(below);
             Ok(())
         },

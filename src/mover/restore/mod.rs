@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use rustic_core::repofile::{Node, SnapshotFile};
-use rustic_core::{IndexedFull, ProgressBars, ProgressType, Repository, TreeId};
+use rustic_core::{IndexedFull, ProgressBars, ProgressType, TreeId};
 
 use self::base::Base;
 use self::walk::{Walk, Walked};
@@ -38,16 +38,19 @@ use super::log::Witness;
 use super::source::unix_mode;
 use crate::core::mover_progress::RESTORING;
 use crate::core::mover_task::Report;
+use crate::core::paths::Paths;
 
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// Restores a snapshot into a directory that is there. With `base`, everything in it is of these snapshots, or of this one.
 ///
-/// `exclude` are the patterns that the snapshot was made with: what they fit is left alone.
+/// `exclude` are the patterns that the snapshot was made with: what they fit is left alone. With `paths` nothing but what
+/// lies under these is touched.
 pub(super) fn restore(
     engine: &Engine,
     (id, base): (&str, &[String]),
     (target, exclude): (&Path, &[String]),
+    paths: Option<&Paths>,
     witness: &Witness,
 ) -> Result<Report, MoverError> {
     // A directory that is not there is a volume that is not mounted: nothing must be written beside it.
@@ -66,42 +69,51 @@ pub(super) fn restore(
     let root = repository.node_from_snapshot_and_path(&snapshot, ROOT).map_err(|error| engine.error(&error))?;
     let tree = root.subtree.ok_or_else(|| MoverError::Corrupt(format!("snapshot {id} has no directory")))?;
     if is_device(target) {
-        return device::restore(engine, (&repository, &snapshot, tree), target, witness);
+        return match paths {
+            None => device::restore(engine, (&repository, &snapshot, tree), target, witness),
+            Some(_) => Err(MoverError::Task("`paths`: a block device has no files".to_owned())),
+        };
     }
     let known = |it: &SnapshotFile| repository.node_from_snapshot_and_path(it, ROOT).ok()?.subtree;
     let bases = Base::new(bases.and_then(|it| it.iter().map(known).collect()).unwrap_or_default());
     let size = snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
-    let transferred = match transfer(engine, &repository, (tree, &bases), (target, &exclusions), size, witness)? {
-        (Walked::Whole, transferred) => transferred,
+    let progress = engine.meter.progress(ProgressType::Bytes, RESTORING);
+    progress.set_length(if paths.is_none() { size } else { 0 });
+    let workshop = Workshop { engine, repository: &repository, witness, progress: &progress };
+    let (counted, transferred) = match transfer(&workshop, (tree, &bases), (target, &exclusions), paths)? {
+        (Walked::Whole(counted), transferred) => (counted, transferred),
         (Walked::Links, transferred) => {
-            let all = (tree, &Base::default());
-            transferred + transfer(engine, &repository, all, (target, &exclusions), size, witness)?.1
+            let again = transfer(&workshop, (tree, &Base::default()), (target, &exclusions), paths)?;
+            (again.0.counted(), transferred + again.1)
         }
     };
-    set_root(&root, target, witness);
+    if paths.is_none() {
+        set_root(&root, target, witness);
+    }
     engine.meter.phase("flushing");
     flush(target).map_err(|error| volume(&error, target))?;
     engine.meter.phase("comparing");
-    compare::compare(engine, &repository, (tree, bases), target, &exclusions)?;
-    Ok(report(&snapshot, transferred, witness))
+    match paths {
+        None => compare::compare(engine, &repository, (tree, bases), target, &exclusions)?,
+        Some(paths) => compare::compare_paths(engine, &repository, tree, target, paths)?,
+    }
+    let report = report(&snapshot, transferred, witness);
+    Ok(if paths.is_none() { report } else { Report { files: counted.files, bytes: counted.bytes, ..report } })
 }
 
-/// Makes all that lies in the directory equal to the snapshot; returns how many bytes were transferred. The walk is one
-/// window ahead.
+/// Makes what lies in the directory equal to the snapshot; returns what that was, and how many bytes were transferred. The
+/// walk is one window ahead.
 fn transfer<S: IndexedFull + Sync>(
-    engine: &Engine,
-    repository: &Repository<S>,
+    workshop: &Workshop<'_, S>,
     (tree, base): (TreeId, &Base),
     (target, exclusions): (&Path, &Exclusions),
-    size: u64,
-    witness: &Witness,
+    paths: Option<&Paths>,
 ) -> Result<(Walked, u64), MoverError> {
-    let progress = engine.meter.progress(ProgressType::Bytes, RESTORING);
-    progress.set_length(size);
-    let workshop = Workshop { engine, repository, witness, progress: &progress };
     std::thread::scope(|scope| {
         let (sender, windows) = sync_channel(0);
-        let walk = Walk::new(engine, repository, exclusions, witness, sender);
+        let only = paths.map(|paths| (paths, target));
+        let Workshop { engine, repository, witness, .. } = *workshop;
+        let walk = Walk::new((engine, repository), exclusions, witness, only, sender);
         let thread = scope.spawn(move || walk.run(tree, base, target));
         let transferred = windows.into_iter().map(|window| workshop.carry_out(&window)).sum::<Result<u64, _>>();
         let walked = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -123,7 +135,7 @@ fn report(snapshot: &SnapshotFile, transferred: u64, witness: &Witness) -> Repor
     }
 }
 
-fn volume(error: &io::Error, path: &Path) -> MoverError {
+pub(super) fn volume(error: &io::Error, path: &Path) -> MoverError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MoverError::VolumeFull,
         kind => MoverError::Volume(format!("{}: {kind}", path.display())),
@@ -149,6 +161,6 @@ fn set_root(root: &Node, target: &Path, witness: &Witness) {
 }
 
 /// Brings everything to the disk: an error that the file system kept back comes out here.
-fn flush(target: &Path) -> io::Result<()> {
+pub(super) fn flush(target: &Path) -> io::Result<()> {
     rustix::fs::syncfs(File::open(target)?).map_err(io::Error::from)
 }

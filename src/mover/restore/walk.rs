@@ -1,10 +1,14 @@
 //! Walks the directories of a snapshot, makes them, and removes what the snapshot does not have.
 //!
 //! Directories are made open for this process, and get their attributes when they have all that they will have.
+//!
+//! Where only some paths are restored, nothing is removed but what stands in the very place of a file; directories on the
+//! way are made when they are missing, and otherwise left as they are.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
@@ -21,6 +25,7 @@ use super::base::{Base, Listed};
 use super::files::Target;
 use super::window::Window;
 use super::{LOST_AND_FOUND, attributes, volume};
+use crate::core::paths::Paths;
 
 /// A directory on the way.
 struct Folder {
@@ -29,14 +34,37 @@ struct Folder {
     nodes: std::vec::IntoIter<Node>,
     existing: HashMap<OsString, fs::Metadata>,
     base: Listed,
+    /// Whether all that is in it is restored. Otherwise it only lies on the way.
+    whole: bool,
+    /// Whether it is known to be there.
+    there: bool,
+    /// Whether it was made, lying on the way.
+    made: bool,
+}
+
+/// What was restored, without directories.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
 }
 
 /// How far a walk came.
 pub(super) enum Walked {
     /// To the end.
-    Whole,
+    Whole(Counted),
     /// To a file with more names than one, of which others may lie where nothing was looked at: everything must be.
     Links,
+}
+
+impl Walked {
+    /// What was restored, as far as it came.
+    pub(super) fn counted(self) -> Counted {
+        match self {
+            Self::Whole(counted) => counted,
+            Self::Links => Counted::default(),
+        }
+    }
 }
 
 /// A walk.
@@ -45,59 +73,88 @@ pub(super) struct Walk<'a, S> {
     repository: &'a Repository<S>,
     exclusions: &'a Exclusions,
     witness: &'a Witness,
+    /// Which paths are restored, below which directory. `None`: all.
+    only: Option<(&'a Paths, &'a Path)>,
     windows: SyncSender<Window>,
     window: Window,
+    counted: Counted,
     /// The first path of each file that has more than one.
     linked: HashMap<(u64, u64), PathBuf>,
 }
 
 impl<'a, S: IndexedTree> Walk<'a, S> {
     pub(super) fn new(
-        engine: &'a Engine,
-        repository: &'a Repository<S>,
+        (engine, repository): (&'a Engine, &'a Repository<S>),
         exclusions: &'a Exclusions,
         witness: &'a Witness,
+        only: Option<(&'a Paths, &'a Path)>,
         windows: SyncSender<Window>,
     ) -> Self {
-        Self { engine, repository, exclusions, witness, windows, window: Window::default(), linked: HashMap::new() }
+        let (window, counted, linked) = (Window::default(), Counted::default(), HashMap::new());
+        Self { engine, repository, exclusions, witness, only, windows, window, counted, linked }
     }
 
     /// Walks to the end, and hands over what is to be done.
     pub(super) fn run(mut self, tree: TreeId, base: &Base, target: &Path) -> Result<Walked, MoverError> {
-        let mut stack = vec![self.enter(target.to_owned(), None, tree, Some(base))?];
+        let whole = self.only.is_none();
+        let mut stack = vec![self.enter(target.to_owned(), None, tree, whole, whole.then_some(base))?];
         while let Some(folder) = stack.last_mut() {
             let Some(node) = folder.nodes.next() else {
-                if let Some(Folder { path, node: Some(node), .. }) = stack.pop() {
+                // One that only lay on the way keeps its attributes, unless it was made for what is in it.
+                if let Some(Folder { path, node: Some(node), whole, made, .. }) = stack.pop()
+                    && (whole || made)
+                {
                     self.window.complete.push((path, node));
                 }
                 if !self.hand_over_when_full() {
-                    return Ok(Walked::Whole);
+                    return Ok(Walked::Whole(self.counted));
                 }
                 continue;
             };
             let name = node.name().into_owned();
             let path = folder.path.join(&name);
-            let existing = folder.existing.remove(&name);
+            let whole = folder.whole || self.fits(&path);
+            if !whole {
+                if let Some(subtree) = node.subtree.filter(|_| self.may_hold(&path)) {
+                    stack.push(self.enter(path, Some(node), subtree, false, None)?);
+                }
+                continue;
+            }
             if base.is_known() && node.is_file() && node.meta.links > 1 {
                 return Ok(Walked::Links);
             }
-            if let Some(subtree) = node.subtree {
-                let base = existing.is_some().then(|| folder.base.below(&name));
-                if base.is_none() {
-                    let builder = fs::DirBuilder::new().mode(0o700).create(&path);
-                    builder.map_err(|error| volume(&error, &path))?;
-                }
-                stack.push(self.enter(path, Some(node), subtree, base.as_ref())?);
+            let existing = folder.existing.remove(&name).is_some();
+            let below = (existing && node.subtree.is_some()).then(|| folder.base.below(&name));
+            let existing = if self.only.is_none() {
+                existing
             } else {
-                self.add(path, node, existing.is_some());
+                reach(&mut stack)?;
+                make_room(&path, &node)?
+            };
+            if let Some(subtree) = node.subtree {
+                if !existing {
+                    make_directory(&path)?;
+                }
+                stack.push(self.enter(path, Some(node), subtree, true, below.as_ref())?);
+            } else {
+                self.add(path, node, existing);
             }
             if !self.hand_over_when_full() {
-                return Ok(Walked::Whole);
+                return Ok(Walked::Whole(self.counted));
             }
         }
         // Nobody takes it when the work has failed: then that error counts.
         let _ = self.windows.send(self.window);
-        Ok(Walked::Whole)
+        Ok(Walked::Whole(self.counted))
+    }
+
+    /// Whether a path is one of those that are restored.
+    fn fits(&self, path: &Path) -> bool {
+        self.only.is_some_and(|(paths, root)| path.strip_prefix(root).is_ok_and(|it| paths.fit(it)))
+    }
+
+    fn may_hold(&self, path: &Path) -> bool {
+        self.only.is_some_and(|(paths, root)| path.strip_prefix(root).is_ok_and(|it| paths.may_hold(it)))
     }
 
     /// Whether somebody still works.
@@ -106,18 +163,20 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
     }
 
     /// Reads a directory of the snapshot, and removes what does not fit from the one that is there: `existing` is what is
-    /// known of that.
+    /// known of that. Where only some paths are restored, nothing is removed.
     fn enter(
         &self,
         path: PathBuf,
         node: Option<Node>,
         tree: TreeId,
+        whole: bool,
         existing: Option<&Base>,
     ) -> Result<Folder, MoverError> {
         self.engine.meter.step();
         if existing.is_some_and(|it| it.is(tree)) {
             let (nodes, existing) = (Vec::new().into_iter(), HashMap::new());
-            return Ok(Folder { path, node, nodes, existing, base: Listed::default() });
+            let base = Listed::default();
+            return Ok(Folder { path, node, nodes, existing, base, whole, there: true, made: false });
         }
         let mut nodes = self.repository.get_tree(&tree).map_err(|error| self.engine.error(&error))?.nodes;
         for node in &nodes {
@@ -133,10 +192,11 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
         let existing =
             if existing.is_some() { sift(&path, &nodes, &base, is_root, self.exclusions)? } else { HashMap::new() };
         nodes.retain(|node| !base.has(node));
-        Ok(Folder { path, node, nodes: nodes.into_iter(), existing, base })
+        Ok(Folder { path, node, nodes: nodes.into_iter(), existing, base, whole, there: whole || is_root, made: false })
     }
 
     fn add(&mut self, path: PathBuf, node: Node, existing: bool) {
+        self.counted.files += 1;
         if !node.is_file() {
             make_special(&path, &node, self.witness);
             self.engine.meter.files(1);
@@ -150,8 +210,49 @@ impl<'a, S: IndexedTree> Walk<'a, S> {
             }
             self.linked.insert((meta.device_id, meta.inode), path.clone());
         }
+        self.counted.bytes += node.meta.size;
         self.window.bytes += node.meta.size;
         self.window.files.push(Target::new(path, node, existing));
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), MoverError> {
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| volume(&error, path))
+}
+
+/// Makes the directories on the way that are missing. Through a link it never goes.
+fn reach(stack: &mut [Folder]) -> Result<(), MoverError> {
+    for folder in stack.iter_mut().filter(|it| !it.there) {
+        match fs::symlink_metadata(&folder.path) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => {
+                let what = "is no directory in the volume, and one in the snapshot: move it out of the way";
+                return Err(MoverError::Volume(format!("{} {what}", folder.path.display())));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_directory(&folder.path)?;
+                // What is made is made as it was: its attributes, and nothing of what else was in it.
+                folder.made = true;
+            }
+            Err(error) => return Err(volume(&error, &folder.path)),
+        }
+        folder.there = true;
+    }
+    Ok(())
+}
+
+/// Where only some paths are restored: whether what is in the place of one can stay. A file or a link goes; a directory in
+/// the place of a file does not, since what is in it was not named.
+fn make_room(path: &Path, node: &Node) -> Result<bool, MoverError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if may_stay(node, &meta) => Ok(true),
+        Ok(meta) if meta.is_dir() => {
+            let what = "is a directory in the volume, and none in the snapshot: move it out of the way";
+            Err(MoverError::Volume(format!("{} {what}", path.display())))
+        }
+        Ok(_) => fs::remove_file(path).map(|()| false).map_err(|error| volume(&error, path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(volume(&error, path)),
     }
 }
 

@@ -31,7 +31,7 @@ fn restore_onto(lab: &Lab, to: &Report, base: &[&Report]) -> Report {
         panic!()
     };
     let base = base.iter().map(|it| id(it)).collect();
-    lab.run(&Task::Restore { namespace, application, snapshot, target, exclude, base }, |_| ()).done()
+    lab.run(&Task::Restore { namespace, application, snapshot, target, exclude, base, paths: vec![] }, |_| ()).done()
 }
 
 fn set_time(lab: &Lab, name: &str) {

@@ -169,7 +169,16 @@ impl Lab {
             target: self.target().to_str().unwrap().to_owned(),
             exclude: vec![],
             base: Vec::new(),
+            paths: Vec::new(),
         }
+    }
+
+    /// Restores what lies under some paths.
+    pub(super) fn restore_paths(&self, backup: &Report, wanted: &[&str]) -> End {
+        let mut task = self.restore_task(backup.snapshot.as_ref().unwrap());
+        let Task::Restore { paths, .. } = &mut task else { panic!("it restores") };
+        *paths = wanted.iter().map(|it| (*it).to_owned()).collect();
+        self.run(&task, |_| ())
     }
 
     pub(super) fn restore(&self, backup: &Report) -> Report {

@@ -8,10 +8,12 @@ mod damage;
 mod device;
 mod dump;
 mod exclude;
+mod export;
 mod fidelity;
 pub(super) mod lab;
 mod locks;
 mod look;
+mod paths;
 mod prune;
 mod tasks;
 

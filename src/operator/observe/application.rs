@@ -58,9 +58,7 @@ impl Reconciled for ProtectedApplication {
             failovers: stores::all(&context.stores.failovers, |it| {
                 of(&key, it.metadata.namespace.as_deref(), &it.spec.application)
             }),
-            restores: stores::all(&context.stores.restores, |it| {
-                of(&key, it.metadata.namespace.as_deref(), &it.spec.application)
-            }),
+            restores: stores::all(&context.stores.restores, |it| it.is_of(&key.namespace, &key.name)),
             copy: if foreign || stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
             slowest: slowest(&namespace, context),
             unaskable,

@@ -57,7 +57,6 @@ impl Reconciled for Failover {
                 && first(it)
         });
         let restoring = step == Some(StepName::RestoreVolumes) && !ended;
-        let mappings = application.as_ref().map(|it| it.mappings(&context.region)).unwrap_or_default();
         let service = application.as_ref().and_then(|it| it.spec.traffic.as_ref()).map(|it| it.target.service.clone());
         let address = match service {
             Some(service) if step >= Some(StepName::ProbeAddress) && !ended => {
@@ -84,7 +83,7 @@ impl Reconciled for Failover {
             health: context.watch.health(&app),
             copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
             volumes: if restoring {
-                volumes(&run, &works, &mappings, application.as_deref(), context).await?
+                all_volumes(&run, &works, application.as_deref(), context).await?
             } else {
                 BTreeMap::new()
             },
@@ -120,29 +119,42 @@ impl Reconciled for Failover {
     }
 }
 
-/// The volumes of the chosen point, as far as they are here.
-pub(super) async fn volumes(
+/// The volumes of the chosen point, and what was restored ahead of them.
+async fn all_volumes(
     run: &Run,
     works: &Works,
-    mappings: &Mappings,
     application: Option<&ProtectedApplication>,
     context: &Context,
 ) -> Result<BTreeMap<String, Seen>, Error> {
-    let work = works.get("SurveyPoints").or_else(|| works.get("FindPoint"));
-    let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = work else {
-        return Ok(BTreeMap::new());
-    };
-    let mut seen = volumes_of(run, point, mappings, context).await?;
+    let mappings = application.map(|it| it.mappings(&context.region)).unwrap_or_default();
+    let all = |point: &Point| point.volumes.iter().map(|it| mapped(it, &mappings)).collect();
+    let mut seen = volumes(run, works, &mappings, all, context).await?;
     if let Some(application) = application {
         super::warm::ahead(application, &mut seen, context).await?;
     }
     Ok(seen)
 }
 
-/// The volumes of a point, as a run left them.
+/// The volumes of the chosen point, those that are `wanted`, as far as they are here.
+pub(super) async fn volumes(
+    run: &Run,
+    works: &Works,
+    mappings: &Mappings,
+    wanted: impl Fn(&Point) -> Vec<Volume>,
+    context: &Context,
+) -> Result<BTreeMap<String, Seen>, Error> {
+    let work = works.get("SurveyPoints").or_else(|| works.get("FindPoint"));
+    let Some(Progress::Done { outcome: Outcome::Surveyed { chosen: Some(point), .. }, .. }) = work else {
+        return Ok(BTreeMap::new());
+    };
+    volumes_of(run, point, &wanted(point), mappings, context).await
+}
+
+/// The volumes of a point that are wanted, and its claims without data, as a run left them.
 pub(super) async fn volumes_of(
     run: &Run,
     point: &Point,
+    wanted: &[Volume],
     mappings: &Mappings,
     context: &Context,
 ) -> Result<BTreeMap<String, Seen>, Error> {
@@ -158,8 +170,8 @@ pub(super) async fn volumes_of(
         let class_present = has(skipped.storage_class.as_deref().map(|it| mappings.storage_class(it)));
         seen.insert(skipped.claim.clone(), Seen { tenant, class_present, ..Seen::default() });
     }
-    for volume in &point.volumes {
-        let class_present = has(mapped(volume, mappings).storage_class.as_deref());
+    for volume in wanted {
+        let class_present = has(volume.storage_class.as_deref());
         let job = jobs.remove(&volume.claim);
         let marked = marked.iter().find(|it| it.annotations.get(CLAIM) == Some(&volume.claim));
         let found = one(run, volume, marked, context).await?;

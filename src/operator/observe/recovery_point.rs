@@ -49,8 +49,8 @@ impl Reconciled for RecoveryPoint {
             vault: vault.and_then(|it| stores::get(&context.stores.vaults, None, it)),
             claim: context.keeper.view(&app),
             restoring: stores::all(&context.stores.restores, |it| {
-                it.namespace().as_ref() == Some(&namespace)
-                    && it.spec.application == app.name
+                it.is_of(&namespace, &app.name)
+                    && it.in_place()
                     && it.status.as_ref().is_some_and(RestoreStatus::changing)
             })
             .first()

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::{copy, dumps::dumps, failover::volumes, not_ready, progress::told, recent, recovery_point::made};
 use crate::{
     api::{
+        application::ProtectedApplication,
         failover::Failover,
         restore::{Restore, RestoreStatus, RestoreStepName},
     },
@@ -18,7 +19,8 @@ use crate::{
         child::Run,
         condition,
         effect::Decision,
-        restore::{Observed, progress},
+        point::Point,
+        restore::{Observed, mappings, progress},
     },
     operator::{
         clock,
@@ -34,16 +36,17 @@ impl Reconciled for Restore {
     async fn observe(&self, context: &Context) -> Result<Observed, Error> {
         let namespace = self.namespace().unwrap_or_default();
         let run = Run { namespace: namespace.clone(), name: self.name_any(), uid: self.uid().unwrap_or_default() };
-        let app = AppKey { namespace: namespace.clone(), name: self.spec.application.clone() };
-        let application = stores::get(&context.stores.applications, Some(&namespace), &app.name);
+        let source = self.spec.source_namespace.clone().unwrap_or_else(|| namespace.clone());
+        let app = AppKey { namespace: source, name: self.spec.application.clone() };
+        let application = stores::get(&context.stores.applications, Some(&app.namespace), &app.name);
         let ended = self.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
         let step = self.status.as_ref().and_then(|it| it.step).filter(|_| !ended);
-        let stopping = matches!(step, Some(RestoreStepName::Stop | RestoreStepName::RestoreVolumes));
+        let stopping = self.in_place() && matches!(step, Some(RestoreStepName::Stop | RestoreStepName::RestoreVolumes));
         let restoring = step == Some(RestoreStepName::RestoreVolumes);
         let handing = restoring || step == Some(RestoreStepName::Cancel);
         let works = context.works.of(self);
         let recent = recent(self.status.as_ref().and_then(|it| it.finished_at.as_ref()));
-        let mappings = application.as_ref().map(|it| it.mappings(&context.region)).unwrap_or_default();
+        let mappings = application.as_ref().map(|it| mappings(self, it, &context.region)).unwrap_or_default();
         Ok(Observed {
             region: context.region.clone(),
             movers: context.movers.clone(),
@@ -51,12 +54,18 @@ impl Reconciled for Restore {
                 .as_ref()
                 .and_then(|it| stores::get(&context.stores.vaults, None, core::restore::place(self, it)?)),
             claim: context.keeper.view(&app),
+            protected: protected(&namespace, context),
             points: stores::all(&context.stores.points, |it| {
                 it.namespace().as_ref() == Some(&namespace) && it.spec.application == app.name
             }),
             others: self.others(&app, context),
             copy: if stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
-            volumes: if handing { volumes(&run, &works, &mappings, None, context).await? } else { BTreeMap::new() },
+            volumes: if handing {
+                let wanted = |point: &Point| core::restore::volumes(self, point, &mappings);
+                volumes(&run, &works, &mappings, wanted, context).await?
+            } else {
+                BTreeMap::new()
+            },
             dumps: if step == Some(RestoreStepName::LoadDumps) {
                 dumps(&run.uid, application.as_deref(), context).await?
             } else {
@@ -67,7 +76,7 @@ impl Reconciled for Restore {
             } else {
                 Vec::new()
             },
-            made: if ended && recent { made(&namespace, &run.uid, context).await? } else { Vec::new() },
+            made: if (ended && recent) || restoring { made(&namespace, &run.uid, context).await? } else { Vec::new() },
             told: if restoring && progress::due(self.status.as_ref(), clock::second()) {
                 told(&run.uid, context).await
             } else {
@@ -89,18 +98,26 @@ impl Reconciled for Restore {
     }
 }
 
+/// The applications that are protected in a namespace.
+fn protected(namespace: &str, context: &Context) -> Vec<String> {
+    let here = |it: &ProtectedApplication| it.namespace().as_deref() == Some(namespace);
+    stores::all(&context.stores.applications, here).iter().map(|it| it.name_any()).collect()
+}
+
 impl Restore {
     /// What goes on with the application and comes first: failovers, and restores that were begun, or made before.
     fn others(&self, app: &AppKey, context: &Context) -> Vec<String> {
+        // What goes on where the data comes from is in nobody's way.
+        let namespace = self.namespace();
         let failovers = stores::all(&context.stores.failovers, |it: &Failover| {
             let ended = it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
-            it.namespace().as_ref() == Some(&app.namespace) && it.spec.application == app.name && !ended
+            it.namespace() == namespace && it.spec.application == app.name && !ended
         });
         let age = |it: &Self| (it.metadata.creation_timestamp.as_ref().map(|it| it.0), it.name_any());
         let restores = stores::all(&context.stores.restores, |it: &Self| {
             let ended = it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
             let begun = it.status.as_ref().is_some_and(|it| it.step > Some(RestoreStepName::Check));
-            it.namespace().as_ref() == Some(&app.namespace)
+            it.namespace() == namespace
                 && it.spec.application == app.name
                 && it.name_any() != self.name_any()
                 && !ended

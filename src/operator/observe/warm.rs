@@ -18,7 +18,7 @@ use crate::{
         child::{CLAIM, RUN, claim_key, job_key, names_claim},
         effect::ObjectKey,
         volume_ahead::Ahead,
-        volume_restore::Seen,
+        volume_restore::{Seen, mapped},
         work::{Outcome, Progress, Works},
     },
     operator::{context::Context, shell::Error},
@@ -47,7 +47,9 @@ impl ProtectedApplication {
             Some(Progress::Done { outcome: Outcome::PointRead(point), .. })
                 if going && warm.round.as_ref().is_some_and(|it| it.point == point.id) =>
             {
-                volumes_of(&run, point, &self.mappings(&context.region), context).await?
+                let mappings = self.mappings(&context.region);
+                let volumes: Vec<_> = point.volumes.iter().map(|it| mapped(it, &mappings)).collect();
+                volumes_of(&run, point, &volumes, &mappings, context).await?
             }
             Some(_) | None => BTreeMap::new(),
         };

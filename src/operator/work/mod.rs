@@ -31,6 +31,10 @@ use tokio::{
 pub use self::retention::PointCache;
 use super::context::Context;
 use crate::{
+    api::{
+        mappings::{Mappings, ObjectSelector},
+        restoring::OnConflict,
+    },
     capture::apply::Options,
     core::work::{Failure, Outcome, Progress, Work, Works},
 };
@@ -259,17 +263,13 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::SurveyPoints { vault, application, older_than } => {
             restore::survey(vault, application, older_than.as_deref(), context).await
         }
-        Work::FindPoint { vault, application, choice } => restore::find(vault, application, choice, context).await,
-        Work::RestoreObjects { vault, application, manifest, mappings, only, on_conflict, epoch } => {
-            let options = Options {
-                mappings: mappings.as_ref().clone(),
-                policy: context.policy,
-                only: only.clone(),
-                on_conflict: *on_conflict,
-                done: Arc::clone(count),
-                ..Options::default()
-            };
-            Box::pin(restore::objects(vault, application, manifest, options, *epoch, context)).await
+        Work::FindPoint { vault, application, choice, older_than } => {
+            restore::find(vault, application, choice, older_than.as_deref(), context).await
+        }
+        Work::RestoreObjects { vault, application, into, manifest, mappings, only, on_conflict, epoch } => {
+            let asked = asked(mappings, only, *on_conflict, context);
+            let options = Options { done: Arc::clone(count), ..asked };
+            Box::pin(restore::objects((vault, application, manifest), into, options, *epoch, context)).await
         }
         Work::ReviewPoints { vault, application, policy, in_use, epoch: _ } => {
             retention::review(vault, application, policy, in_use, context).await
@@ -289,25 +289,24 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::SetHold { vault, application, point, held } => {
             retention::set_hold(vault, application, point, *held, context).await
         }
-        Work::PlanObjects { vault, application, manifest, mappings, only, on_conflict } => {
-            let options = Options {
-                mappings: mappings.as_ref().clone(),
-                policy: context.policy,
-                only: only.clone(),
-                on_conflict: *on_conflict,
-                dry_run: true,
-                ..Options::default()
-            };
-            Box::pin(restore::plan(vault, application, manifest, &options, context)).await
+        Work::PlanObjects { vault, application, into, manifest, mappings, only, on_conflict } => {
+            let options = Options { dry_run: true, ..asked(mappings, only, *on_conflict, context) };
+            Box::pin(restore::plan((vault, application, manifest), into, &options, context)).await
         }
         Work::StartWorkloads { application, epoch } => {
-            restore::start(application, *epoch, context).await.map(|_| Outcome::Done)
+            restore::start(application, &application.namespace, Some(*epoch), context).await.map(|_| Outcome::Done)
         }
         Work::Ask { probes, at } => traffic::ask(probes, at.as_ref(), context).await,
         Work::Publish { publication, application, vault } => {
             traffic::publish(publication, application, vault, context).await
         }
     }
+}
+
+/// What is asked of a restore of objects.
+fn asked(mappings: &Mappings, only: &[ObjectSelector], on_conflict: OnConflict, context: &Context) -> Options {
+    let (mappings, only) = (mappings.clone(), only.to_vec());
+    Options { mappings, policy: context.policy, only, on_conflict, ..Options::default() }
 }
 
 /// A failure that may pass.

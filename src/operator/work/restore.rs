@@ -57,11 +57,12 @@ pub(super) async fn find(
     name: &str,
     application: &AppKey,
     choice: &PointChoice,
+    older_than: Option<&str>,
     context: &Context,
 ) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
     let Some(id) = &choice.name else {
-        return newest_good(&vault, application, None, choice.before.as_ref().map(|it| it.0)).await;
+        return newest_good(&vault, application, older_than, choice.before.as_ref().map(|it| it.0)).await;
     };
     let (namespace, app) = (&application.namespace, &application.name);
     let point = vault.read_point(namespace, app, id).await.map_err(|error| {
@@ -206,18 +207,24 @@ async fn judge(
     }
 }
 
+/// The objects of a point: the `Vault`, whose they are, and the name of the bundle.
+type Manifest<'a> = (&'a str, &'a AppKey, &'a str);
+
+/// Whether something may be restored or started now. No claim is about another namespace than the application's.
+fn may(application: &AppKey, epoch: Option<u64>, context: &Context) -> bool {
+    epoch.is_none_or(|epoch| context.keeper.valid_now(application, epoch))
+}
+
 /// Objects, workloads last; then what was stopped here is started.
 pub(super) async fn objects(
-    name: &str,
-    application: &AppKey,
-    manifest: &str,
+    of: Manifest<'_>,
+    namespace: &str,
     options: Options,
-    epoch: u64,
+    epoch: Option<u64>,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    let bundle = bundle(name, application, manifest, context).await?;
-    let namespace = &application.namespace;
-    let valid = || context.keeper.valid_now(application, epoch);
+    let (bundle, application) = (bundle(of, context).await?, of.1);
+    let valid = || may(application, epoch, context);
     let put = async |phase| {
         let options = Options { phase, ..options.clone() };
         let put = restore(&context.client, namespace, &bundle, &options);
@@ -225,7 +232,7 @@ pub(super) async fn objects(
     };
     let first = put(Phase::AllButWorkloads).await?;
     let second = put(Phase::Workloads).await?;
-    let unreadable = start(application, epoch, context).await?;
+    let unreadable = start(application, namespace, epoch, context).await?;
     let restored = [&first, &second].iter().map(|it| it.created + it.updated + it.unchanged).sum();
     let not_restored_count = first.not_restored_count + second.not_restored_count + unreadable.len() as u64;
     let notes = notes(&first, &second);
@@ -235,14 +242,13 @@ pub(super) async fn objects(
 
 /// What would become of the objects. It only reads, so it needs no claim.
 pub(super) async fn plan(
-    name: &str,
-    application: &AppKey,
-    manifest: &str,
+    of: Manifest<'_>,
+    namespace: &str,
     options: &Options,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    let bundle = bundle(name, application, manifest, context).await?;
-    let planned = restore(&context.client, &application.namespace, &bundle, options);
+    let bundle = bundle(of, context).await?;
+    let planned = restore(&context.client, namespace, &bundle, options);
     let planned = planned.await.map_err(|error| failure("PlanFailed", error))?;
     Ok(Outcome::ObjectsPlanned {
         created: planned.created,
@@ -254,7 +260,7 @@ pub(super) async fn plan(
 }
 
 /// The objects of a point, read from the vault.
-async fn bundle(name: &str, application: &AppKey, manifest: &str, context: &Context) -> Result<Bundle, Failure> {
+async fn bundle((name, application, manifest): Manifest<'_>, context: &Context) -> Result<Bundle, Failure> {
     let vault = open(name, context).await?;
     let incoming = vault
         .read_manifest(&application.namespace, &application.name, manifest, Incoming::new())
@@ -274,11 +280,16 @@ fn notes(first: &Restored, second: &Restored) -> Vec<String> {
 }
 
 /// Starts what was stopped, as it was. Marks that could not be read, with the workload.
-pub(super) async fn start(application: &AppKey, epoch: u64, context: &Context) -> Result<Vec<String>, Failure> {
-    let valid = || context.keeper.valid_now(application, epoch);
+pub(super) async fn start(
+    application: &AppKey,
+    namespace: &str,
+    epoch: Option<u64>,
+    context: &Context,
+) -> Result<Vec<String>, Failure> {
+    let valid = || may(application, epoch, context);
     let starting = async {
         loop {
-            let start = fence::start(&context.client, &application.namespace);
+            let start = fence::start(&context.client, namespace);
             let started = while_valid(valid, start.map_err(|error| failure("StartFailed", error))).await?;
             if started.complete() {
                 return Ok(started.unreadable);

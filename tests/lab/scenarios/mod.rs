@@ -14,6 +14,7 @@ mod mariadb;
 mod power_loss;
 mod recover;
 mod restore;
+mod restore_parts;
 mod stage;
 mod vault_away;
 mod warm;

@@ -25,7 +25,7 @@ use crate::harness::{
 const VOLUME: &str = "data-notes-0";
 
 /// Restores, and returns what the operator wrote of it.
-fn restore(app: &App, region: &Region, words: &[&str]) -> Result<RestoreStatus> {
+pub fn restore(app: &App, region: &Region, words: &[&str]) -> Result<RestoreStatus> {
     let command = [&["restore", app.name, "--wait", "--timeout", "2m", "-o", "json"], words].concat();
     let ended = reprise(app, region, &command)?;
     let ended: Restore = serde_json::from_str(&ended).with_context(|| format!("read the restore: {ended}"))?;

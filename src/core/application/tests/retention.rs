@@ -98,6 +98,32 @@ fn without_a_policy_any_more_nothing_is_told_of_it() {
 }
 
 #[test]
+fn the_point_that_a_restore_is_at_is_in_use_wherever_it_goes_to() {
+    let restore = |source: Option<&str>, status: &str| {
+        let metadata = json!({"name": "back", "namespace": if source.is_some() { "drill" } else { "shop" }});
+        let spec = json!({"application": "db", "sourceNamespace": source});
+        let conditions = json!([{"type": "Succeeded", "status": status, "reason": "X", "message": "",
+            "lastTransitionTime": "2027-01-01T00:00:00Z"}]);
+        let all = json!({"apiVersion": "reprise.dev/v1alpha1", "kind": "Restore", "metadata": metadata, "spec": spec,
+            "status": {"point": "p7", "conditions": conditions}});
+        std::sync::Arc::new(serde_json::from_value(all).unwrap())
+    };
+    let used = |restores| {
+        let seen = Observed { restores, ..seeing([]) };
+        decide(&kept(&Value::Null), &seen, at(0)).effects.into_iter().find_map(|it| match it {
+            Effect::Begin(work) => match *work {
+                Work::ReviewPoints { in_use, .. } => Some(in_use),
+                _ => None,
+            },
+            _ => None,
+        })
+    };
+    assert_eq!(used(vec![restore(None, "Unknown")]), Some(vec!["p7".to_owned()]));
+    assert_eq!(used(vec![restore(Some("shop"), "Unknown")]), Some(vec!["p7".to_owned()]));
+    assert_eq!(used(vec![restore(None, "True")]), Some(vec![]));
+}
+
+#[test]
 fn what_shall_go_stands_in_the_status_before_it_goes() {
     let seen = seeing([review(&["p1", "p2"], 0)]);
     let intent = decide(&kept(&Value::Null), &seen, at(5));
