@@ -28,10 +28,7 @@ fn application(load: &str) -> ProtectedApplication {
 }
 
 fn the_point(claims: &[&str]) -> Point {
-    let volume = |claim: &&str| -> Volume {
-        let value = json!({"claim": claim, "snapshot": "v", "size": "1Gi", "accessModes": ["ReadWriteOnce"], "files": 1, "bytes": 1});
-        serde_json::from_value(value).unwrap()
-    };
+    let volume = |claim: &&str| Volume { claim: (*claim).to_owned(), snapshot: "v".into(), ..Volume::default() };
     let dump = point::Dump { name: "orders".into(), snapshot: "d1".into(), consistent_at: START, bytes: 7 };
     Point {
         format: FORMAT,
