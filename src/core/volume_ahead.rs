@@ -10,7 +10,7 @@ use super::{
     child::{Run, claim_key, job_key},
     effect::Effect,
     recovery_point::JobSeen,
-    volume_restore::{ClaimSeen, FAILURES, RECLAIM_POLICY, RESTORED_FROM, Restore, Step, VolumeSeen},
+    volume_restore::{ClaimSeen, FAILURES, RECLAIM_POLICY, RESTORED_FROM, Restore, Step, VolumeSeen, is_of_paths},
 };
 
 /// On a `PersistentVolume`: how many bytes its last mover transferred.
@@ -35,7 +35,7 @@ impl Contents {
     pub fn of(volume: &VolumeSeen) -> Self {
         let text = volume.annotations.get(RESTORED_FROM).map_or(UNKNOWN, String::as_str);
         let (unknown, parts): (Vec<&str>, Vec<&str>) =
-            text.split(',').partition(|it| it.is_empty() || *it == UNKNOWN || it.contains(' '));
+            text.split(',').partition(|it| it.is_empty() || *it == UNKNOWN || is_of_paths(it));
         Self { parts: parts.into_iter().map(ToOwned::to_owned).collect(), unknown: !unknown.is_empty() }
     }
 

@@ -142,6 +142,11 @@ pub enum Step {
     Failed(String),
 }
 
+/// Whether a mark says that only some paths were restored.
+pub(super) fn is_of_paths(mark: &str) -> bool {
+    mark.starts_with(PARTS_OF) || mark.starts_with(NOTHING_OF)
+}
+
 /// How the application has a volume of a run that is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
