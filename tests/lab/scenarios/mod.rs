@@ -13,6 +13,7 @@ mod power_loss;
 mod recover;
 mod restore;
 mod stage;
+mod thief;
 mod vault_away;
 mod warm;
 mod without_cas;
