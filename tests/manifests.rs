@@ -166,6 +166,8 @@ fn the_operator_has_the_rights_that_it_uses_and_no_others() {
     at_home.extend(others.map(ToOwned::to_owned));
     assert_eq!(rights("Role", "reprise"), at_home);
     // A dump's mover has nothing else, and other movers have no token at all.
+    let protected = rights("ClusterRole", "reprise-protected");
+    assert!(protected.contains(&"/pods/exec: get create".to_owned()), "hooks are run by the operator: {protected:?}");
     assert_eq!(rights("ClusterRole", "reprise-dump-mover"), ["/pods: list", "/pods/exec: get create"]);
 }
 

@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::restoring::DumpLoad;
+
 /// A request to bring the application into service in a region.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -99,6 +101,10 @@ pub struct FailoverStatus {
     /// Objects that were not restored as they were, each with the reason. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_restored: Vec<String>,
+    /// The point's dumps, and whether they were loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub dumps: Vec<DumpLoad>,
     /// The address that the public name was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -138,6 +144,8 @@ pub enum StepName {
     RestoreVolumes,
     /// Bring the objects back, workloads last.
     RestoreObjects,
+    /// Load the dumps whose data is in no volume of the point.
+    LoadDumps,
     /// Wait until the workloads are ready.
     AwaitReady,
     /// Probe the application at its new address, past DNS.

@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::vault::LockClass;
+use super::{application::Hooks, vault::LockClass};
 
 /// A request for one recovery point.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -112,6 +112,9 @@ pub struct RecoveryPointStatus {
     /// The longer lock that the vault asks for the first good point of a day, week, month or year. Absent in others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<PointLock>,
+    /// The hooks around its snapshots. Written before the first one is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksInPoint>,
     /// Until when all that the point needs is locked at least, as the vault said when the point was stored. It is locked
     /// for longer as long as it is kept (`status.locks` of the application). Absent where no locks are asked for, or some
     /// were missing.
@@ -222,6 +225,43 @@ pub struct VolumeInPoint {
     /// Why there is nothing of it to read. The point is complete without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+}
+
+/// How long the application was held for a point, and by what.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HooksInPoint {
+    /// What is run, as it was declared when the run began: what quiesced the application is released by what belongs to it.
+    pub run: Hooks,
+    /// How far they are.
+    pub holding: Holding,
+    /// When the first hook was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_from: Option<Time>,
+    /// From then until the last hook had ended, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_seconds: Option<u64>,
+    /// Why the point fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Failures of hooks with `onError: Continue`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Whether an application is held for a point.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// No hook was run yet.
+    Planned,
+    /// The hooks before are run.
+    Quiescing,
+    /// They have been run: the snapshots are taken.
+    Held,
+    /// The hooks after are run.
+    Releasing,
+    /// They have been run.
+    Released,
 }
 
 /// One dump in a point.

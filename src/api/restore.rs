@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{mappings::ObjectSelector, restoring::OnConflict};
+use super::{
+    mappings::ObjectSelector,
+    restoring::{DumpLoad, OnConflict},
+};
 
 /// A request to bring an application back.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -82,7 +85,7 @@ pub struct PointChoice {
 
 /// A part of a point.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("(has(self.volumes) && self.volumes.size() > 0) || (has(self.objects) && self.objects.size() > 0)").message("only: name volumes, objects or both; leave only away to restore everything"))]
+#[x_kube(validation = Rule::new("(has(self.volumes) && self.volumes.size() > 0) || (has(self.objects) && self.objects.size() > 0) || (has(self.dumps) && self.dumps.size() > 0)").message("only: name volumes, objects or dumps; leave only away to restore everything"))]
 pub struct Part {
     /// Volumes, by their `PersistentVolumeClaim`s. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -92,6 +95,10 @@ pub struct Part {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub objects: Vec<ObjectSelector>,
+    /// Dumps, by their names in `backup.dumps`: they are loaded, whatever volumes there are. Absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub dumps: Vec<String>,
 }
 
 /// Whether what is there is saved first.
@@ -154,6 +161,10 @@ pub struct RestoreStatus {
     /// Objects that were not restored as they were (of a dry run: would not be), each with the reason. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_restored: Vec<String>,
+    /// The point's dumps, and whether they were loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub dumps: Vec<DumpLoad>,
     /// When it ended, well or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
@@ -244,6 +255,8 @@ pub enum RestoreStepName {
     RestoreObjects,
     /// Start what was stopped.
     Start,
+    /// Load the dumps whose data is in no volume of the point.
+    LoadDumps,
     /// Wait until the workloads are ready.
     AwaitReady,
     /// Of one that is cancelled, and its last: give back what it has in its hands.

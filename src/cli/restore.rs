@@ -59,6 +59,9 @@ pub struct RestoreArguments {
     /// Only this volume, by its `PersistentVolumeClaim`; may be given more than once.
     #[arg(long = "volume", value_name = "CLAIM")]
     pub volumes: Vec<String>,
+    /// Only this dump, by its name in `backup.dumps`, which is loaded; may be given more than once.
+    #[arg(long = "dump", value_name = "NAME")]
+    pub dumps: Vec<String>,
     /// Only objects of this kind.
     #[arg(long)]
     pub kind: Option<String>,
@@ -174,14 +177,14 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
     let selected = wanted.kind.is_some() || wanted.name.is_some();
     let object = ObjectSelector { kind: wanted.kind.clone(), name: wanted.name.clone(), ..ObjectSelector::default() };
     let objects = if selected { vec![object] } else { Vec::new() };
-    let part = selected || !wanted.volumes.is_empty();
+    let part = selected || !wanted.volumes.is_empty() || !wanted.dumps.is_empty();
     Restore::new(
         &name,
         RestoreSpec {
             application: application.to_owned(),
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
             vault: wanted.vault.clone(),
-            only: part.then(|| Part { volumes: wanted.volumes.clone(), objects }),
+            only: part.then(|| Part { volumes: wanted.volumes.clone(), objects, dumps: wanted.dumps.clone() }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },
             dry_run: wanted.dry_run,

@@ -9,7 +9,7 @@ use super::{
     app_key::AppKey,
     child::Run,
     mover_job::{Mover, MoverSettings},
-    mover_task::{Command, Task},
+    mover_task::{Command, Ran, Task},
 };
 use crate::api::{application::Dump, vault::VaultSpec};
 
@@ -17,6 +17,8 @@ use crate::api::{application::Dump, vault::VaultSpec};
 const SHRUNK: u64 = 10;
 /// So many earlier dumps say what is usual.
 const USUAL: usize = 5;
+/// The most of a command's standard error that a status keeps.
+const STDERR: usize = 500;
 
 /// What its snapshots and its mover are called. No claim has such a name: it has a slash.
 #[must_use]
@@ -57,6 +59,14 @@ fn command(dump: &Dump, command: &[String]) -> Command {
         command: command.to_vec(),
         timeout_seconds: dump.timeout.as_secs(),
     }
+}
+
+/// What a status keeps of a command's standard error: its end.
+#[must_use]
+pub fn stderr_told(ran: &Ran) -> Option<String> {
+    let surplus = ran.stderr.chars().count().saturating_sub(STDERR);
+    let stderr: String = ran.stderr.chars().skip(surplus).collect();
+    (!stderr.is_empty()).then_some(stderr)
 }
 
 /// The Job of a mover that makes or loads the dump `name` for a run. It ends after `deadline` seconds.

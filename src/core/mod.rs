@@ -12,6 +12,7 @@ pub mod condition;
 pub mod copies;
 pub mod dns_zone;
 pub mod dump;
+pub mod dump_load;
 pub mod effect;
 pub mod empty_claim;
 pub mod failover;

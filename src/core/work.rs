@@ -12,7 +12,7 @@ use super::{
     point::{Head, Objects, Point},
 };
 use crate::api::{
-    application::{ObjectSettings, Probe, RetainedPoint, Retention},
+    application::{Hook, ObjectSettings, Probe, RetainedPoint, Retention},
     mappings::{Mappings, ObjectSelector},
     restore::PointChoice,
     restoring::OnConflict,
@@ -47,6 +47,19 @@ pub enum Work {
         application: AppKey,
         /// Which of them.
         objects: ObjectSettings,
+    },
+    /// Run hooks in pods, one after the other.
+    RunHooks {
+        /// The application's namespace.
+        namespace: String,
+        /// Which they are.
+        side: Side,
+        /// What is run, in this order.
+        hooks: Vec<Hook>,
+        /// The name of the hold, the same before and after, and no other run's.
+        hold: String,
+        /// After so many seconds a pod releases itself.
+        seconds: u64,
     },
     /// Write the point, then enter it in the head of the catalogue.
     CommitPoint {
@@ -254,6 +267,7 @@ impl Work {
             Self::ListRegions { .. } => "ListRegions",
             Self::TestZone { .. } => "TestZone",
             Self::Capture { .. } => "Capture",
+            Self::RunHooks { side, .. } => side.work_name(),
             Self::CommitPoint { .. } => "CommitPoint",
             Self::ReadHead { .. } => "ReadHead",
             Self::ReadLatest { .. } => "ReadLatest",
@@ -294,6 +308,7 @@ impl Work {
             | Self::ListRegions { .. }
             | Self::TestZone { .. }
             | Self::Capture { .. }
+            | Self::RunHooks { .. }
             | Self::CommitPoint { .. }
             | Self::ReadHead { .. }
             | Self::ReadLatest { .. }
@@ -305,6 +320,26 @@ impl Work {
             | Self::SetHold { .. }
             | Self::PlanObjects { .. }
             | Self::Ask { .. } => None,
+        }
+    }
+}
+
+/// On which side of the snapshots hooks are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Before: they quiesce.
+    Before,
+    /// After: they release.
+    After,
+}
+
+impl Side {
+    /// The name of the work that runs them.
+    #[must_use]
+    pub fn work_name(self) -> &'static str {
+        match self {
+            Self::Before => "HooksBefore",
+            Self::After => "HooksAfter",
         }
     }
 }
@@ -354,6 +389,15 @@ pub enum Outcome {
         failed: Vec<String>,
         /// How many were left out, by rule.
         left_out: Vec<String>,
+    },
+    /// Of `RunHooks`.
+    HooksRan {
+        /// What failed that must not.
+        failure: Option<String>,
+        /// Hooks whose pods were not held any more when they were released: what was read meanwhile was not quiet.
+        lapsed: Option<String>,
+        /// What else failed.
+        notes: Vec<String>,
     },
     /// Of `ReadHead`: the epoch, if there is a head.
     HeadRead(Option<u64>),

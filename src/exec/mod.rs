@@ -112,7 +112,9 @@ pub async fn ready(client: &Client, place: &Place<'_>) -> Result<Seat, ExecError
     first.ok_or_else(|| ExecError::NoPod { namespace: place.namespace.to_owned(), labels: labels(place.pods) })
 }
 
-fn labels(pods: &BTreeMap<String, String>) -> String {
+/// The labels of a pod, as a selector.
+#[must_use]
+pub fn labels(pods: &BTreeMap<String, String>) -> String {
     pods.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
@@ -125,8 +127,15 @@ fn seat(pod: &Pod, container: Option<&str>) -> Option<Seat> {
     let default = || pod.annotations().get("kubectl.kubernetes.io/default-container").cloned();
     let first = || Some(pod.spec.as_ref()?.containers.first()?.name.clone());
     let container = container.map(ToOwned::to_owned).or_else(default).or_else(first)?;
-    let ready = status.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
-    Some(Seat { pod: pod.name_any(), container, ready })
+    Some(Seat { pod: pod.name_any(), container, ready: is_ready(pod) })
+}
+
+/// Whether a pod runs, and is ready.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|it| it.conditions.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 /// Which streams of a command are wanted. Its standard error always is.

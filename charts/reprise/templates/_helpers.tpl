@@ -48,6 +48,10 @@ reprise-dump-mover
 - apiGroups: ["*"]
   resources: ["*"]
   verbs: [get, list]
+# Hooks run commands in pods.
+- apiGroups: [""]
+  resources: [pods/exec]
+  verbs: [get, create]
 # Writing: a restore makes again what the point holds, in place of what stands there. The kinds are as open as for reading.
 {{- if has "*" .Values.restore.apiGroups }}
 - apiGroups: ["*"]

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CopySettings, Dump, ObjectSelector, ObjectSettings};
+use super::{CopySettings, Dump, Hooks, ObjectSelector, ObjectSettings};
 use crate::api::span::Span;
 
 /// Where recovery points go, and how volumes are read.
@@ -31,6 +31,9 @@ pub struct BackupSettings {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 16))]
     pub dumps: Vec<Dump>,
+    /// Commands around the instant of the snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
     /// Which points are kept. Without it every point is kept, and nothing is ever deleted from the vault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Span, seconds};
@@ -31,6 +32,9 @@ pub struct Dump {
     /// The command that reads the dump from its standard input: `[pg_restore, --clean, --if-exists, -d, orders]`.
     #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
     pub load: Vec<String>,
+    /// Whether a failover or a restore of the whole point loads it. Default `Auto`.
+    #[serde(default)]
+    pub load_on_restore: LoadOnRestore,
     /// How long either may take. Default `1h`.
     #[serde(default = "seconds::<3600>")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("backup.dumps.timeout must be 1s to 24h, written in h, m and s"))]
@@ -39,6 +43,18 @@ pub struct Dump {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_bytes: Option<i64>,
+}
+
+/// Whether a dump is loaded when its point is restored.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoadOnRestore {
+    /// When the point has no volume that the dump's pods mount: its data is nowhere else then.
+    #[default]
+    Auto,
+    /// Whatever volumes are restored.
+    Always,
+    /// It is left to people.
+    Never,
 }
 
 /// Pods of the application's namespace.

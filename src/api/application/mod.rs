@@ -8,6 +8,7 @@ mod copies;
 mod dumps;
 mod failover;
 mod health;
+mod hooks;
 mod objects;
 mod status;
 mod traffic;
@@ -16,7 +17,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{backup::*, claim::*, copies::*, dumps::*, failover::*, health::*, objects::*, status::*, traffic::*};
+pub use self::{
+    backup::*, claim::*, copies::*, dumps::*, failover::*, health::*, hooks::*, objects::*, status::*, traffic::*,
+};
 use super::{
     mappings::Mappings,
     span::{Span, in_days},

@@ -20,6 +20,7 @@ use super::{
     child::Run,
     claim::view::View,
     condition::{self, Finding, SUCCEEDED, Truth},
+    dump_load,
     effect::{Decision, Effect, ObjectKey},
     health::Health,
     mover_job::MoverSettings,
@@ -59,6 +60,8 @@ pub struct Observed {
     pub volumes: BTreeMap<String, volume_restore::Seen>,
     /// The vaults that its points are copied into, as far as they are in this cluster.
     pub copies: Vec<Arc<Vault>>,
+    /// What its dumps would be loaded in, and the movers that load them. Looked up while they are loaded.
+    pub dumps: BTreeMap<String, dump_load::Seen>,
     /// What of its workloads is not ready. Looked up while that is waited for.
     pub not_ready: Vec<String>,
     /// The address of its Service, or why there is none.
@@ -101,13 +104,14 @@ pub(super) struct Pass<'a> {
 const DAMAGED: &str = ": volume ";
 
 /// The steps, in order.
-const STEPS: [StepName; 10] = [
+const STEPS: [StepName; 11] = [
     StepName::WaitOutClaim,
     StepName::SeizeClaim,
     StepName::SealCatalogue,
     StepName::ChoosePoint,
     StepName::RestoreVolumes,
     StepName::RestoreObjects,
+    StepName::LoadDumps,
     StepName::AwaitReady,
     StepName::ProbeAddress,
     StepName::SwitchTraffic,
@@ -210,6 +214,7 @@ impl Pass<'_> {
             StepName::ChoosePoint => self.choose_point(),
             StepName::RestoreVolumes => self.restore_volumes(),
             StepName::RestoreObjects => self.restore_objects(),
+            StepName::LoadDumps => self.load_dumps(),
             StepName::AwaitReady => self.await_ready(),
             StepName::ProbeAddress => self.probe_address(),
             StepName::SwitchTraffic => self.switch_traffic(),

@@ -7,6 +7,7 @@ use crate::{
     api::{failover::StepName, restoring::OnConflict},
     core::{
         claim::state::Wish,
+        dump_load::{self, Loads},
         effect::Effect,
         empty_claim,
         point::Point,
@@ -174,6 +175,39 @@ impl Pass<'_> {
             }
             Ok(_) => Next::Stay("the objects are being restored".into()),
             Err(next) => next,
+        }
+    }
+
+    /// Gives the databases their dumps whose data is in no volume. What fails is tried again: nobody is sent to an
+    /// application without its data.
+    pub(super) fn load_dumps(&mut self) -> Next {
+        self.wish(Wish::Hold);
+        if let Some(lost) = self.claim_lost() {
+            return Next::Fail("LostClaim", lost);
+        }
+        let point = match self.chosen() {
+            Ok(point) => point,
+            Err(next) => return next,
+        };
+        let Some(vault) = &self.seen.vault else { return Next::Stay("the Vault object is gone".into()) };
+        let loads = Loads {
+            run: &self.run,
+            movers: &self.seen.movers,
+            application: self.application,
+            vault: &vault.spec,
+            point: &point,
+            seen: &self.seen.dumps,
+            named: None,
+            now: self.now,
+        };
+        let Some(progress) = loads.advance(&mut self.status.dumps) else {
+            return Next::Stay("the dumps are about to be loaded".into());
+        };
+        self.effects.extend(progress.effects);
+        match (progress.failed.is_empty(), progress.going.is_empty()) {
+            (false, _) => Next::Hindered("DumpNotLoaded", progress.failed.join("; ")),
+            (true, false) => Next::Stay(progress.going.join("; ")),
+            (true, true) => Next::Go(dump_load::told(&self.status.dumps)),
         }
     }
 }

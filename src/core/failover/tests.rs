@@ -236,6 +236,7 @@ impl Play {
                     },
                 ),
             ]),
+            dumps: BTreeMap::new(),
             not_ready: if world.ready { vec![] } else { vec!["Deployment web: 0 of 1".into()] },
             address: Ok(ADDRESS.into()),
             others: Vec::new(),

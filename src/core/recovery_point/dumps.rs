@@ -16,19 +16,22 @@ use crate::{
     },
 };
 
-/// The most of a command's standard error that a status keeps.
-const STDERR: usize = 500;
-
 impl Pass<'_> {
     /// What will be in the point of a declared dump.
     pub(super) fn planned_dump(&self, declared: &Dump) -> DumpInPoint {
         let planned = DumpInPoint { name: declared.name.clone(), ..DumpInPoint::default() };
-        if self.stopped() {
-            let why = "the application is stopped here: what it had written is in its volumes";
-            return DumpInPoint { left_out: Some(why.to_owned()), ..planned };
-        }
         let earlier = self.seen.dumps.get(&declared.name).map_or(&[][..], Vec::as_slice);
-        match dump::young(declared, earlier, self.now).filter(|_| self.point.spec.purpose != Purpose::Manual) {
+        let taken_over = match (self.stopped(), self.point.spec.purpose) {
+            (true, Purpose::Branch) | (false, Purpose::Manual) => None,
+            // No command can be run. Whoever takes over finds the last one, in case its data is in no volume.
+            (true, Purpose::Scheduled | Purpose::Manual) => earlier.iter().max_by_key(|it| it.consistent_at),
+            (false, Purpose::Scheduled | Purpose::Branch) => dump::young(declared, earlier, self.now),
+        };
+        match taken_over {
+            None if self.stopped() => {
+                let why = "the application is stopped here: what it had written is in its volumes";
+                DumpInPoint { left_out: Some(why.to_owned()), ..planned }
+            }
             Some(young) => DumpInPoint {
                 consistent_at: Some(Time(young.consistent_at)),
                 snapshot: Some(young.snapshot.clone()),
@@ -90,9 +93,7 @@ impl Pass<'_> {
 }
 
 fn told(dump: &mut DumpInPoint, ran: &Ran) {
-    let surplus = ran.stderr.chars().count().saturating_sub(STDERR);
-    let stderr: String = ran.stderr.chars().skip(surplus).collect();
-    dump.stderr = (!stderr.is_empty()).then_some(stderr);
+    dump.stderr = dump::stderr_told(ran);
     dump.exit_code = ran.exit_code;
     dump.pod = Some(ran.pod.clone()).filter(|it| !it.is_empty());
 }

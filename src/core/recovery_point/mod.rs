@@ -4,6 +4,7 @@
 
 mod dumps;
 mod entering;
+mod hooks;
 mod locks;
 mod method;
 mod suspicion;
@@ -17,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
+use self::hooks::Turn;
 use super::{
     app_key::AppKey,
     child::Run,
@@ -32,7 +34,7 @@ use super::{
 };
 use crate::api::{
     application::ProtectedApplication,
-    recovery_point::{ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus},
+    recovery_point::{HooksInPoint, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus},
     vault::Vault,
 };
 
@@ -203,6 +205,16 @@ pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decisio
         name: point.name_any(),
         uid: point.uid().unwrap_or_default(),
     };
+    // Before all else: nothing that is missing may keep the application held.
+    match hooks::turn(&mut status, &run.namespace, seen, now) {
+        Turn::Go => {}
+        Turn::Wait(work, message) => {
+            let mut decision = waiting(point, status, ("Hooks", message.to_owned()), now);
+            decision.effects.extend(work.map(|it| Effect::Begin(Box::new(it))));
+            return decision;
+        }
+        Turn::Failed(message) => return end(point, status, seen, Ending::Failed("HookFailed", message), now),
+    }
     let (Some(application), Some(movers)) = (seen.application.as_deref(), seen.movers.as_ref()) else {
         let message = format!(
             "spec.application: there is no ProtectedApplication '{}' in namespace {}",
@@ -266,6 +278,8 @@ impl Pass<'_> {
         let unbound = self.seen.unbound.iter().map(|it| self.without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
         status.dumps = self.application.spec.backup.dumps.iter().map(|it| self.planned_dump(it)).collect();
+        let hooks = self.application.spec.backup.hooks.clone().filter(|_| !self.stopped());
+        status.hooks = hooks.map(HooksInPoint::planned);
         self.wait(status, "Preparing", "the volumes and objects of this moment are about to be read")
     }
 
@@ -292,6 +306,7 @@ impl Pass<'_> {
         self.read(&mut status, patience, &mut effects);
         status.bytes = Some(read_in_all(&status));
         let read = captured.is_some()
+            && hooks::released(&status)
             && status.volumes.iter().all(volumes::settled)
             && status.dumps.iter().all(dumps::settled);
         let read = read && self.lock(&mut status, patience, &mut effects);
@@ -324,7 +339,9 @@ impl Pass<'_> {
             self.advance(volume, patience, &mut step);
             steps.push(step);
         }
-        for dump in status.dumps.iter_mut().filter(|it| !dumps::settled(it)) {
+        // No command answers in an application that is held.
+        let free = hooks::released(status);
+        for dump in status.dumps.iter_mut().filter(|it| free && !dumps::settled(it)) {
             let mut step = Vec::new();
             self.advance_dump(dump, patience, &mut step);
             steps.push(step);
@@ -392,15 +409,23 @@ impl Pass<'_> {
 
     fn wait(
         &self,
-        mut status: RecoveryPointStatus,
+        status: RecoveryPointStatus,
         reason: &'static str,
         message: impl Into<String>,
     ) -> Decision<RecoveryPointStatus> {
-        let finding = Finding::new(SUCCEEDED, Truth::Unknown, reason, message);
-        let generation = self.point.metadata.generation;
-        status.conditions = condition::conditions(&status.conditions, vec![finding], generation, self.now);
-        Decision { status, effects: Vec::new(), recheck: Some(LOOK) }
+        waiting(self.point, status, (reason, message.into()), self.now)
     }
+}
+
+fn waiting(
+    point: &RecoveryPoint,
+    mut status: RecoveryPointStatus,
+    (reason, message): (&'static str, String),
+    now: Timestamp,
+) -> Decision<RecoveryPointStatus> {
+    let finding = Finding::new(SUCCEEDED, Truth::Unknown, reason, message);
+    status.conditions = condition::conditions(&status.conditions, vec![finding], point.metadata.generation, now);
+    Decision { status, effects: Vec::new(), recheck: Some(LOOK) }
 }
 
 /// What was read for a point, in bytes: not what an earlier one has read.
@@ -430,6 +455,14 @@ fn end(
     ending: Ending,
     now: Timestamp,
 ) -> Decision<RecoveryPointStatus> {
+    if let (Some(hooks), Ending::Failed(reason, message)) =
+        (status.hooks.as_mut().filter(|it| hooks::holds(it)), &ending)
+    {
+        // The hooks after come first.
+        hooks.failure.get_or_insert_with(|| format!("{reason}: {message}"));
+        hooks.holding = crate::api::recovery_point::Holding::Releasing;
+        return waiting(point, status, ("Hooks", "the hooks after run".to_owned()), now);
+    }
     let id = status.id.clone().unwrap_or_default();
     let (finding, event) = match ending {
         Ending::Stored => (Finding::new(SUCCEEDED, true, "Stored", format!("{id} is in the vault")), None),

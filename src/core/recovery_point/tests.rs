@@ -1,6 +1,7 @@
 //! One recovery point, pass by pass, as plain values.
 
 mod dumps;
+mod hooks;
 mod locks;
 mod mishaps;
 mod volumes;

@@ -4,6 +4,7 @@ use super::{Next, Pass};
 use crate::{
     api::restore::RestoreStepName,
     core::{
+        dump_load,
         point::Volume,
         volume_restore::{Held, Step},
     },
@@ -25,7 +26,12 @@ impl Pass<'_> {
     pub(super) fn cancel(&mut self) -> Next {
         let steps: Vec<_> = self.status.steps.iter().map(|it| it.name).collect();
         if steps.contains(&RestoreStepName::Start) {
-            return self.started("what was to be restored is as in the point");
+            let loading = dump_load::unsettled(&self.status.dumps);
+            if loading.is_empty() {
+                return self.started("what was to be restored is as in the point");
+            }
+            let names = loading.join(", ");
+            return self.started(&format!("all but the dumps is as in the point, and of {names} a part may be loaded"));
         }
         let objects = steps.contains(&RestoreStepName::RestoreObjects);
         let some = if objects { "some objects may be as in the point" } else { "no object was changed" };

@@ -20,6 +20,7 @@ use super::{
     child::Run,
     claim::view::View,
     condition::{self, Finding, SUCCEEDED, Truth},
+    dump_load,
     effect::{Decision, Effect, ObjectKey},
     mover_job::MoverSettings,
     mover_progress::MoverProgress,
@@ -61,6 +62,8 @@ pub struct Observed {
     pub told: BTreeMap<String, MoverProgress>,
     /// How many objects were dealt with, while they are restored.
     pub objects_done: Option<u64>,
+    /// What its dumps would be loaded in, and the movers that load them. Looked up while they are loaded.
+    pub dumps: BTreeMap<String, dump_load::Seen>,
     /// What of its workloads is not ready. Looked up while that is waited for.
     pub not_ready: Vec<String>,
     /// Everything that stands in the operator's namespace for this run.
@@ -92,7 +95,7 @@ struct Pass<'a> {
 }
 
 /// The steps, in order, but for that of dry runs, and that of a run which is cancelled.
-const STEPS: [RestoreStepName; 8] = [
+const STEPS: [RestoreStepName; 9] = [
     RestoreStepName::Check,
     RestoreStepName::ChoosePoint,
     RestoreStepName::SafetyPoint,
@@ -100,6 +103,7 @@ const STEPS: [RestoreStepName; 8] = [
     RestoreStepName::RestoreVolumes,
     RestoreStepName::RestoreObjects,
     RestoreStepName::Start,
+    RestoreStepName::LoadDumps,
     RestoreStepName::AwaitReady,
 ];
 
@@ -166,6 +170,7 @@ impl Pass<'_> {
             (None, RestoreStepName::RestoreVolumes) => self.restore_volumes(),
             (None, RestoreStepName::RestoreObjects) => self.restore_objects(),
             (None, RestoreStepName::Start) => self.start(),
+            (None, RestoreStepName::LoadDumps) => self.load_dumps(),
             (None, RestoreStepName::AwaitReady) => self.await_ready(),
             (None, RestoreStepName::Cancel) => self.cancel(),
         };

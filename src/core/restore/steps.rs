@@ -16,6 +16,7 @@ use crate::{
         application::point_object,
         condition,
         copies::{answered_by, failing},
+        dump_load::{self, Loads},
         effect::Effect,
         point::{Point, Volume},
         work::{Outcome, REASONS, Seen, Work, see},
@@ -83,6 +84,9 @@ impl Pass<'_> {
                 format!("spec.only.volumes: {absent} is not in {}, which has: {}", point.id, there.join(", "));
             return Next::Fail("NoSuchVolume", message);
         }
+        if let Some(message) = self.no_such_dump(&point) {
+            return Next::Fail("NoSuchDump", message);
+        }
         self.status.point = Some(point.id.clone());
         self.status.consistent_at = Some(condition::whole_second(point.consistent_at));
         let from = self.status.vault_reason.as_ref().map_or_else(String::new, |why| format!(", a copy: {why}"));
@@ -115,6 +119,10 @@ impl Pass<'_> {
             Err(next) => return next,
         };
         let mut told = format!("{} volumes would be made equal to the point", volumes.len());
+        if !point.dumps.is_empty() {
+            let names: Vec<_> = point.dumps.iter().map(|it| it.name.as_str()).collect();
+            told = format!("{told}; it has the dumps {}", names.join(", "));
+        }
         let mut plan = Plan::default();
         if let Some(only) = self.wanted_objects() {
             plan = match self.planned_objects(point.objects.manifest, only) {
@@ -276,13 +284,68 @@ impl Pass<'_> {
         }
     }
 
+    /// Gives the databases their dumps whose data is in no volume, or that are named.
+    pub(super) fn load_dumps(&mut self) -> Next {
+        let point = match self.chosen() {
+            Ok(point) => point,
+            Err(next) => return next,
+        };
+        let Some(vault) = &self.seen.vault else { return Next::Stay("the Vault object is gone".into()) };
+        let loads = Loads {
+            run: &self.run,
+            movers: &self.seen.movers,
+            application: self.application,
+            vault: &vault.spec,
+            point: &point,
+            seen: &self.seen.dumps,
+            named: self.object.spec.only.as_ref().map(|it| it.dumps.as_slice()),
+            now: self.now,
+        };
+        let Some(progress) = loads.advance(&mut self.status.dumps) else {
+            return Next::Stay("the dumps are about to be loaded".into());
+        };
+        self.effects.extend(progress.effects);
+        if !progress.failed.is_empty() {
+            let why = progress.failed.join("; ");
+            let again = "everything before this step is done: make another Restore, of only.dumps, to try again";
+            return Next::Fail("DumpNotLoaded", format!("{why}; {again}"));
+        }
+        if progress.going.is_empty() {
+            return Next::Go(dump_load::told(&self.status.dumps));
+        }
+        let going = progress.going.join("; ");
+        let loading = self.seen.dumps.values().any(|it| it.job.is_some());
+        if !loading && self.overdue() {
+            return Next::Fail("DumpNotLoaded", format!("not begun within 30 minutes: {going}"));
+        }
+        Next::Stay(going)
+    }
+
+    /// Whether the step has taken as long as workloads may take to be ready.
+    fn overdue(&self) -> bool {
+        self.status.steps.last().map_or(self.now, |it| it.started_at.0) + READY <= self.now
+    }
+
+    /// A dump that is asked for, and that the point does not have or nothing says how to load.
+    fn no_such_dump(&self, point: &Point) -> Option<String> {
+        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.dumps);
+        let there: Vec<_> = point.dumps.iter().map(|it| it.name.as_str()).collect();
+        if let Some(absent) = only.iter().find(|it| !there.contains(&it.as_str())) {
+            return Some(format!("spec.only.dumps: {absent} is not in {}, which has: {}", point.id, there.join(", ")));
+        }
+        let declared = |name: &String| self.application.spec.backup.dumps.iter().any(|it| it.name == *name);
+        let unknown = only.iter().find(|it| !declared(it))?;
+        Some(format!(
+            "spec.only.dumps: {unknown} is not in spec.backup.dumps of the application: declare how it is loaded"
+        ))
+    }
+
     pub(super) fn await_ready(&mut self) -> Next {
         if self.seen.not_ready.is_empty() {
             return Next::Go("every workload is ready".into());
         }
         let missing = self.seen.not_ready.join("; ");
-        let begun = self.status.steps.last().map_or(self.now, |it| it.started_at.0);
-        if begun + READY <= self.now {
+        if self.overdue() {
             return Next::Fail("NotReady", format!("restored, but not ready after 30 minutes: {missing}"));
         }
         Next::Stay(missing)

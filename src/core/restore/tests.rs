@@ -172,6 +172,7 @@ impl Play {
             volumes: self.filled.iter().map(tenant).collect(),
             told: self.told.clone(),
             objects_done: None,
+            dumps: BTreeMap::new(),
             not_ready: Vec::new(),
             made: Vec::new(),
             works: self.works.clone(),

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use super::{BOUND, address, copy, movers, not_ready, phase, recent};
+use super::{BOUND, address, copy, dumps::dumps, movers, not_ready, phase, recent};
 use crate::{
     api::{
         application::ProtectedApplication,
@@ -85,6 +85,11 @@ impl Reconciled for Failover {
             copy: if restoring { copy(&namespace, context).await? } else { LocalCopy::default() },
             volumes: if restoring {
                 volumes(&run, &works, &mappings, application.as_deref(), context).await?
+            } else {
+                BTreeMap::new()
+            },
+            dumps: if step == Some(StepName::LoadDumps) && !ended {
+                dumps(&run.uid, application.as_deref(), context).await?
             } else {
                 BTreeMap::new()
             },

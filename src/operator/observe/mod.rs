@@ -1,6 +1,7 @@
 //! What each kind looks at, gathered from stores, from memory, and where it must be exact from the API server.
 
 mod application;
+mod dumps;
 pub(super) mod failover;
 mod progress;
 mod recovery_point;

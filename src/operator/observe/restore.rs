@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{copy, failover::volumes, not_ready, progress::told, recent, recovery_point::made};
+use super::{copy, dumps::dumps, failover::volumes, not_ready, progress::told, recent, recovery_point::made};
 use crate::{
     api::{
         failover::Failover,
@@ -57,6 +57,11 @@ impl Reconciled for Restore {
             others: self.others(&app, context),
             copy: if stopping { copy(&namespace, context).await? } else { LocalCopy::default() },
             volumes: if handing { volumes(&run, &works, &mappings, None, context).await? } else { BTreeMap::new() },
+            dumps: if step == Some(RestoreStepName::LoadDumps) {
+                dumps(&run.uid, application.as_deref(), context).await?
+            } else {
+                BTreeMap::new()
+            },
             not_ready: if step == Some(RestoreStepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {

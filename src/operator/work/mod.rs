@@ -2,6 +2,8 @@
 //!
 //! It lives in memory only. After a restart it is begun again: each work is idempotent.
 
+mod hold;
+mod hooks;
 mod locks;
 mod point;
 mod restore;
@@ -227,6 +229,7 @@ fn deadline(work: &Work) -> Duration {
         | Work::CommitPoint { .. }
         | Work::SetHold { .. }
         | Work::Ask { .. } => Duration::from_mins(1),
+        Work::RunHooks { side, hooks, .. } => hooks::deadline(*side, hooks),
         Work::TestVault { .. } => Duration::from_mins(2),
         Work::SurveyPoints { .. } | Work::FindPoint { .. } | Work::ExtendLocks { .. } => Duration::from_mins(5),
         Work::StartWorkloads { .. } => Duration::from_mins(6),
@@ -242,6 +245,9 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::ListRegions { vault } => vault::list_regions(vault, context).await,
         Work::TestZone { zone } => traffic::test(zone, context).await,
         Work::Capture { vault, application, objects } => point::capture(vault, application, objects, context).await,
+        Work::RunHooks { namespace, side, hooks, hold, seconds } => {
+            hooks::run(&hooks::Hooks { namespace, side: *side, run: hooks, hold, seconds: *seconds }, context).await
+        }
         Work::CommitPoint { vault, point } => point::commit(vault, point, context).await,
         Work::ReadHead { vault, application } => point::read_head(vault, application, context).await,
         Work::ReadLatest { vault, application, known } => {

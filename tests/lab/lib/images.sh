@@ -2,11 +2,11 @@
 # Needs no image registry and no container engine: root file systems are laid out here and packed by images/oci.py.
 # shellcheck shell=bash
 
-IMAGES=(pause busybox postgres)
+IMAGES=(pause busybox postgres databases)
 
-image_name() { case $1 in pause) echo localhost/pause:lab ;; busybox) echo localhost/busybox:lab ;; postgres) echo localhost/postgres:15 ;; esac; }
+image_name() { case $1 in pause) echo localhost/pause:lab ;; busybox) echo localhost/busybox:lab ;; postgres) echo localhost/postgres:15 ;; databases) echo localhost/databases:lab ;; esac; }
 image_file() {
-  local key; key=$( (cat "$HERE/images/oci.py"; declare -f "rootfs_$1" make_image image_name; case $1 in pause) cat "$HERE/images/pause.c" ;; postgres) cat "$HERE/images/postgres-entrypoint" ;; esac) | sha256sum | cut -c1-12)
+  local key; key=$( (cat "$HERE/images/oci.py"; declare -f "rootfs_$1" rootfs_debian make_image image_name; case $1 in pause) cat "$HERE/images/pause.c" ;; postgres) cat "$HERE/images/postgres-entrypoint" ;; esac) | sha256sum | cut -c1-12)
   echo "$CACHE/images/$1-$key.tar"
 }
 
@@ -39,14 +39,27 @@ apt_mirror() {
   apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' | awk -v c="$(release)" '$1 == c && $2 == "main" {print $3; exit}'
 }
 
+# A root file system of this release with these packages, comma separated, and without what nobody reads there.
+rootfs_debian() {
+  local root=$1 what=$2 packages=$3 code mirror arch; code=$(release); mirror=$(apt_mirror); arch=$(dpkg --print-architecture)
+  debootstrap --variant=minbase --arch="$arch" --include="$packages" "$code" "$root" "$mirror" >"$CACHE/images/$what.log" 2>&1 ||
+    { tail -n 20 "$CACHE/images/$what.log" >&2; die "debootstrap failed"; }
+  rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale,info}/* \
+    "$root"/etc/apt/sources.list "$root"/var/log/* "$root"/etc/resolv.conf
+}
+
 rootfs_postgres() {
-  local code mirror arch; code=$(release); mirror=$(apt_mirror); arch=$(dpkg --print-architecture)
-  debootstrap --variant=minbase --arch="$arch" --include=postgresql-15,python3-minimal,python3,python3-psycopg2 "$code" "$1" "$mirror" >"$CACHE/images/postgres.log" 2>&1 ||
-    { tail -n 20 "$CACHE/images/postgres.log" >&2; die "debootstrap failed"; }
-  rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/usr/share/{doc,man,locale,info}/* "$1"/var/lib/postgresql/*/* \
-    "$1"/etc/apt/sources.list "$1"/var/log/* "$1"/etc/resolv.conf
+  rootfs_debian "$1" postgres postgresql-15,python3-minimal,python3,python3-psycopg2
+  rm -rf "$1"/var/lib/postgresql/*/*
   install -m 755 "$HERE/images/postgres-entrypoint" "$1/usr/local/bin/postgres-entrypoint"
   echo '{"Entrypoint":["/usr/local/bin/postgres-entrypoint"],"StopSignal":"SIGINT","Env":["PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/15/bin","LANG=C.UTF-8"]}'
+}
+
+# Other databases, and no entrypoint: what uses it says how they are started.
+rootfs_databases() {
+  rootfs_debian "$1" databases mariadb-server,redis-server
+  rm -rf "$1"/var/lib/{mysql,redis}/*
+  echo '{"Cmd":["sh"],"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","LANG=C.UTF-8"]}'
 }
 
 make_image() {

@@ -33,6 +33,7 @@ fn a_claim_that_is_lost_ends_the_run_before_anything_more_is_done() {
         StepName::ChoosePoint,
         StepName::RestoreVolumes,
         StepName::RestoreObjects,
+        StepName::LoadDumps,
         StepName::SwitchTraffic,
     ] {
         // Also when it is this region that took the next epoch: what is done under the old one is refused for ever.

@@ -119,7 +119,7 @@ fn a_dump_much_smaller_than_the_last_ones_makes_the_point_partial_unless_it_is_m
 }
 
 #[test]
-fn where_the_application_is_stopped_no_dump_is_made_and_none_is_missing() {
+fn where_the_application_is_stopped_no_dump_is_made_and_the_last_one_is_taken_over_for_a_hand_over() {
     let mut seen = declared(None, true);
     let branch = decide(&point(Purpose::Branch), &seen, at(0));
     assert!(branch.status.dumps[0].left_out.is_some());
@@ -127,5 +127,8 @@ fn where_the_application_is_stopped_no_dump_is_made_and_none_is_missing() {
     application.spec = seen.application.as_ref().unwrap().spec.clone();
     application.status.get_or_insert_default().fence = Some(crate::api::application::FenceStatus::default());
     seen.application = Some(Arc::new(application));
-    assert!(begun(&seen).status.dumps[0].left_out.is_some(), "the last point before a hand-over");
+    assert!(begun(&seen).status.dumps[0].left_out.is_some(), "there is none to be taken over");
+    seen.dumps = earlier(-9_000, 900);
+    let last = &begun(&seen).status.dumps[0];
+    assert_eq!((last.made_for.as_deref(), last.left_out.as_deref()), (Some("before"), None), "however old it is");
 }

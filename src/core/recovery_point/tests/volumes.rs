@@ -67,7 +67,7 @@ fn a_block_device_is_read_from_a_snapshot_as_one_and_stands_so_in_the_point() {
     assert_eq!(container["volumeDevices"], json!([{"name": "data", "devicePath": DEVICE}]));
     assert!(container["env"][0]["value"].as_str().is_some_and(|it| it.contains(DEVICE)), "{container}");
     assert_eq!(container["securityContext"]["capabilities"]["add"], json!(["DAC_OVERRIDE"]));
-    let entering = then(&start, Purpose::Scheduled, &block(read(stored(0), &[])), 10);
+    let entering = entering(&start, Purpose::Scheduled, &block(read(stored(0), &[])));
     let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
     assert!(matches!(work.as_ref(), Work::CommitPoint { point, .. } if point.volumes[0].block));
 }
