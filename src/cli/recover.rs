@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::Args;
 use futures::{StreamExt, stream};
@@ -43,6 +44,8 @@ use crate::{
 
 /// How many applications are brought back at a time, unless told otherwise.
 const AT_ONCE: usize = 4;
+/// How long an operator goes on with a vault that it opened before another one was brought back in its place.
+const NOTICED: Duration = Duration::from_secs(65);
 /// What giving up a claim may take beyond the time that it is watched, in seconds.
 const GRACE: u64 = 60;
 
@@ -90,7 +93,11 @@ pub async fn run(cluster: &Cluster, wanted: &RecoverArguments, printer: &mut Pri
         if !wanted.apply {
             return rewind::run(cluster, &wanted.inside, &to, printer).await;
         }
-        rewind::first(cluster, &wanted.inside, &to, printer).await?;
+        if rewind::first(cluster, &wanted.inside, &to, printer).await? > 0 {
+            let told = "the operator looks within a minute which vault is there: that is waited for";
+            printer.progress(told, Tone::Plain);
+            tokio::time::sleep(NOTICED).await;
+        }
         vault::repair(cluster, &wanted.inside, &vault, &wanted.applications, printer).await?;
     }
     let listing = wanted.applications.is_empty();

@@ -37,16 +37,16 @@ async fn ask(cluster: &Cluster, inside: &Inside, wanted: &RewindArguments) -> Re
     inside.ask(cluster, &asked, "").await
 }
 
-/// Rewinds before something else is done with the vault: what came of it is told as progress.
+/// Rewinds before something else is done with the vault: what came of it is told as progress. How many objects came back.
 pub(super) async fn first(
     cluster: &Cluster,
     inside: &Inside,
     wanted: &RewindArguments,
     printer: &Printer,
-) -> Result<(), CliError> {
+) -> Result<u64, CliError> {
     let found = ask(cluster, inside, wanted).await?;
     printer.progress(sum(&found, &wanted.at.to_string()).trim_end(), Tone::Plain);
-    Ok(())
+    Ok(found.restored)
 }
 
 pub(super) async fn run(

@@ -209,7 +209,8 @@ impl InspectError {
                 | VaultError::Recipient { .. }
                 | VaultError::Format { .. }
                 | VaultError::Identity
-                | VaultError::Stray { .. } => 1,
+                | VaultError::Stray { .. }
+                | VaultError::Emptied => 1,
             },
             Self::Request { .. }
             | Self::Settings(_)

@@ -166,7 +166,8 @@ fn vault_exit_code(error: &VaultError) -> u8 {
         | VaultError::Retire { .. }
         | VaultError::Format { .. }
         | VaultError::Identity
-        | VaultError::Stray { .. } => MISCONFIGURED,
+        | VaultError::Stray { .. }
+        | VaultError::Emptied => MISCONFIGURED,
         VaultError::Store(error) => match error {
             StoreError::AccessKeyId
             | StoreError::SecretAccessKey

@@ -123,13 +123,15 @@ impl Secrets {
         Ok(Found { field, name, namespace, data: Arc::new(found.data.unwrap_or_default()) })
     }
 
-    /// The vault, opened with the key in its Secret.
+    /// The vault, opened with the key in its Secret. One that this region has opened before is not made anew.
     ///
     /// # Errors
     /// What is wrong with its settings or Secrets, by field; why the vault can't be opened.
     pub async fn vault(&self, object: &VaultObject) -> Result<Vault, Failure> {
         let locked = self.locked(object).await?;
-        locked.unlock().await.map_err(|error| vault_failure(&error))
+        let known = object.status.as_ref().is_some_and(|it| it.id.is_some());
+        let opened = if known { locked.unlock_known().await } else { locked.unlock().await };
+        opened.map_err(|error| vault_failure(&error))
     }
 
     /// The vault, not opened: made by one caller, however many ask. Needs no answer of the vault, which may be away.
@@ -255,6 +257,7 @@ pub fn vault_failure(error: &VaultError) -> Failure {
         VaultError::Retire { .. } => "KeyInUse",
         VaultError::Format { .. } => "FormatUnknown",
         VaultError::Identity | VaultError::Stray { .. } => "IdentityDamaged",
+        VaultError::Emptied => "Emptied",
     };
     Failure { reason, message: error.to_string(), lasting: false }
 }

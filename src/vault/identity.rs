@@ -70,6 +70,17 @@ pub(super) async fn unlock(store: &Store, key: &VaultKey) -> Result<(String, Roo
     Err(last.into())
 }
 
+/// The same for a vault that is there: none is made.
+///
+/// # Errors
+/// Those of `unlock`, but `Stray`.
+pub(super) async fn find(store: &Store, key: &VaultKey) -> Result<Option<(String, Root)>, VaultError> {
+    match read(store).await? {
+        Some(identity) => opened(store, key, identity).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Whether the root is this vault's.
 ///
 /// # Errors

@@ -86,7 +86,13 @@ impl Minio {
 
     /// Makes its bucket anew, with versions and locks.
     pub(crate) async fn make_locked_bucket(&self) {
-        self.ask(Method::DELETE, "", &[]).await.unwrap();
+        // On a busy machine it listens long before it answers.
+        let mut tries = 0;
+        while let Err(error) = self.ask(Method::DELETE, "", &[]).await {
+            tries += 1;
+            assert!(error.is_transient() && tries < 20, "{error}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         let mut headers = HeaderMap::new();
         headers.insert("x-amz-bucket-object-lock-enabled", HeaderValue::from_static("true"));
         let bucket = self.bucket();

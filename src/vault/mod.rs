@@ -172,6 +172,12 @@ pub enum VaultError {
         /// Where objects were found.
         prefix: String,
     },
+    /// It is empty, and was not.
+    #[error(
+        "the vault is empty, and was not when this region opened it: somebody deleted what is in it. `kubectl reprise recover --at TIME` says what \
+         can be brought back. If a new one is meant, delete the Vault object and make it again"
+    )]
+    Emptied,
 }
 
 /// What must hold for a write to happen.

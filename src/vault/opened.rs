@@ -2,7 +2,8 @@
 //!
 //! How the root is found stands in `identity` and `wraps`; here is what can be done with it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::keys::{Keys, Root};
 use super::limits::Limits;
@@ -12,6 +13,10 @@ use super::wraps::KeyInfo;
 use super::{DirectoryLocation, SecretText};
 use super::{Location, Settings, Store, VaultError, azure, directory, escrow, identity, regions, s3, wraps};
 
+/// For how long an opened vault is taken for what is there: one that was emptied is made anew by whoever comes, and may then be
+/// brought back under those who have opened the new one.
+const SAME: Duration = Duration::from_mins(1);
+
 /// A vault and a key that may open it. Cheap to clone; clones share what was opened.
 #[derive(Clone, Debug)]
 pub struct Locked {
@@ -19,7 +24,7 @@ pub struct Locked {
     store: Store,
     key: VaultKey,
     limits: Arc<Limits>,
-    opened: Arc<OnceLock<Vault>>,
+    opened: Arc<Mutex<Option<(Vault, Instant)>>>,
 }
 
 impl Locked {
@@ -56,16 +61,46 @@ impl Locked {
         &self.key
     }
 
-    /// The vault, opened with the key: two requests the first time, none later. A vault that is empty is made.
+    /// The vault, opened with the key: two requests the first time, and once a minute. A vault that is empty is made.
     ///
     /// # Errors
     /// When the key is none of this vault's, or the vault can't be read.
     pub async fn unlock(&self) -> Result<Vault, VaultError> {
-        if let Some(vault) = self.opened.get() {
-            return Ok(vault.clone());
+        if let Some(vault) = self.still().await {
+            return Ok(vault);
         }
         // Whoever comes meanwhile asks as well: one request that hangs holds up nobody else.
         let (id, root) = identity::unlock(&self.store, &self.key).await?;
+        Ok(self.keep(id, root))
+    }
+
+    /// The same for a vault that this region has opened before: one that is empty now is not made.
+    ///
+    /// # Errors
+    /// `Emptied`, and those of `unlock`.
+    pub async fn unlock_known(&self) -> Result<Vault, VaultError> {
+        if let Some(vault) = self.still().await {
+            return Ok(vault);
+        }
+        let (id, root) = identity::find(&self.store, &self.key).await?.ok_or(VaultError::Emptied)?;
+        Ok(self.keep(id, root))
+    }
+
+    /// What was opened, unless another vault lies there by now. While the store does not answer, or has none, it stays.
+    async fn still(&self) -> Option<Vault> {
+        let (vault, at) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        if at.elapsed() < SAME {
+            return Some(vault);
+        }
+        let found = identity::find(&self.store, &self.key).await;
+        if found.is_ok_and(|it| it.is_some_and(|(id, root)| id != vault.id || root != vault.root)) {
+            return None;
+        }
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((vault.clone(), Instant::now()));
+        Some(vault)
+    }
+
+    fn keep(&self, id: String, root: Root) -> Vault {
         let vault = Vault {
             store: self.store.clone(),
             key: self.key.clone(),
@@ -74,7 +109,8 @@ impl Locked {
             id,
             limits: Arc::clone(&self.limits),
         };
-        Ok(self.opened.get_or_init(|| vault).clone())
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((vault.clone(), Instant::now()));
+        vault
     }
 
     #[cfg(test)]
@@ -150,9 +186,10 @@ impl Vault {
     /// # Errors
     /// As `open`; `OtherKey` when it is another vault now.
     pub async fn check(&self) -> Result<(), VaultError> {
-        match identity::unlock(&self.store, &self.key).await? {
-            (id, root) if id == self.id && root == self.root => Ok(()),
-            _ => Err(VaultError::OtherKey),
+        match identity::find(&self.store, &self.key).await? {
+            Some((id, root)) if id == self.id && root == self.root => Ok(()),
+            Some(_) => Err(VaultError::OtherKey),
+            None => Err(VaultError::Emptied),
         }
     }
 
@@ -209,5 +246,57 @@ impl Vault {
         // As many roots as keys, and the same root for the same key.
         let root = key.root_for_tests();
         Self { store, keys: Keys::new(&root), key, root, id: "a-vault-of-a-test".to_owned(), limits: Arc::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::fake::{Fake, Manner};
+
+    const KEY: &str = "a key that is long enough for a vault";
+
+    /// All that lies there.
+    fn content(fake: &Fake) -> Vec<(String, bytes::Bytes)> {
+        let entries = fake.page("", None, 100).unwrap();
+        entries.into_iter().map(|it| (it.key.clone(), fake.get(&it.key).unwrap().unwrap().bytes)).collect()
+    }
+
+    fn a_minute_passes(locked: &Locked) {
+        let mut opened = locked.opened.lock().unwrap();
+        let (_, at) = opened.as_mut().unwrap();
+        *at = at.checked_sub(SAME).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_vault_that_was_brought_back_under_an_operator_is_the_one_that_it_goes_on_with() {
+        let fake = Fake::new(Manner::Sound);
+        let first = Locked::with(Store::Fake(fake.clone()), KEY).unlock().await.unwrap();
+        let before = content(&fake);
+        for (key, _) in &before {
+            fake.delete(key).unwrap();
+        }
+        assert_eq!(first.check().await, Err(VaultError::Emptied), "none is made by looking");
+        let locked = Locked::with(Store::Fake(fake.clone()), KEY);
+        assert_eq!(
+            locked.unlock_known().await.err(),
+            Some(VaultError::Emptied),
+            "nor for whoever knows that there was one"
+        );
+        assert_eq!(content(&fake), []);
+        let made = locked.unlock().await.unwrap();
+        assert_ne!(made.id(), first.id());
+        for (key, bytes) in before {
+            fake.put(&key, bytes).unwrap();
+        }
+        assert_eq!(locked.unlock().await.unwrap().id(), made.id(), "it is looked at once a minute");
+        a_minute_passes(&locked);
+        assert_eq!(locked.unlock().await.unwrap().id(), first.id());
+        for (key, _) in content(&fake) {
+            fake.delete(&key).unwrap();
+        }
+        a_minute_passes(&locked);
+        assert_eq!(locked.unlock().await.unwrap().id(), first.id(), "what was opened stays while nothing is there");
+        assert_eq!(content(&fake), []);
     }
 }

@@ -16,6 +16,7 @@ mod recover;
 mod restore;
 mod restore_parts;
 mod stage;
+mod thief;
 mod vault_away;
 mod warm;
 mod without_cas;

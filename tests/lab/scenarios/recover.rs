@@ -18,7 +18,7 @@ use crate::harness::{
 };
 
 /// `kubectl reprise WORDS -o json`, and how it ended.
-fn asked(app: &App, region: &Region, words: &[&str]) -> Result<Value> {
+pub(super) fn asked(app: &App, region: &Region, words: &[&str]) -> Result<Value> {
     let kubeconfig = region.kubeconfig.to_str().context("the path is no text")?;
     let mut command =
         vec![env!("CARGO_BIN_EXE_kubectl-reprise"), "--kubeconfig", kubeconfig, "-n", app.name, "-o", "json"];
@@ -28,7 +28,7 @@ fn asked(app: &App, region: &Region, words: &[&str]) -> Result<Value> {
 }
 
 /// Deletes all that Reprise has in a region, and the application.
-fn wiped(app: &App, region: &Region) -> Result<()> {
+pub(super) fn wiped(app: &App, region: &Region) -> Result<()> {
     // The operator first: it must not see the application go.
     for words in [["namespace", NAMESPACE], ["vault", "main"], ["dnszone", "demo-test"], ["namespace", app.name]] {
         region.kubectl(&["delete", words[0], words[1], "--ignore-not-found", "--wait=false"], None)?;
@@ -44,7 +44,7 @@ fn wiped(app: &App, region: &Region) -> Result<()> {
     Ok(())
 }
 
-fn in_both(scene: &Scene, what: impl Fn(&Region) -> Result<()> + Sync) -> Result<()> {
+pub(super) fn in_both(scene: &Scene, what: impl Fn(&Region) -> Result<()> + Sync) -> Result<()> {
     thread::scope(|scope| {
         let all = [scene.west, scene.north].map(|region| scope.spawn(|| what(region)));
         all.into_iter().try_for_each(|it| it.join().expect("it does not panic"))
