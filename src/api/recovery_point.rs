@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("spec is immutable: make another RecoveryPoint instead"))]
+#[x_kube(validation = Rule::new("has(self.id) == (self.purpose == 'Imported')").message("id names a point that is in the vault already: give it with purpose Imported, and only then").field_path(".id"))]
 pub struct RecoveryPointSpec {
     /// Name of the `ProtectedApplication` in this namespace.
     #[schemars(length(min = 1, max = 40))]
@@ -40,6 +41,10 @@ pub struct RecoveryPointSpec {
     /// Why it is made. Default `Manual`.
     #[serde(default)]
     pub purpose: Purpose,
+    /// Its name in the vault: of an imported one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 37), regex(pattern = "^[0-9]{10}-[0-9A-Z]{26}$"))]
+    pub id: Option<String>,
 }
 
 /// Why a point is made.
@@ -52,6 +57,9 @@ pub enum Purpose {
     Scheduled,
     /// What a region had written that lost the claim: kept, and never chosen by itself.
     Branch,
+    /// Nothing is made: it shows a point of the vault that another region made. The operator keeps one for each of the
+    /// newest points in the regions that are not active.
+    Imported,
 }
 
 /// How far it is, and what is in it.
@@ -67,6 +75,9 @@ pub struct RecoveryPointStatus {
     /// The epoch of the claim it is made under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// The region that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// When the run began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,

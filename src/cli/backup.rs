@@ -49,7 +49,7 @@ pub async fn run(cluster: &Cluster, wanted: &BackupArguments, printer: &mut Prin
         return Err(CliError::Refused(why));
     }
     let name = format!("{}-{}", wanted.application, Timestamp::now().strftime("%Y%m%d-%H%M%S"));
-    let spec = RecoveryPointSpec { application: wanted.application.clone(), purpose: Purpose::Manual };
+    let spec = RecoveryPointSpec { application: wanted.application.clone(), purpose: Purpose::Manual, id: None };
     let made = points
         .create(&PostParams::default(), &RecoveryPoint::new(&name, spec))
         .await

@@ -46,6 +46,14 @@ impl Point {
     }
 }
 
+/// Whether a point can have this name: 10 digits, and a ULID. What is read from a list may be anything.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    let ulid = |it: &str| it.len() == 26 && it.bytes().all(|it| it.is_ascii_digit() || it.is_ascii_uppercase());
+    let epoch = |it: &str| it.len() == 10 && it.bytes().all(|it| it.is_ascii_digit());
+    id.split_once('-').is_some_and(|(first, second)| epoch(first) && ulid(second))
+}
+
 /// The Kubernetes objects of a point: `apps/<ns>/<name>/manifests/<manifest>`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]

@@ -19,6 +19,9 @@ use crate::api::{
 /// So many points that were passed over are named.
 pub const REASONS: usize = 20;
 
+/// So many of another region's points are shown in a cluster.
+pub const IMPORTED: usize = 20;
+
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
@@ -60,14 +63,23 @@ pub enum Work {
         /// Whose.
         application: AppKey,
     },
-    /// Read which point the head of the catalogue names, and of when it is.
+    /// Read which point the head of the catalogue names, and which there are: the newest ones.
     ReadLatest {
         /// The `Vault`.
         vault: String,
         /// Whose.
         application: AppKey,
-        /// The point that is known already.
-        known: Option<String>,
+        /// What was found the last time: as long as the head is the same, nothing else is read.
+        known: Option<Box<Catalogue>>,
+    },
+    /// Read a point.
+    ReadPoint {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// Its name in the vault.
+        id: String,
     },
     /// Seal the head with the new epoch.
     SealCatalogue {
@@ -137,6 +149,7 @@ impl Work {
             Self::CommitPoint { .. } => "CommitPoint",
             Self::ReadHead { .. } => "ReadHead",
             Self::ReadLatest { .. } => "ReadLatest",
+            Self::ReadPoint { .. } => "ReadPoint",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::RestoreObjects { .. } => "RestoreObjects",
@@ -163,6 +176,7 @@ impl Work {
             | Self::CommitPoint { .. }
             | Self::ReadHead { .. }
             | Self::ReadLatest { .. }
+            | Self::ReadPoint { .. }
             | Self::SurveyPoints { .. }
             | Self::Ask { .. } => None,
         }
@@ -182,6 +196,17 @@ pub struct Publication {
     pub ttl: u64,
     /// The epoch of the claim.
     pub epoch: u64,
+}
+
+/// What a region that makes no points sees of those that are made elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// The version of the head that the rest was read with.
+    pub version: String,
+    /// The newest point that counts, and the instant of its data.
+    pub latest: Option<(String, Timestamp)>,
+    /// The names of the newest `IMPORTED` points, newest first, whatever they are.
+    pub newest: Vec<String>,
 }
 
 /// What came of a piece of work.
@@ -215,8 +240,10 @@ pub enum Outcome {
     },
     /// Of `ReadHead`: the epoch, if there is a head.
     HeadRead(Option<u64>),
-    /// Of `ReadLatest`: the point and the instant of its data, if it is another than the known one.
-    Latest(Option<(String, Timestamp)>),
+    /// Of `ReadLatest`. `None` when the catalogue was never sealed.
+    Latest(Option<Box<Catalogue>>),
+    /// Of `ReadPoint`.
+    PointRead(Box<Point>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints`.

@@ -235,7 +235,7 @@ pub(super) fn point_object(
     purpose: Purpose,
     owner: Option<String>,
 ) -> DynamicObject {
-    let spec = crate::api::recovery_point::RecoveryPointSpec { application: key.name.clone(), purpose };
+    let spec = crate::api::recovery_point::RecoveryPointSpec { application: key.name.clone(), purpose, id: None };
     let mut object = RecoveryPoint::new(name, spec);
     object.metadata.namespace = Some(key.namespace.clone());
     super::owned(&mut object.metadata, key, owner);

@@ -5,6 +5,7 @@
 
 mod fencing;
 mod findings;
+mod imported;
 mod outlook;
 mod points;
 mod traffic;
@@ -204,12 +205,13 @@ impl Pass<'_> {
             Standing::Foreign => {
                 self.stand_aside();
                 let role = self.fence(&view);
-                self.follow_points();
                 if view.given_up_by(&self.seen.region) {
                     self.take_back(&view);
                 } else {
                     self.weigh(&view);
                 }
+                // Last: an object that is refused, as by a quota, keeps nothing else from being done.
+                self.follow_points();
                 role
             }
             Standing::Unclear => {

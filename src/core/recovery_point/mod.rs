@@ -2,6 +2,7 @@
 //!
 //! Which moment is due is decided by `core::application`; what a mover does is `mover`.
 
+pub mod imported;
 mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -171,7 +172,11 @@ pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decisio
         return end(point, status, seen, Ending::Failed("NoApplication", message), now);
     };
     let pass = Pass { point, run: &run, application, movers, seen, now };
-    if status.id.is_none() { pass.begin(status) } else { pass.go_on(status) }
+    match point.spec.purpose {
+        Purpose::Imported => pass.import(status),
+        Purpose::Manual | Purpose::Scheduled | Purpose::Branch if status.id.is_none() => pass.begin(status),
+        Purpose::Manual | Purpose::Scheduled | Purpose::Branch => pass.go_on(status),
+    }
 }
 
 /// How a run ends.
@@ -216,6 +221,7 @@ impl Pass<'_> {
         let epoch = view.epoch;
         status.id = Some(identify(epoch, &self.run.uid, self.now));
         status.epoch = Some(epoch);
+        status.region = Some(self.seen.region.clone());
         status.started_at = Some(Time(self.now));
         let unbound = self.seen.unbound.iter().map(|it| volumes::without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();

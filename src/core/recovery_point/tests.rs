@@ -33,7 +33,8 @@ fn application() -> ProtectedApplication {
 }
 
 fn point(purpose: Purpose) -> RecoveryPoint {
-    let mut point = RecoveryPoint::new("shop-000001", RecoveryPointSpec { application: "shop".into(), purpose });
+    let mut point =
+        RecoveryPoint::new("shop-000001", RecoveryPointSpec { application: "shop".into(), purpose, id: None });
     point.metadata.namespace = Some("shop".into());
     point.metadata.uid = Some("run-1".into());
     point
@@ -433,4 +434,76 @@ fn a_direct_copy_whose_start_was_not_written_down_is_of_the_start_of_the_run() {
     let direct = |it: Observed| Observed { snapshot_classes: BTreeMap::new(), snapshots: BTreeMap::new(), ..it };
     let entering = then(&begun(&direct(observed())), Purpose::Scheduled, &direct(read(stored(0), &[])), 10);
     assert_eq!(entering.status.consistent_at, Some(Time(at(0))));
+}
+
+// --- of another region
+
+const IMPORTED: &str = "0000000002-01KABCDEFGHJKMNPQRSTVWXYZ0";
+
+fn imported(work: Option<Progress>) -> Decided {
+    let mut object = point(Purpose::Imported);
+    object.spec.id = Some(IMPORTED.into());
+    let works = work.map(|it| ("ReadPoint", it)).into_iter().collect();
+    decide(&object, &Observed { works, claim: Some(view("west")), ..observed() }, at(10))
+}
+
+fn of_west(branch: bool, missing: &[&str]) -> Progress {
+    let volume = Volume {
+        claim: "data".into(),
+        snapshot: "5a".into(),
+        size: "1Gi".into(),
+        storage_class: None,
+        access_modes: vec![],
+        files: 3,
+        bytes: 30,
+    };
+    let point = Point {
+        format: FORMAT,
+        id: IMPORTED.into(),
+        namespace: "shop".into(),
+        application: "shop".into(),
+        epoch: 2,
+        region: "west".into(),
+        branch,
+        consistent_at: at(-60),
+        created_at: at(-61),
+        objects: Objects { manifest: "ab".into(), count: 7, bytes: 12 },
+        volumes: vec![volume],
+        missing: missing.iter().map(|it| (*it).to_owned()).collect(),
+    };
+    let work = Work::ReadPoint {
+        vault: "main".into(),
+        application: AppKey { namespace: "shop".into(), name: "shop".into() },
+        id: IMPORTED.into(),
+    };
+    Progress::Done { at: at(9), work: Box::new(work), outcome: Outcome::PointRead(Box::new(point)) }
+}
+
+#[test]
+fn an_imported_point_is_read_once_and_nothing_is_made() {
+    let reading = imported(None);
+    assert_eq!((acts(&reading), reason(&reading)), (vec!["begin ReadPoint".to_owned()], "Reading"));
+    let shown = imported(Some(of_west(false, &[])));
+    assert_eq!((acts(&shown), reason(&shown), shown.recheck), (vec![], "Imported", None));
+    let status = shown.status;
+    assert_eq!((status.id.as_deref(), status.region.as_deref(), status.epoch), (Some(IMPORTED), Some("west"), Some(2)));
+    assert_eq!((status.consistent_at, status.bytes), (Some(Time(at(-60))), Some(42)));
+    assert_eq!((status.volumes[0].files, status.duration_seconds), (3, None), "it took this region no time");
+    assert!(condition::ended(&status.conditions));
+}
+
+#[test]
+fn an_imported_point_says_what_the_vault_says_of_it() {
+    assert_eq!(reason(&imported(Some(of_west(true, &[])))), "ImportedBranch");
+    let partial = imported(Some(of_west(false, &["volume data: gone"])));
+    assert_eq!(reason(&partial), "Partial");
+    assert!(!condition::is_true(&partial.status.conditions, SUCCEEDED));
+    let failed = |reason, lasting| {
+        let failure = Failure { reason, message: "why".into(), lasting };
+        let decision = imported(Some(Progress::Failed { at: at(9), times: 1, failure }));
+        (self::reason(&decision).to_owned(), condition::ended(&decision.status.conditions))
+    };
+    assert_eq!(failed("Absent", false), ("Absent".to_owned(), true));
+    assert_eq!(failed("Corrupt", true), ("Corrupt".to_owned(), true));
+    assert_eq!(failed("StoreFailed", false), ("Reading".to_owned(), false));
 }

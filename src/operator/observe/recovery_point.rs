@@ -42,6 +42,9 @@ impl Reconciled for RecoveryPoint {
             application,
             ..Observed::default()
         };
+        if self.spec.purpose == Purpose::Imported {
+            return Ok(observed);
+        }
         let conditions = self.status.as_ref().map_or(&[][..], |it| &it.conditions);
         if condition::ended(conditions) {
             // Long ended ones stand in the cluster by the dozen: they cost no request at each start.
@@ -77,7 +80,7 @@ impl RecoveryPoint {
         let earlier = stores::all(&context.stores.points, |it| {
             it.namespace().as_deref() == Some(namespace)
                 && it.spec.application == self.spec.application
-                && it.spec.purpose != Purpose::Branch
+                && !matches!(it.spec.purpose, Purpose::Branch | Purpose::Imported)
         });
         let earlier = earlier.iter().filter_map(|it| it.status.as_ref());
         let counting = earlier.filter(|it| condition::is_true(&it.conditions, SUCCEEDED));

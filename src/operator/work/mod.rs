@@ -176,6 +176,7 @@ fn deadline(work: &Work) -> Duration {
         | Work::TestZone { .. }
         | Work::ReadHead { .. }
         | Work::ReadLatest { .. }
+        | Work::ReadPoint { .. }
         | Work::SealCatalogue { .. }
         | Work::Publish { .. }
         | Work::CommitPoint { .. }
@@ -198,6 +199,7 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::ReadLatest { vault, application, known } => {
             point::read_latest(vault, application, known.as_deref(), context).await
         }
+        Work::ReadPoint { vault, application, id } => point::read(vault, application, id, context).await,
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
         Work::SurveyPoints { vault, application, older_than } => {
             restore::survey(vault, application, older_than.as_deref(), context).await
