@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Purpose", type_ = "string", json_path = ".spec.purpose"),
     printcolumn(name = "Succeeded", type_ = "string", json_path = r#".status.conditions[?(@.type=="Succeeded")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Succeeded")].reason"#),
+    printcolumn(name = "Level", type_ = "string", json_path = ".status.verification.level"),
     printcolumn(name = "Consistent at", type_ = "date", json_path = ".status.consistentAt"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytes"),
     printcolumn(name = "Seconds", type_ = "integer", json_path = ".status.durationSeconds"),
@@ -100,10 +101,39 @@ pub struct RecoveryPointStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
     pub volumes: Vec<VolumeInPoint>,
+    /// How far it was checked, of a point that is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How far a point was checked. Each level has what the one before it has.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Every chunk is in the vault: named by the index, in a pack that is listed with its full size. No point is made
+    /// with less.
+    #[default]
+    L1,
+    /// Besides, a sample of the data was read back, decrypted, and compared with its checksums.
+    L2,
+}
+
+/// How far a point was checked, and when.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// The level it reached.
+    pub level: Level,
+    /// When.
+    pub at: Time,
+    /// What was checked.
+    pub detail: String,
+    /// What was found damaged since: the point is not chosen by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// The Kubernetes objects in a point.

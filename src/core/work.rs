@@ -9,11 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     app_key::AppKey,
-    point::{Head, Objects, Point},
+    point::{Head, Objects, Point, Verified},
 };
 use crate::api::{
     application::{ObjectSettings, Probe},
     mappings::Mappings,
+    recovery_point::Level,
 };
 
 /// So many points that were passed over are named.
@@ -98,6 +99,8 @@ pub enum Work {
         application: AppKey,
         /// Only points that are older: this one was passed over, and so was every newer one that is not good.
         older_than: Option<String>,
+        /// Only points that were checked so far, or further.
+        minimum: Level,
     },
     /// Bring the objects of a point back, workloads last, and start them.
     RestoreObjects {
@@ -242,8 +245,8 @@ pub enum Outcome {
     HeadRead(Option<u64>),
     /// Of `ReadLatest`. `None` when the catalogue was never sealed.
     Latest(Option<Box<Catalogue>>),
-    /// Of `ReadPoint`.
-    PointRead(Box<Point>),
+    /// Of `ReadPoint`: the point, and what was found out about it since.
+    PointRead(Box<Point>, Option<Box<Verified>>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints`.

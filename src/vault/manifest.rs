@@ -40,7 +40,7 @@ impl Content {
     }
 }
 
-fn manifest_key(namespace: &str, application: &str, manifest: &str) -> String {
+pub(super) fn manifest_key(namespace: &str, application: &str, manifest: &str) -> String {
     format!("{}/manifests/{manifest}", folder(namespace, application))
 }
 

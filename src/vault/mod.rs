@@ -26,6 +26,7 @@ pub mod s3;
 mod s3_error;
 mod uploads;
 pub mod vault_key;
+pub mod verified;
 pub mod wraps;
 
 use std::fmt;

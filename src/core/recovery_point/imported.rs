@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Pass;
+use super::{CHECKED, Pass};
 use crate::{
-    api::recovery_point::{ObjectsInPoint, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
+    api::recovery_point::{Level, ObjectsInPoint, RecoveryPoint, RecoveryPointStatus, Verification, VolumeInPoint},
     core::{
         condition::{self, Finding, SUCCEEDED},
         effect::{Decision, Effect},
-        point::Point,
+        point::{Point, Verified},
         work::{Outcome, Seen, Work, see},
     },
 };
@@ -25,7 +25,9 @@ impl Pass<'_> {
     pub(super) fn import(&self, status: RecoveryPointStatus) -> Decision<RecoveryPointStatus> {
         let id = self.point.spec.id.clone().unwrap_or_default();
         match see(&self.seen.works, "ReadPoint", self.now) {
-            Seen::Done(Outcome::PointRead(point), _) => show(self.point, status, point, self.now),
+            Seen::Done(Outcome::PointRead(point, verified), _) => {
+                show(self.point, status, (point, verified.as_deref()), self.now)
+            }
             Seen::Due(Some(failure)) | Seen::Waiting(Some(failure))
                 if failure.lasting || failure.reason == "Absent" =>
             {
@@ -53,7 +55,7 @@ impl Pass<'_> {
 fn show(
     object: &RecoveryPoint,
     status: RecoveryPointStatus,
-    point: &Point,
+    (point, verified): (&Point, Option<&Verified>),
     now: Timestamp,
 ) -> Decision<RecoveryPointStatus> {
     let volume = |it: &crate::core::point::Volume| VolumeInPoint {
@@ -79,6 +81,7 @@ fn show(
             ..ObjectsInPoint::default()
         }),
         volumes: point.volumes.iter().map(volume).collect(),
+        verification: point.complete().then(|| verification(point, verified)),
         ..status
     };
     let (id, region) = (&point.id, &point.region);
@@ -95,6 +98,14 @@ fn show(
         }
     };
     ended(object, status, finding, now)
+}
+
+/// What was found out since, or what every point is checked for before it is entered.
+fn verification(point: &Point, verified: Option<&Verified>) -> Verification {
+    match verified {
+        Some(it) => Verification { level: it.level, at: Time(it.at), detail: it.detail.clone(), damage: it.damage() },
+        None => Verification { level: Level::L1, at: Time(point.created_at), detail: CHECKED.into(), damage: None },
+    }
 }
 
 fn ended(

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::api::{
     application::ProtectedApplication,
-    recovery_point::{ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
+    recovery_point::{Level, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, Verification, VolumeInPoint},
     vault::Vault,
 };
 
@@ -34,6 +34,10 @@ use crate::api::{
 const LOOK: Duration = Duration::from_secs(1);
 /// The shortest deadline of a run, in seconds.
 const PATIENCE: u64 = 30 * 60;
+
+/// What is checked of each point before it is entered: by its movers (`mover::check`) and by the commit.
+pub const CHECKED: &str = "each volume's snapshot was read back; every chunk that is new since the one before is named by the \
+                           index, in a pack that is listed with its full size; the objects are there. No data was read back";
 
 /// Everything that is looked at.
 #[derive(Clone, Debug, Default)]
@@ -445,7 +449,11 @@ fn end(
 ) -> Decision<RecoveryPointStatus> {
     let id = status.id.clone().unwrap_or_default();
     let (finding, event) = match ending {
-        Ending::Stored => (Finding::new(SUCCEEDED, true, "Stored", format!("{id} is in the vault")), None),
+        Ending::Stored => {
+            status.verification =
+                Some(Verification { level: Level::L1, at: Time(now), detail: CHECKED.into(), damage: None });
+            (Finding::new(SUCCEEDED, true, "Stored", format!("{id} is in the vault")), None)
+        }
         Ending::Partial(missing) => {
             let note = format!("{id} is in the vault, but does not count for the RPO: {missing}");
             (Finding::new(SUCCEEDED, false, "Partial", note.clone()), Some(Effect::warn("RecoveryPointPartial", note)))

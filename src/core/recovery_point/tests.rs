@@ -476,7 +476,7 @@ fn of_west(branch: bool, missing: &[&str]) -> Progress {
         application: AppKey { namespace: "shop".into(), name: "shop".into() },
         id: IMPORTED.into(),
     };
-    Progress::Done { at: at(9), work: Box::new(work), outcome: Outcome::PointRead(Box::new(point)) }
+    Progress::Done { at: at(9), work: Box::new(work), outcome: Outcome::PointRead(Box::new(point), None) }
 }
 
 #[test]

@@ -201,8 +201,8 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         }
         Work::ReadPoint { vault, application, id } => point::read(vault, application, id, context).await,
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
-        Work::SurveyPoints { vault, application, older_than } => {
-            restore::survey(vault, application, older_than.as_deref(), context).await
+        Work::SurveyPoints { vault, application, older_than, minimum } => {
+            restore::survey(vault, application, older_than.as_deref(), *minimum, context).await
         }
         Work::RestoreObjects { vault, application, manifest, mappings, epoch } => {
             Box::pin(restore::objects(vault, application, manifest, mappings, *epoch, context)).await

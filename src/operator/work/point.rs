@@ -45,6 +45,15 @@ pub(super) async fn capture(
 
 pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
+    // The copies of volumes may take long, and a point is made only of what is there.
+    if !vault
+        .has_manifest(&point.namespace, &point.application, &point.objects.manifest)
+        .await
+        .map_err(|it| catalogue_failure(&it))?
+    {
+        let message = format!("the objects of {} are no longer in the vault: the next point has them again", point.id);
+        return Err(Failure { reason: "ObjectsGone", message, lasting: true });
+    }
     vault.write_point(point).await.map_err(|error| catalogue_failure(&error))?;
     // A partial point is kept for people; the head names only what counts.
     if point.complete() || point.branch {
@@ -101,8 +110,10 @@ async fn look(
 
 pub(super) async fn read(name: &str, application: &AppKey, id: &str, context: &Context) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
-    let read = vault.read_point(&application.namespace, &application.name, id).await;
-    read.map(|it| Outcome::PointRead(Box::new(it))).map_err(|error| catalogue_failure(&error))
+    let (namespace, app) = (&application.namespace, &application.name);
+    let point = vault.read_point(namespace, app, id).await.map_err(|error| catalogue_failure(&error))?;
+    let verified = vault.read_verified(namespace, app, id).await.map_err(|error| catalogue_failure(&error))?;
+    Ok(Outcome::PointRead(Box::new(point), verified.map(Box::new)))
 }
 
 pub(super) async fn seal(name: &str, application: &AppKey, epoch: u64, context: &Context) -> Result<Outcome, Failure> {

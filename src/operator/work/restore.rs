@@ -12,7 +12,7 @@ use ulid::Ulid;
 
 use super::{failure, open, point::catalogue_failure};
 use crate::{
-    api::mappings::Mappings,
+    api::{mappings::Mappings, recovery_point::Level},
     capture::{
         apply::{Options, Phase, Restored, restore},
         bundle::Incoming,
@@ -20,7 +20,7 @@ use crate::{
     },
     core::{
         app_key::AppKey,
-        point::Point,
+        point::{Point, Verified},
         work::{Failure, Outcome, REASONS},
     },
     operator::context::Context,
@@ -41,13 +41,19 @@ pub(super) async fn survey(
     name: &str,
     application: &AppKey,
     older_than: Option<&str>,
+    minimum: Level,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    newest_good(&open(name, context).await?, application, older_than).await
+    newest_good(&open(name, context).await?, application, older_than, minimum).await
 }
 
 /// The points of the newest day are listed first, and searched through: a vault may hold a year of them.
-async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&str>) -> Result<Outcome, Failure> {
+async fn newest_good(
+    vault: &Vault,
+    application: &AppKey,
+    older_than: Option<&str>,
+    minimum: Level,
+) -> Result<Outcome, Failure> {
     let (namespace, app) = (&application.namespace, &application.name);
     let latest = match older_than {
         Some(id) => Some(id.to_owned()),
@@ -58,7 +64,7 @@ async fn newest_good(vault: &Vault, application: &AppKey, older_than: Option<&st
             Err(_) => None,
         },
     };
-    let mut search = Search::default();
+    let mut search = Search { minimum, ..Search::default() };
     if let Some(begin) = latest.as_deref().and_then(a_day_before) {
         let listed = vault.list_points(namespace, app, Some(&begin), older_than).await;
         let ids = listed.map_err(|error| catalogue_failure(&error))?;
@@ -91,6 +97,8 @@ fn a_day_before(id: &str) -> Option<String> {
 /// What was looked at so far.
 #[derive(Default)]
 struct Search {
+    /// How far a point must have been checked.
+    minimum: Level,
     /// The oldest point.
     last: Option<String>,
     /// How many were passed over.
@@ -107,7 +115,7 @@ impl Search {
             let points = join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await;
             for (id, read) in some.iter().zip(points) {
                 self.last = Some(id.clone());
-                match judge(read, vault, application).await? {
+                match judge(read, vault, application, self.minimum).await? {
                     Ok(point) => return Ok(Some(point)),
                     Err(Some(why)) => self.pass_over(id, &why),
                     Err(None) => {}
@@ -139,6 +147,7 @@ async fn judge(
     read: Result<Point, CatalogueError>,
     vault: &Vault,
     application: &AppKey,
+    minimum: Level,
 ) -> Result<Result<Point, Option<String>>, Failure> {
     let point = match read {
         Ok(point) => point,
@@ -151,12 +160,30 @@ async fn judge(
     if !point.complete() {
         return Ok(Err(Some(format!("it is partial: {}", point.missing.join("; ")))));
     }
+    if let Some(why) = verdict(&point.id, vault, application, minimum).await? {
+        return Ok(Err(Some(why)));
+    }
     let read = vault.read_manifest(&application.namespace, &application.name, &point.objects.manifest, io::sink());
     match read.await {
         Ok(_) => Ok(Ok(point)),
         Err(error @ (CatalogueError::Store(_) | CatalogueError::Local { .. })) => Err(catalogue_failure(&error)),
         Err(error) => Ok(Err(Some(error.to_string()))),
     }
+}
+
+/// What speaks against a point of what was found out about it after it was made. It is asked for whole points only, so
+/// for one, as a rule.
+async fn verdict(id: &str, vault: &Vault, application: &AppKey, minimum: Level) -> Result<Option<String>, Failure> {
+    let verified = match vault.read_verified(&application.namespace, &application.name, id).await {
+        Ok(it) => it,
+        Err(error @ CatalogueError::Store(_)) => return Err(catalogue_failure(&error)),
+        // A note that was tampered with says nothing, neither good nor bad.
+        Err(_) => None,
+    };
+    let level = verified.as_ref().map_or(Level::L1, |it| it.level);
+    let low =
+        || (level < minimum).then(|| format!("it was checked to {level:?}, and failover.minimumLevel is {minimum:?}"));
+    Ok(verified.as_ref().and_then(Verified::damage).or_else(low))
 }
 
 /// Objects, workloads last; then what was stopped here is started.
@@ -286,7 +313,7 @@ mod tests {
     }
 
     async fn surveyed(vault: &Vault, older_than: Option<&str>) -> (Option<String>, Vec<String>) {
-        match newest_good(vault, &shop(), older_than).await.unwrap() {
+        match newest_good(vault, &shop(), older_than, Level::L1).await.unwrap() {
             Outcome::Surveyed { chosen, passed_over } => (chosen.map(|it| it.id), passed_over),
             other => panic!("{other:?}"),
         }
@@ -329,7 +356,38 @@ mod tests {
         let before = fake.requests();
         assert_eq!(surveyed(&vault, None).await.0, Some(head.id));
         let spent = fake.requests() - before;
-        assert!(spent <= 1 + 2 + 16 + 1, "head, two pages of a day, points at once, one manifest: {spent}");
+        assert!(
+            spent <= 1 + 2 + 16 + 2,
+            "head, two pages of a day, points at once, one note and one manifest: {spent}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_damaged_point_and_one_that_was_checked_too_little_are_passed_over_with_the_reason() {
+        let vault = Vault::with(Store::Fake(Fake::new(Manner::Sound)), "a key that is long enough for a vault");
+        for number in 1..=4 {
+            write(&vault, id(1, number), true).await;
+        }
+        let note = |number, level, packs: &[&str]| Verified {
+            point: id(1, number),
+            level,
+            at: Timestamp::UNIX_EPOCH,
+            region: "east".to_owned(),
+            detail: String::new(),
+            damaged_packs: packs.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        vault.write_verified("shop", "db", &note(4, Level::L1, &["ab12"])).await.unwrap();
+        vault.write_verified("shop", "db", &note(2, Level::L2, &[])).await.unwrap();
+        let (chosen, passed_over) = surveyed(&vault, None).await;
+        assert_eq!(chosen, Some(id(1, 3)));
+        assert!(passed_over[0].ends_with("1 packs of its volumes, as `data/ab/ab12`"), "{passed_over:?}");
+        match newest_good(&vault, &shop(), None, Level::L2).await.unwrap() {
+            Outcome::Surveyed { chosen, passed_over } => {
+                assert_eq!(chosen.map(|it| it.id), Some(id(1, 2)));
+                assert!(passed_over[1].ends_with("checked to L1, and failover.minimumLevel is L2"), "{passed_over:?}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[tokio::test]
