@@ -15,6 +15,8 @@ pub const KEY_ESCROWED: &str = "KeyEscrowed";
 pub const CLAIM_SOUND: &str = "ClaimSound";
 /// Whether the newest good point is young enough.
 pub const RPO_MET: &str = "RecoveryPointObjectiveMet";
+/// Whether what was read back of the repository is what was written (only where the application is active).
+pub const REPOSITORY_SOUND: &str = "RepositorySound";
 /// Whether the application looks well from here.
 pub const HEALTHY: &str = "Healthy";
 /// Whether the public name leads here (only where the application is active).

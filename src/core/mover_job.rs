@@ -62,8 +62,8 @@ pub struct Mover<'a> {
     pub claim: &'a str,
     /// What it does.
     pub task: &'a Task,
-    /// What it mounts.
-    pub mount: Mount,
+    /// The volume that it mounts, if it needs one.
+    pub mount: Option<Mount>,
     /// The vault it reads or writes.
     pub vault: &'a VaultSpec,
     /// Seconds after which Kubernetes ends it.
@@ -75,8 +75,12 @@ impl Mover<'_> {
     #[must_use]
     pub fn job(&self) -> kube::core::DynamicObject {
         let key = job_key(&self.settings.namespace, &self.run.derived(self.claim));
-        let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}}), self.volume()];
-        let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"}), self.volume_mount()];
+        let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
+        let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
+        if let Some(mount) = &self.mount {
+            volumes.push(volume(mount));
+            mounts.push(volume_mount(mount));
+        }
         if let Some(directory) = &self.vault.directory {
             volumes.push(json!({"name": "vault", "persistentVolumeClaim": {"claimName": directory.claim_name}}));
             mounts.push(json!({"name": "vault", "mountPath": format!("{VAULTS}/{}", directory.claim_name)}));
@@ -105,7 +109,7 @@ impl Mover<'_> {
             }],
             "volumes": volumes,
         });
-        if let Mount::Node { node, .. } = &self.mount {
+        if let Some(Mount::Node { node, .. }) = &self.mount {
             pod["nodeName"] = json!(node);
             pod["tolerations"] = json!([{"operator": "Exists"}]);
         }
@@ -117,22 +121,6 @@ impl Mover<'_> {
             "template": {"metadata": {"labels": labels, "annotations": {CLAIM: self.claim}}, "spec": pod},
         });
         self.run.object(&key, self.claim, json!({"spec": spec}))
-    }
-
-    fn volume(&self) -> Value {
-        match &self.mount {
-            Mount::Claim { name, .. } => json!({"name": "data", "persistentVolumeClaim": {"claimName": name}}),
-            Mount::Node { path, .. } => json!({"name": "data", "hostPath": {"path": path, "type": "Directory"}}),
-        }
-    }
-
-    fn volume_mount(&self) -> Value {
-        match &self.mount {
-            Mount::Claim { read_only, .. } => json!({"name": "data", "mountPath": DATA, "readOnly": read_only}),
-            Mount::Node { .. } => {
-                json!({"name": "data", "mountPath": DATA, "readOnly": true, "mountPropagation": "HostToContainer"})
-            }
-        }
     }
 
     /// Secrets reach the mover by reference: the Job holds none.
@@ -150,5 +138,21 @@ impl Mover<'_> {
             all.push(secret("AWS_SESSION_TOKEN", &credentials.name, "sessionToken", true));
         }
         all
+    }
+}
+
+fn volume(mount: &Mount) -> Value {
+    match mount {
+        Mount::Claim { name, .. } => json!({"name": "data", "persistentVolumeClaim": {"claimName": name}}),
+        Mount::Node { path, .. } => json!({"name": "data", "hostPath": {"path": path, "type": "Directory"}}),
+    }
+}
+
+fn volume_mount(mount: &Mount) -> Value {
+    match mount {
+        Mount::Claim { read_only, .. } => json!({"name": "data", "mountPath": DATA, "readOnly": read_only}),
+        Mount::Node { .. } => {
+            json!({"name": "data", "mountPath": DATA, "readOnly": true, "mountPropagation": "HostToContainer"})
+        }
     }
 }

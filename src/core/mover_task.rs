@@ -68,6 +68,31 @@ pub enum Task {
         #[serde(default)]
         read_percent: u8,
     },
+    /// Read back a share of the repository, and note in the vault which points are damaged.
+    Scrub {
+        /// The application's namespace.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The region that does it.
+        region: String,
+        /// Which share, from 0. Each pack falls to one of them, by its name.
+        part: u32,
+        /// Of how many.
+        parts: u32,
+        /// The point that is noted as checked when all is well.
+        newest: Option<Newest>,
+    },
+}
+
+/// A point whose volumes a scrub looks at more closely.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Newest {
+    /// Its name in the vault.
+    pub point: String,
+    /// The full ids of its snapshots.
+    pub snapshots: Vec<String>,
 }
 
 impl Task {
@@ -77,7 +102,8 @@ impl Task {
         match self {
             Self::Backup { namespace, application, .. }
             | Self::Restore { namespace, application, .. }
-            | Self::Verify { namespace, application, .. } => (namespace, application),
+            | Self::Verify { namespace, application, .. }
+            | Self::Scrub { namespace, application, .. } => (namespace, application),
         }
     }
 }
@@ -104,10 +130,30 @@ pub struct Report {
     pub warnings: u64,
     /// The first of them.
     pub first_warnings: Vec<String>,
+    /// What a scrub found.
+    pub scrubbed: Option<Scrubbed>,
     /// Why it failed. Absent when it succeeded.
     pub error: Option<String>,
     /// Whether data in the repository is missing or damaged: trying again does not help.
     pub corrupt: bool,
+}
+
+/// What a scrub found.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Scrubbed {
+    /// Packs that were read.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many are damaged or missing.
+    pub damaged_packs: u64,
+    /// The first of them.
+    pub first_packs: Vec<String>,
+    /// How many points need one of them.
+    pub damaged_points: u64,
+    /// The newest of these.
+    pub last_points: Vec<String>,
 }
 
 impl Report {

@@ -333,7 +333,7 @@ impl Restore<'_> {
             run: self.run,
             claim: &self.volume.claim,
             task: &task,
-            mount: Mount::Claim { name: self.run.derived(&self.volume.claim), read_only: false },
+            mount: Some(Mount::Claim { name: self.run.derived(&self.volume.claim), read_only: false }),
             vault: self.vault,
             deadline: self.deadline,
         };

@@ -38,6 +38,7 @@ pub(super) struct Engine {
     pub(super) meter: Meter,
     /// The key of what lies in packs.
     pub(super) seal: Seal,
+    runtime: Handle,
     credentials: Credentials,
     password: SecretText,
 }
@@ -53,12 +54,18 @@ impl Engine {
         }))
         .expect("a master key is three texts in base64");
         Self {
-            backend: RepositoryBackend::new(vault.store().clone(), namespace, application, runtime),
+            backend: RepositoryBackend::new(vault.store().clone(), namespace, application, runtime.clone()),
+            runtime,
             meter: Meter::default(),
             seal,
             credentials: Credentials::Masterkey(key),
             password: vault.keys().repository_password(namespace, application),
         }
+    }
+
+    /// What requests run on.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     pub(super) fn health(&self) -> &Arc<Health> {

@@ -16,6 +16,7 @@ mod log;
 mod meter;
 mod parallel;
 mod restore;
+mod scrub;
 mod seal;
 mod source;
 
@@ -35,6 +36,7 @@ use self::backup::Backup;
 use self::engine::Engine;
 use self::error::MoverError;
 use self::log::Witness;
+use self::scrub::Scrub;
 use crate::api::vault::VaultSpec;
 use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{DONE, REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
@@ -89,13 +91,13 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     let panics = watch_panics(&engine);
     let (sender, receiver) = channel();
     stop_on_signal(&runtime, sender.clone());
-    let worker = (engine.clone(), witness.clone());
+    let worker = (engine.clone(), vault, witness.clone());
     std::thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || {
-            let (engine, witness) = worker;
+            let (engine, vault, witness) = worker;
             // The receiver is gone only when the process is about to end.
-            let _ = sender.send(guarded(&engine, &panics, || carry_out(&engine, &task, &witness)));
+            let _ = sender.send(guarded(&engine, &panics, || carry_out(&engine, &vault, &task, &witness)));
         })
         .map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
     let outcome = supervise(&engine, &receiver);
@@ -104,7 +106,7 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     outcome
 }
 
-fn carry_out(engine: &Engine, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
+fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> Result<Report, MoverError> {
     match task {
         Task::Backup { namespace, application, source, host, label, point } => {
             let tags =
@@ -117,6 +119,10 @@ fn carry_out(engine: &Engine, task: &Task, witness: &Witness) -> Result<Report, 
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
+        }
+        Task::Scrub { namespace, application, region, part, parts, newest } => {
+            let (part, parts, newest) = (*part, *parts, newest.as_ref());
+            Scrub { vault, namespace, application, region, part, parts, newest }.run(engine)
         }
     }
 }
@@ -237,6 +243,14 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
             }
             if *read_percent > 100 {
                 return wrong("`readPercent` must be at most 100");
+            }
+        }
+        Task::Scrub { part, parts, newest, .. } => {
+            if part >= parts {
+                return wrong("`part` must be less than `parts`");
+            }
+            if newest.as_ref().is_some_and(|it| !it.snapshots.iter().all(is_id)) {
+                return wrong("`newest.snapshots` must be full ids");
             }
         }
     }

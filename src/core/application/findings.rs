@@ -9,7 +9,7 @@ use crate::{
         claim::view::View,
         condition::{
             self, CLAIM_SOUND, COMPARE_AND_SWAP, FAILOVER_ADVISED, FENCE_IN_TIME, Finding, HEALTHY, READY,
-            REGIONS_PRESENT, RPO_MET, TRAFFIC_PUBLISHED, Truth,
+            REGIONS_PRESENT, REPOSITORY_SOUND, RPO_MET, TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
         vault,
@@ -23,6 +23,7 @@ impl Pass<'_> {
         let mut findings = vec![self.claim_sound(), self.regions_present()];
         if self.status.role == Some(Role::Active) {
             findings.push(self.rpo_met());
+            findings.extend(self.repository_sound());
             findings.extend(self.traffic_published());
         }
         findings.extend(self.healthy());
@@ -325,11 +326,13 @@ impl Pass<'_> {
     fn announce(&mut self, findings: &[Finding]) {
         for it in findings {
             let old = condition::find(&self.status.conditions, it.type_);
-            // Of this one alone `True` is bad news, also when nothing was said of it before.
+            // Of this one alone `True` is bad news. Of two, bad news is told also when nothing was said before.
             let advice = it.type_ == FAILOVER_ADVISED;
             let bad = advice == (it.truth == Truth::True);
-            let turned = old.map_or(advice && bad, |old| old.status != it.truth.as_str());
-            let worth = [CLAIM_SOUND, RPO_MET, HEALTHY, TRAFFIC_PUBLISHED, FAILOVER_ADVISED].contains(&it.type_);
+            let turned =
+                old.map_or((advice || it.type_ == REPOSITORY_SOUND) && bad, |old| old.status != it.truth.as_str());
+            let worth = [CLAIM_SOUND, RPO_MET, REPOSITORY_SOUND, HEALTHY, TRAFFIC_PUBLISHED, FAILOVER_ADVISED]
+                .contains(&it.type_);
             if turned && worth && it.truth != Truth::Unknown {
                 let note = format!("{}: {}", it.type_, it.message);
                 let tell = if bad { Effect::warn } else { Effect::note };

@@ -8,6 +8,7 @@ mod findings;
 mod imported;
 mod outlook;
 mod points;
+pub mod scrub;
 mod traffic;
 
 use std::{sync::Arc, time::Duration};
@@ -21,6 +22,8 @@ use super::{
     condition,
     effect::{Decision, Effect},
     health::Health,
+    mover_job::MoverSettings,
+    recovery_point::JobSeen,
     slo,
     work::{Progress, Seen, Work, Works, see},
 };
@@ -66,6 +69,10 @@ pub struct Observed {
     pub unaskable: Vec<String>,
     /// The address of its Service, if it has one.
     pub address: Result<String, String>,
+    /// What movers have in common.
+    pub movers: Option<MoverSettings>,
+    /// The Job that reads back a share of its repository, while its status tells of one.
+    pub scrub: Option<JobSeen>,
     /// Work in progress.
     pub works: Works,
 }
@@ -122,6 +129,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     if pass.runs_here() {
         pass.judge();
         pass.follow_claim();
+        pass.scrub();
     } else {
         pass.status.role = None;
     }

@@ -131,7 +131,7 @@ impl Pass<'_> {
     }
 
     /// Statuses of the points of this region that are not branches.
-    fn statuses(&self) -> impl Iterator<Item = &RecoveryPointStatus> {
+    pub(super) fn statuses(&self) -> impl Iterator<Item = &RecoveryPointStatus> {
         self.own_points().filter(|it| it.spec.purpose != Purpose::Branch).filter_map(|it| it.status.as_ref())
     }
 

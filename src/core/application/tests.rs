@@ -28,6 +28,7 @@ use crate::{
 mod handing_over;
 mod latest;
 mod points;
+mod scrub;
 mod suspicion;
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -94,6 +95,8 @@ fn observed(view: Option<View>) -> Observed {
         slowest: None,
         unaskable: Vec::new(),
         address: Ok("192.0.2.7".into()),
+        movers: None,
+        scrub: None,
         works: Works::new(),
     }
 }

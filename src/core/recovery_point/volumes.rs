@@ -173,8 +173,15 @@ impl Pass<'_> {
             point: self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default(),
         };
         let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
-        let mover =
-            Mover { settings: self.movers, run: self.run, claim: &volume.claim, task: &task, mount, vault, deadline };
+        let mover = Mover {
+            settings: self.movers,
+            run: self.run,
+            claim: &volume.claim,
+            task: &task,
+            mount: Some(mount),
+            vault,
+            deadline,
+        };
         Effect::Apply(Box::new(mover.job()))
     }
 }

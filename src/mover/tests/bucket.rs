@@ -4,21 +4,33 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::lab::{Lab, noise, portrait};
+use super::lab::{KEY, Lab, noise, portrait};
 use crate::core::mover_task::{FAILED, MISCONFIGURED, Report};
 use crate::vault::minio::Minio;
-use crate::vault::{Location, S3Location};
+use crate::vault::{Location, S3Credentials, S3Location, SecretText, Settings, Vault};
 
 /// A laboratory whose vault is a bucket; the credentials travel in variables of their own.
-fn lab() -> (Lab, Minio) {
+pub(super) fn lab() -> (Lab, Minio) {
     let mut lab = Lab::new();
     let minio = lab.runtime.block_on(Minio::start("http", |_| ()));
     lab.location = Location::S3(S3Location { credentials: None, ..minio.location() });
     (lab, minio)
 }
 
-fn with_credentials(command: &mut Command) {
+pub(super) fn with_credentials(command: &mut Command) {
     command.envs([("AWS_ACCESS_KEY_ID", "labadmin"), ("AWS_SECRET_ACCESS_KEY", "labsecret123")]);
+}
+
+/// The vault itself, for what a test does to it.
+pub(super) async fn vault(lab: &Lab) -> Vault {
+    let Location::S3(at) = &lab.location else { panic!("the vault is a bucket") };
+    let credentials = S3Credentials {
+        access_key_id: "labadmin".to_owned(),
+        secret_access_key: SecretText::new("labsecret123".to_owned()),
+        session_token: None,
+    };
+    let location = Location::S3(S3Location { credentials: Some(credentials), ..at.clone() });
+    Vault::open(&Settings { location, key: SecretText::new(KEY) }).await.unwrap()
 }
 
 #[test]

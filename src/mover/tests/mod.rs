@@ -14,3 +14,4 @@ fn as_a_process() {
     let vaults = std::env::var(lab::VAULTS).unwrap();
     std::process::exit(super::run_to_code(&vaults).into());
 }
+mod scrub;

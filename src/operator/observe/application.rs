@@ -1,9 +1,9 @@
 //! What is looked at for a `ProtectedApplication`, and what it has the keeper and the watch attend to.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{address, copy, slowest};
+use super::{address, copy, movers, slowest};
 use crate::{
     api::application::{ProtectedApplication, Role, Verdict},
     core::{
@@ -12,6 +12,7 @@ use crate::{
         application::LocalCopy,
         claim::{record::Deadlines, state::Evidence, state::Settings},
         effect::Decision,
+        recovery_point::JobSeen,
         work::{Outcome, Progress, Works},
     },
     operator::{
@@ -57,6 +58,8 @@ impl Reconciled for ProtectedApplication {
             slowest: slowest(&namespace, context),
             unaskable,
             address,
+            movers: Some(context.movers.clone()),
+            scrub: self.scrub(context).await?,
             works,
         })
     }
@@ -91,6 +94,17 @@ fn of(key: &AppKey, namespace: Option<&str>, application: &str) -> bool {
 }
 
 impl ProtectedApplication {
+    /// The Job of a scrub. Asked for only while the status tells of one, and a little longer.
+    async fn scrub(&self, context: &Context) -> Result<Option<JobSeen>, Error> {
+        let Some(told) = self.status.as_ref().and_then(|it| it.scrub.as_ref()) else { return Ok(None) };
+        let over = |at: &Timestamp| *at + SignedDuration::from_mins(10) < Timestamp::now();
+        if told.finished_at.as_ref().is_some_and(|it| over(&it.0)) {
+            return Ok(None);
+        }
+        let uid = self.uid().unwrap_or_default();
+        Ok(movers(&uid, context).await?.remove(core::application::scrub::SCRUB_JOB))
+    }
+
     /// Has the keeper look after the claim and the watch ask the probes: in memory, and the same each time. Gives the
     /// probes that cannot be asked, with the reason.
     fn attend(&self, key: &AppKey, works: &Works, context: &Context) -> Vec<String> {
