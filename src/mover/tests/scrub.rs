@@ -78,7 +78,7 @@ fn a_damaged_pack_is_found_in_its_round_and_the_points_that_need_it_are_noted_un
     assert!(note(&lab, "2").unwrap().damage().unwrap().contains(&name(&late)));
     assert_eq!(note(&lab, "1"), None, "the first point does not need it");
     fs::write(&late, whole).unwrap();
-    let other = (first as u32 + 1) % 4;
+    let other = (u32::try_from(first).unwrap() + 1) % 4;
     assert_eq!(scrub(&lab, &task(other, 4, None), |_| ()).damaged_packs, 0);
     assert_eq!(note(&lab, "2").unwrap().damage(), None, "it was read again, though another round's");
 }
