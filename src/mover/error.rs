@@ -4,6 +4,7 @@ use rustic_core::RusticError;
 
 use crate::core::mover_task::{CORRUPT, FAILED, MISCONFIGURED, Ran};
 use crate::exec::{Ended, ExecError};
+use crate::vault::catalogue::CatalogueError;
 use crate::vault::lease::LeaseError;
 use crate::vault::repository::Health;
 use crate::vault::{StoreError, VaultError};
@@ -59,6 +60,15 @@ pub enum MoverError {
     /// Anything else that the engine says.
     #[error("{0}")]
     Engine(String),
+}
+
+impl From<CatalogueError> for MoverError {
+    fn from(error: CatalogueError) -> Self {
+        match error {
+            CatalogueError::Store(error) => Self::Vault(error.into()),
+            other => Self::Catalogue(other.to_string()),
+        }
+    }
 }
 
 impl MoverError {

@@ -21,6 +21,7 @@ mod meter;
 mod parallel;
 mod prune;
 mod restore;
+mod scrub;
 mod seal;
 mod source;
 
@@ -42,6 +43,7 @@ use self::engine::Engine;
 use self::error::MoverError;
 use self::log::Witness;
 use self::prune::Prune;
+use self::scrub::Scrub;
 use crate::api::vault::VaultSpec;
 use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{
@@ -132,6 +134,10 @@ fn carry_out(engine: &Engine, vault: &Vault, task: &Task, witness: &Witness) -> 
         Task::Prune { namespace, application, region, keep_seconds } => {
             let prune = Prune { vault, namespace, application, region, keep: Duration::from_secs(*keep_seconds) };
             prune.run(engine)
+        }
+        Task::Scrub { namespace, application, region, part, parts, newest } => {
+            let (part, parts, newest) = (*part, *parts, newest.as_ref());
+            Scrub { vault, namespace, application, region, part, parts, newest }.run(engine)
         }
         Task::Dump { namespace, application, host, name, point, command, max_bytes } => {
             let tags = tags(namespace, application, point);
@@ -269,6 +275,14 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
         Task::Prune { region, .. } => {
             if region.is_empty() {
                 return wrong("`region` must not be empty");
+            }
+        }
+        Task::Scrub { part, parts, newest, .. } => {
+            if part >= parts {
+                return wrong("`part` must be less than `parts`");
+            }
+            if newest.as_ref().is_some_and(|it| !it.snapshots.iter().all(is_id)) {
+                return wrong("`newest.snapshots` must be full ids");
             }
         }
         Task::Dump { name, host, point, command, .. } => {

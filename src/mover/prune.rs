@@ -91,6 +91,7 @@ impl Prune<'_> {
             }
             self.packs(engine, backend, &mut pruned)?;
         }
+        runtime.block_on(self.notes(&named, backend))?;
         engine.meter.phase("removing manifests");
         runtime.block_on(self.manifests(&named, oldest, backend, &mut pruned))?;
         Ok(pruned)
@@ -112,15 +113,15 @@ impl Prune<'_> {
     /// What points name. A point that cannot be read may name anything.
     async fn named(&self, engine: &Engine) -> Result<Named, MoverError> {
         let (vault, namespace, application) = (self.vault, self.namespace, self.application);
-        let ids = vault.all_points(namespace, application).await.map_err(|error| unreadable(&error))?;
-        let mut named = Named::default();
+        let ids = vault.all_points(namespace, application).await?;
+        let mut named = Named { points: ids.iter().cloned().collect(), ..Named::default() };
         for some in ids.chunks(AT_ONCE) {
             for read in join_all(some.iter().map(|id| vault.read_point(namespace, application, id))).await {
                 let point = match read {
                     Ok(point) => point,
                     // Retention dropped it since it was listed.
                     Err(CatalogueError::Absent { .. }) => continue,
-                    Err(error) => return Err(unreadable(&error)),
+                    Err(error) => return Err(error.into()),
                 };
                 named.snapshots.extend(point.snapshots().map(|(_, snapshot)| snapshot.to_owned()));
                 named.manifests.insert(point.objects.manifest);
@@ -138,17 +139,28 @@ impl Prune<'_> {
         pruned: &mut Pruned,
     ) -> Result<(), MoverError> {
         let (vault, namespace, application) = (self.vault, self.namespace, self.application);
-        let all = vault.all_manifests(namespace, application).await.map_err(|error| unreadable(&error))?;
+        let all = vault.all_manifests(namespace, application).await?;
         for it in all.iter().filter(|it| it.modified <= oldest && !named.manifests.contains(&it.key)) {
             if !backend.proven() {
                 return Err(MoverError::Lease(LeaseError::Lost { key: "prune.json".to_owned() }));
             }
             let deleted = vault.delete_manifest(namespace, application, it).await;
-            if deleted.map_err(|error| unreadable(&error))? {
+            if deleted? {
                 pruned.manifests += 1;
                 pruned.reclaimed_bytes += it.bytes;
             } else {
                 pruned.refused += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found out about points that are gone.
+    async fn notes(&self, named: &Named, backend: &PruneBackend) -> Result<(), MoverError> {
+        let (vault, namespace, application) = (self.vault, self.namespace, self.application);
+        for (id, _) in vault.list_verified(namespace, application).await? {
+            if backend.proven() && !named.points.contains(&id) {
+                vault.forget_verified(namespace, application, &id).await?;
             }
         }
         Ok(())
@@ -215,18 +227,12 @@ fn plan(
     }
 }
 
-/// What points name.
+/// The points, and what they name.
 #[derive(Default)]
 struct Named {
+    points: HashSet<String>,
     snapshots: HashSet<String>,
     manifests: HashSet<String>,
-}
-
-fn unreadable(error: &CatalogueError) -> MoverError {
-    match error {
-        CatalogueError::Store(error) => MoverError::Vault(error.clone().into()),
-        other => MoverError::Catalogue(other.to_string()),
-    }
 }
 
 async fn renew(lease: Arc<Mutex<Lease>>) {

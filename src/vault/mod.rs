@@ -40,6 +40,7 @@ mod s3_requests;
 mod transport;
 mod uploads;
 pub mod vault_key;
+pub mod verified;
 pub mod versions;
 pub mod wraps;
 

@@ -5,9 +5,11 @@
 
 mod fencing;
 mod findings;
+mod imported;
 mod outlook;
 mod points;
 pub mod retention;
+pub mod scrub;
 mod traffic;
 
 use std::{sync::Arc, time::Duration};
@@ -77,6 +79,8 @@ pub struct Observed {
     pub movers: Option<MoverSettings>,
     /// The Job that prunes its repository, while its status tells of one.
     pub prune: Option<JobSeen>,
+    /// The Job that reads back a share of its repository, while its status tells of one.
+    pub scrub: Option<JobSeen>,
     /// Work in progress.
     pub works: Works,
 }
@@ -134,6 +138,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
         pass.judge();
         pass.follow_claim();
         pass.follow_prune(pass.status.role == Some(Role::Active));
+        pass.scrub();
     } else {
         pass.status.role = None;
     }
@@ -218,12 +223,13 @@ impl Pass<'_> {
             Standing::Foreign => {
                 self.stand_aside();
                 let role = self.fence(&view);
-                self.follow_points();
                 if view.given_up_by(&self.seen.region) {
                     self.take_back(&view);
                 } else {
                     self.weigh(&view);
                 }
+                // Last: an object that is refused, as by a quota, keeps nothing else from being done.
+                self.follow_points();
                 role
             }
             Standing::Unclear => {

@@ -230,7 +230,8 @@ impl Pass<'_> {
         self.effects.push(Effect::Apply(Box::new(mover.job())));
     }
 
-    fn run(&self) -> Run {
+    /// Whose the movers are that belong to no point.
+    pub(super) fn run(&self) -> Run {
         Run {
             namespace: self.key.namespace.clone(),
             name: self.key.name.clone(),

@@ -29,6 +29,7 @@ mod handing_over;
 mod latest;
 mod points;
 mod retention;
+mod scrub;
 mod suspicion;
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -98,6 +99,7 @@ fn observed(view: Option<View>) -> Observed {
         address: Ok("192.0.2.7".into()),
         movers: None,
         prune: None,
+        scrub: None,
         works: Works::new(),
     }
 }

@@ -3,6 +3,7 @@
 //! Which moment is due is decided by `core::application`; what a mover does is `mover`.
 
 mod dumps;
+pub mod imported;
 mod suspicion;
 mod volumes;
 
@@ -28,7 +29,9 @@ use super::{
 };
 use crate::api::{
     application::ProtectedApplication,
-    recovery_point::{DumpInPoint, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
+    recovery_point::{
+        DumpInPoint, Level, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, Verification, VolumeInPoint,
+    },
     vault::Vault,
 };
 
@@ -42,6 +45,10 @@ const PATIENCE: u64 = 30 * 60;
 pub fn patience(rpo: u64) -> u64 {
     PATIENCE.max(rpo.saturating_mul(4))
 }
+
+/// What is checked of each point before it is entered: by its movers (`mover::check`) and by the commit.
+pub const CHECKED: &str = "each volume's snapshot was read back; every chunk that is new since the one before is named by the \
+                           index, in a pack that is listed with its full size; the objects are there. No data was read back";
 
 /// Everything that is looked at.
 #[derive(Clone, Debug, Default)]
@@ -187,7 +194,11 @@ pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decisio
         return end(point, status, seen, Ending::Failed("NoApplication", message), now);
     };
     let pass = Pass { point, run: &run, application, movers, seen, now };
-    if status.id.is_none() { pass.begin(status) } else { pass.go_on(status) }
+    match point.spec.purpose {
+        Purpose::Imported => pass.import(status),
+        Purpose::Manual | Purpose::Scheduled | Purpose::Branch if status.id.is_none() => pass.begin(status),
+        Purpose::Manual | Purpose::Scheduled | Purpose::Branch => pass.go_on(status),
+    }
 }
 
 /// How a run ends.
@@ -236,6 +247,7 @@ impl Pass<'_> {
         let epoch = view.epoch;
         status.id = Some(identify(epoch, &self.run.uid, self.now));
         status.epoch = Some(epoch);
+        status.region = Some(self.seen.region.clone());
         status.started_at = Some(Time(self.now));
         let unbound = self.seen.unbound.iter().map(|it| volumes::without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
@@ -477,6 +489,10 @@ fn end(
     now: Timestamp,
 ) -> Decision<RecoveryPointStatus> {
     let id = status.id.clone().unwrap_or_default();
+    if matches!(ending, Ending::Stored | Ending::Suspicious(_)) {
+        status.verification =
+            Some(Verification { level: Level::L1, at: Time(now), detail: CHECKED.into(), damage: None });
+    }
     let (finding, event) = match ending {
         Ending::Stored => (Finding::new(SUCCEEDED, true, "Stored", format!("{id} is in the vault")), None),
         Ending::Partial(missing) => {

@@ -1,6 +1,7 @@
 //! One recovery point, pass by pass, as plain values.
 
 mod dumps;
+mod imported;
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -37,7 +38,7 @@ fn application() -> ProtectedApplication {
 fn point(purpose: Purpose) -> RecoveryPoint {
     let mut point = RecoveryPoint::new(
         "shop-000001",
-        RecoveryPointSpec { application: "shop".into(), purpose, hold: false, description: None },
+        RecoveryPointSpec { application: "shop".into(), purpose, hold: false, description: None, id: None },
     );
     point.metadata.namespace = Some("shop".into());
     point.metadata.uid = Some("run-1".into());

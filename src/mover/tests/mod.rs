@@ -8,6 +8,7 @@ mod fidelity;
 pub(super) mod lab;
 mod look;
 mod prune;
+mod scrub;
 mod tasks;
 
 /// The body of the processes that the tests start.

@@ -18,12 +18,12 @@ use crate::vault::manifest::Content;
 /// Longer than any backup of the test over a bucket takes, in seconds.
 const KEEP: u64 = 12;
 
-fn prune_task(keep_seconds: u64) -> Task {
+pub(super) fn prune_task(keep_seconds: u64) -> Task {
     Task::Prune { namespace: "shop".into(), application: "db".into(), region: "east".into(), keep_seconds }
 }
 
 /// Enters a backup in the catalogue, with a manifest of its own.
-fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
+pub(super) fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
     let vault = lab.vault();
     let plain = format!("objects of {number}");
     let objects = {

@@ -64,6 +64,7 @@ impl Reconciled for ProtectedApplication {
             address,
             movers: Some(context.movers.clone()),
             prune: self.prune(context).await?,
+            scrub: self.scrub(context).await?,
             works,
         })
     }
@@ -117,6 +118,17 @@ impl ProtectedApplication {
         }
         let uid = self.uid().unwrap_or_default();
         Ok(movers(&uid, context).await?.remove(core::application::retention::PRUNE_JOB))
+    }
+
+    /// The Job of a scrub. Asked for only while the status tells of one, and a little longer.
+    async fn scrub(&self, context: &Context) -> Result<Option<JobSeen>, Error> {
+        let Some(told) = self.status.as_ref().and_then(|it| it.scrub.as_ref()) else { return Ok(None) };
+        let over = |at: &Time| at.0 + SignedDuration::from_mins(10) < Timestamp::now();
+        if told.finished_at.as_ref().is_some_and(over) {
+            return Ok(None);
+        }
+        let uid = self.uid().unwrap_or_default();
+        Ok(movers(&uid, context).await?.remove(core::application::scrub::SCRUB_JOB))
     }
 
     /// Has the keeper look after the claim and the watch ask the probes: in memory, and the same each time. Gives the

@@ -182,6 +182,7 @@ fn deadline(work: &Work) -> Duration {
         | Work::TestZone { .. }
         | Work::ReadHead { .. }
         | Work::ReadLatest { .. }
+        | Work::ReadPoint { .. }
         | Work::SealCatalogue { .. }
         | Work::Publish { .. }
         | Work::CommitPoint { .. }
@@ -207,9 +208,10 @@ async fn carry_out(work: &Work, context: &Context) -> Result<Outcome, Failure> {
         Work::ReadLatest { vault, application, known } => {
             point::read_latest(vault, application, known.as_deref(), context).await
         }
+        Work::ReadPoint { vault, application, id } => point::read(vault, application, id, context).await,
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
-        Work::SurveyPoints { vault, application, older_than } => {
-            restore::survey(vault, application, older_than.as_deref(), context).await
+        Work::SurveyPoints { vault, application, older_than, minimum } => {
+            restore::survey(vault, application, older_than.as_deref(), *minimum, context).await
         }
         Work::FindPoint { vault, application, choice } => restore::find(vault, application, choice, context).await,
         Work::RestoreObjects { vault, application, manifest, mappings, only, on_conflict, epoch } => {
