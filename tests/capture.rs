@@ -434,6 +434,9 @@ async fn custom_resources_come_back_and_kinds_that_are_not_served_are_named() {
         assert_eq!(gadgets(&to).get("one").await.unwrap().data["spec"], json!({"size": 3}));
 
         definitions.delete(&format!("gadgets.{group}"), &DeleteParams::default()).await.unwrap();
+        // It goes after its last object has gone; the kind is not served from a little earlier on.
+        let named = format!("gadgets.{group}");
+        until("the definition is gone", async || definitions.get_opt(&named).await.unwrap().is_none()).await;
         let mut result = Restored::default();
         until("gadgets are served no more", async || {
             result = apply::restore(&client, &to, &point.bundle, &phase(Phase::Everything)).await.unwrap();

@@ -169,6 +169,7 @@ fn point(number: u64) -> Point {
         volumes: vec![],
         dumps: vec![],
         missing: vec![],
+        skipped: vec![],
         suspicious: vec![],
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::core::{Expression, Selector, SelectorExt};
+use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
 use super::{
@@ -13,8 +13,8 @@ use super::{
     references::{Reference, Subjects},
 };
 use crate::{
-    api::application::{LabelOperator, ObjectSelector, ObjectSettings, ProtectedApplication},
-    core::point::Protection,
+    api::application::{ObjectSettings, ProtectedApplication},
+    core::{labels::selector, point::Protection},
 };
 
 /// What is selected.
@@ -111,20 +111,6 @@ impl Selection {
     }
 }
 
-fn selector(of: &ObjectSelector) -> Selector {
-    let equal = of.match_labels.iter().map(|(key, value)| Expression::Equal(key.clone(), value.clone()));
-    let others = of.match_expressions.iter().map(|it| {
-        let (key, values) = (it.key.clone(), it.values.iter().cloned().collect());
-        match it.operator {
-            LabelOperator::In => Expression::In(key, values),
-            LabelOperator::NotIn => Expression::NotIn(key, values),
-            LabelOperator::Exists => Expression::Exists(key),
-            LabelOperator::DoesNotExist => Expression::DoesNotExist(key),
-        }
-    });
-    equal.chain(others).collect()
-}
-
 fn kind_name(of: &Resource) -> String {
     if of.group.is_empty() { of.kind.clone() } else { format!("{}.{}", of.kind, of.group) }
 }
@@ -190,7 +176,10 @@ fn is_needed<T>(candidate: &Candidate<T>, references: &BTreeSet<Reference>) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::application::LabelRequirement, capture::references};
+    use crate::{
+        api::application::{LabelOperator, LabelRequirement, ObjectSelector},
+        capture::references,
+    };
     use serde_json::json;
 
     fn labelled(name: &str, value: &str) -> Value {

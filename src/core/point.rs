@@ -39,6 +39,8 @@ pub struct Point {
     pub objects: Objects,
     /// The volumes.
     pub volumes: Vec<Volume>,
+    /// Claims whose data is not in it, as was asked for or since they hold none.
+    pub skipped: Vec<Skipped>,
     /// The dumps. What loads them stands in the application's spec, not here: a vault gives nobody commands to run.
     pub dumps: Vec<Dump>,
     /// What is missing. Empty when the point is complete; it does not count for the RPO otherwise.
@@ -89,7 +91,7 @@ pub struct Objects {
 }
 
 /// A volume of a point, and all that is needed to make its like elsewhere.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
     /// The `PersistentVolumeClaim`.
@@ -106,6 +108,22 @@ pub struct Volume {
     pub files: u64,
     /// Bytes read.
     pub bytes: u64,
+}
+
+/// A claim without its data, and all that is needed to make it anew.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Skipped {
+    /// The `PersistentVolumeClaim`.
+    pub claim: String,
+    /// Requested size, as a Kubernetes quantity.
+    pub size: String,
+    /// Its storage class, if it named one.
+    pub storage_class: Option<String>,
+    /// Its access modes.
+    pub access_modes: Vec<String>,
+    /// Why its data is not in the point.
+    pub why: String,
 }
 
 /// A `ProtectedApplication`, as a point records it: enough to make it again where nothing is left of it. No restore

@@ -95,6 +95,7 @@ impl Scene {
             volumes: vec![volume],
             dumps: vec![],
             missing: vec![],
+            skipped: vec![],
             suspicious: vec![],
         };
         self.vault.write_point(&point).await.unwrap();

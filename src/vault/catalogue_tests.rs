@@ -28,6 +28,7 @@ fn point(epoch: u64, number: u64, branch: bool) -> Point {
         volumes: vec![],
         dumps: vec![],
         missing: vec!["a \",\"mac\":\"x\"} b".to_owned()],
+        skipped: vec![],
         suspicious: vec![],
     }
 }

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Dump, ObjectSettings, seconds};
+use super::{Dump, ObjectSelector, ObjectSettings, seconds};
 use crate::api::span::Span;
 
 /// Where recovery points go, and how volumes are read.
@@ -120,6 +120,27 @@ pub struct VolumeSettings {
     /// directly where it has none. Default `Auto`.
     #[serde(default)]
     pub method: VolumeMethod,
+    /// What is different for some claims. The first that fits a claim counts, and no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub overrides: Vec<VolumeOverride>,
+}
+
+/// What is different for some claims. What is absent here is as for all.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(validation = Rule::new("has(self.claim) != has(self.selector)").message("each of backup.volumes.overrides needs either claim or selector, and not both"))]
+#[x_kube(validation = Rule::new("has(self.method)").message("each of backup.volumes.overrides needs method: without it, it changes nothing"))]
+pub struct VolumeOverride {
+    /// The claim that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub claim: Option<String>,
+    /// The claims that it is for, by their labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<ObjectSelector>,
+    /// How they are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<VolumeMethod>,
 }
 
 /// How one volume is read.
@@ -132,4 +153,7 @@ pub enum VolumeMethod {
     Snapshot,
     /// From the running volume, on the node that mounts it: not the data of one instant.
     Direct,
+    /// Not at all: points are complete without it. A restore leaves such a claim as it is, and makes it anew, empty,
+    /// where it is not there.
+    Skip,
 }

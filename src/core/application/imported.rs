@@ -22,15 +22,14 @@ use crate::{
 impl Pass<'_> {
     /// In a region that makes no points: those that the vault names.
     pub(super) fn follow_points(&mut self) {
-        let pause = self.object.spec.objectives.rpo.as_secs().max(LOOK.as_secs());
         let (due, known) = match see(&self.seen.works, "ReadLatest", self.now) {
             Seen::Done(Outcome::Latest(found), read) => {
                 if let Some(found) = found {
                     self.show(found);
                 }
-                (self.past(read, pause), found.clone())
+                (self.past(read), found.clone())
             }
-            Seen::Done(_, read) => (self.past(read, pause), None),
+            Seen::Done(_, read) => (self.past(read), None),
             Seen::Due(_) => (true, None),
             Seen::Waiting(_) => (false, None),
         };
@@ -40,8 +39,8 @@ impl Pass<'_> {
         }
     }
 
-    fn past(&self, read: Timestamp, pause: u64) -> bool {
-        read.as_second().saturating_add_unsigned(pause) <= self.now.as_second()
+    fn past(&self, read: Timestamp) -> bool {
+        read.as_second().saturating_add_unsigned(LOOK.as_secs()) <= self.now.as_second()
     }
 
     /// An object for each of the newest points that has none here; and none for what is no longer among them, but for

@@ -8,6 +8,7 @@ use crate::{
     core::{
         claim::state::Wish,
         effect::Effect,
+        empty_claim,
         point::Point,
         volume_restore::{Restore, Seen as VolumeSeen, Step, mapped},
         work::{Outcome, Seen, Work},
@@ -59,6 +60,13 @@ impl Pass<'_> {
                 Step::Done => {}
                 Step::Going(what) | Step::Failed(what) => going.push(format!("{}: {what}", volume.claim)),
                 Step::Corrupt(why) => return self.pass_over(&point, &volume.claim, &why),
+            }
+        }
+        for skipped in &point.skipped {
+            let seen = self.seen.volumes.get(&skipped.claim).unwrap_or(&nothing);
+            if let Some(effect) = empty_claim::make(&self.run, skipped, &mappings, seen) {
+                self.effects.push(effect);
+                going.push(format!("{}: an empty claim is made", skipped.claim));
             }
         }
         if going.is_empty() {

@@ -11,7 +11,7 @@ use crate::{
         claim::{fixtures, state::Wish},
         condition::{COMPARE_AND_SWAP, READY},
         mover_task::Task,
-        point::{Head, Objects, Point, Volume},
+        point::{Head, Objects, Point, Skipped, Volume},
         recovery_point::JobSeen,
         volume_restore::{ClaimSeen, RESTORED_FROM, VolumeSeen},
         work::{Failure, Outcome, Progress, Work},
@@ -85,6 +85,7 @@ fn point(id: &str, snapshot: &str) -> Point {
         }],
         dumps: vec![],
         missing: Vec::new(),
+        skipped: vec![Skipped { claim: "cache".into(), size: "1Gi".into(), ..Skipped::default() }],
         suspicious: Vec::new(),
     }
 }
@@ -105,6 +106,8 @@ struct World {
     points: Vec<(Point, bool)>,
     running: u32,
     volume: Option<String>,
+    /// Whether there is a claim for the volume whose data is not in points.
+    cache: bool,
     /// The mover that stands there: its snapshot.
     mover: Option<String>,
     objects: Option<String>,
@@ -144,6 +147,7 @@ impl Play {
             points,
             running: 2,
             volume: None,
+            cache: false,
             mover: None,
             objects: None,
             dns: None,
@@ -214,7 +218,16 @@ impl Play {
             claim: Some(view(world.holder, world.epoch, world.holder.is_none() || !world.alive && world.epoch == 1)),
             health: None,
             copy: LocalCopy { wanted: world.running, pods: world.running, volumes: 0 },
-            volumes: BTreeMap::from([("data".to_owned(), self.volume_seen())]),
+            volumes: BTreeMap::from([
+                ("data".to_owned(), self.volume_seen()),
+                (
+                    "cache".to_owned(),
+                    volume_restore::Seen {
+                        tenant: world.cache.then(ClaimSeen::default),
+                        ..volume_restore::Seen::default()
+                    },
+                ),
+            ]),
             not_ready: if world.ready { vec![] } else { vec!["Deployment web: 0 of 1".into()] },
             address: Ok(ADDRESS.into()),
             others: Vec::new(),
@@ -247,7 +260,7 @@ impl Play {
             }
             Work::RestoreObjects { manifest, .. } => {
                 assert_eq!(status.step, Some(StepName::RestoreObjects));
-                assert!(self.world.volume.is_some(), "volumes come before workloads");
+                assert!(self.world.volume.is_some() && self.world.cache, "volumes come before workloads");
                 (self.world.objects, self.world.ready) = (Some(manifest.clone()), true);
                 Outcome::ObjectsRestored { restored: 5, not_restored_count: 0, not_restored: vec![], notes: vec![] }
             }
@@ -287,6 +300,7 @@ impl Play {
                 assert_eq!(status.step, Some(StepName::RestoreVolumes));
                 world.mover.get_or_insert(snapshot);
             }
+            Effect::Apply(object) if object.metadata.name.as_deref() == Some("cache") => world.cache = true,
             Effect::Delete(key) if key.kind == "Job" => world.mover = None,
             Effect::Wish { wish: Wish::Hold | Wish::Watch, .. }
             | Effect::Announce(_)

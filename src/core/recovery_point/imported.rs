@@ -68,6 +68,11 @@ fn show(
         bytes: it.bytes,
         ..VolumeInPoint::default()
     };
+    let skipped = |it: &crate::core::point::Skipped| VolumeInPoint {
+        claim: it.claim.clone(),
+        left_out: Some(it.why.clone()),
+        ..VolumeInPoint::default()
+    };
     let dump = |it: &crate::core::point::Dump| DumpInPoint {
         name: it.name.clone(),
         consistent_at: Some(Time(it.consistent_at)),
@@ -90,7 +95,7 @@ fn show(
             bytes: objects.bytes,
             ..ObjectsInPoint::default()
         }),
-        volumes: point.volumes.iter().map(volume).collect(),
+        volumes: point.volumes.iter().map(volume).chain(point.skipped.iter().map(skipped)).collect(),
         dumps: point.dumps.iter().map(dump).collect(),
         suspicious: point.suspicious.clone(),
         verification: point.complete().then(|| verification(point, verified)),

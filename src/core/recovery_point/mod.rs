@@ -4,6 +4,7 @@
 
 mod dumps;
 pub mod imported;
+mod method;
 mod suspicion;
 mod volumes;
 
@@ -91,6 +92,8 @@ pub struct Observed {
 pub struct Source {
     /// Its name.
     pub claim: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Requested size, as a Kubernetes quantity.
     pub size: String,
     /// Its storage class.
@@ -127,6 +130,14 @@ pub struct Before {
 pub struct Unbound {
     /// Its name.
     pub claim: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Requested size, as a Kubernetes quantity.
+    pub size: String,
+    /// Its storage class.
+    pub storage_class: Option<String>,
+    /// Its access modes.
+    pub access_modes: Vec<String>,
     /// `Pending` or `Lost`.
     pub phase: String,
     /// A pod that is not finished and waits for it.
@@ -249,7 +260,7 @@ impl Pass<'_> {
         status.epoch = Some(epoch);
         status.region = Some(self.seen.region.clone());
         status.started_at = Some(Time(self.now));
-        let unbound = self.seen.unbound.iter().map(|it| volumes::without_volume(it, branch));
+        let unbound = self.seen.unbound.iter().map(|it| self.without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
         status.dumps = self.application.spec.backup.dumps.iter().map(|it| self.planned_dump(it)).collect();
         self.wait(status, "Preparing", "the volumes and objects of this moment are about to be read")
@@ -385,6 +396,7 @@ impl Pass<'_> {
             created_at: status.started_at.as_ref().map_or(self.now, |it| it.0),
             objects: Objects { manifest: objects.manifest, count: objects.count, bytes: objects.bytes },
             volumes: status.volumes.iter().filter_map(volume).collect(),
+            skipped: status.volumes.iter().filter_map(|it| self.skipped(it)).collect(),
             dumps: status.dumps.iter().filter_map(dump).collect(),
             missing: missing(status),
             suspicious: status.suspicious.clone(),

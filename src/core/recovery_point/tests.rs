@@ -52,6 +52,7 @@ fn view(holder: &str) -> View {
 fn source(claim: &str) -> Source {
     Source {
         claim: claim.into(),
+        labels: BTreeMap::from([("tier".to_owned(), claim.to_owned())]),
         size: "1Gi".into(),
         storage_class: Some("fast".into()),
         access_modes: vec!["ReadWriteOnce".into()],
@@ -290,6 +291,7 @@ fn a_claim_without_a_volume_is_missing_when_it_is_lost_or_a_pod_waits_for_it_and
         claim: "new".into(),
         phase: phase.into(),
         wanted_by: pod.map(Into::into),
+        ..Unbound::default()
     };
     let end = |it: Unbound, purpose| {
         let start = decide(&point(purpose), &Observed { unbound: vec![it], ..observed() }, at(0));
@@ -306,6 +308,47 @@ fn a_claim_without_a_volume_is_missing_when_it_is_lost_or_a_pod_waits_for_it_and
     assert_eq!(end(unbound("Lost", None), Purpose::Scheduled), lost);
     assert_eq!(end(unbound("Pending", None), Purpose::Scheduled), (vec![], true));
     assert_eq!(end(unbound("Lost", None), Purpose::Branch), (vec![], true), "a branch saves what is there");
+}
+
+/// What a run begins with when `backup.volumes` says this, with three volumes.
+fn begun_with(volumes: serde_json::Value, seen: Observed) -> (Observed, Decided) {
+    let mut seen = Observed { sources: ["cache", "data", "log"].map(source).into(), ..seen };
+    Arc::make_mut(seen.application.as_mut().unwrap()).spec.backup.volumes = serde_json::from_value(volumes).unwrap();
+    let decision = begun(&seen);
+    (seen, decision)
+}
+
+#[test]
+fn the_first_override_that_fits_a_claim_says_how_it_is_read_and_the_point_says_which_one_did() {
+    let volumes = json!({"method": "Direct", "overrides": [
+        {"claim": "cache", "method": "Skip"},
+        {"selector": {"matchExpressions": [{"key": "tier", "operator": "In", "values": ["cache", "log"]}]}, "method": "Snapshot"},
+    ]});
+    let (_, decision) = begun_with(volumes, observed());
+    let [cache, data, log] = decision.status.volumes.as_slice() else { panic!("{:?}", decision.status) };
+    assert_eq!(cache.left_out.as_deref(), Some("backup.volumes.overrides[0].method is Skip"));
+    assert_eq!(
+        (data.method.as_str(), log.method.as_str()),
+        ("Direct", "Snapshot (backup.volumes.overrides[1].method)")
+    );
+    let none = json!({"overrides": [{"claim": "log", "method": "Snapshot"}]});
+    let (_, decision) = begun_with(none, Observed { snapshot_classes: BTreeMap::new(), ..observed() });
+    let why = decision.status.volumes[2].failure.clone().unwrap_or_default();
+    assert!(why.starts_with("backup.volumes.overrides[0].method is Snapshot, but there is no"), "{why}");
+}
+
+#[test]
+fn a_skipped_volume_is_not_touched_and_the_point_is_complete_and_tells_of_it() {
+    let (seen, start) = begun_with(json!({"method": "Skip"}), observed());
+    assert_eq!(acts(&then(&start, Purpose::Scheduled, &seen, 1)), ["begin Capture"]);
+    let waiting = Unbound { claim: "new".into(), wanted_by: Some("db-0".into()), ..Unbound::default() };
+    let seen = Observed { works: Works::from([captured(&[])]), unbound: vec![waiting], ..seen };
+    let entering = then(&begun(&seen), Purpose::Scheduled, &seen, 10);
+    let Some(Effect::Begin(work)) = entering.effects.last() else { panic!("{:?}", entering.effects) };
+    let Work::CommitPoint { point, .. } = work.as_ref() else { panic!("{work:?}") };
+    let skipped: Vec<_> = point.skipped.iter().map(|it| (it.claim.as_str(), it.size.as_str())).collect();
+    assert_eq!(skipped, [("cache", "1Gi"), ("data", "1Gi"), ("log", "1Gi"), ("new", "")]);
+    assert!(point.good() && point.volumes.is_empty() && point.skipped[3].why.ends_with("is Skip"));
 }
 
 #[test]

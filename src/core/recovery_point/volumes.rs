@@ -1,12 +1,13 @@
-//! What is done about one volume of a point: how it is read is planned, then it is snapshotted or mounted, and copied.
+//! What is done about one volume of a point, when it is known how it is read (`method`): it is snapshotted or mounted,
+//! and copied.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::{JobSeen, PATIENCE, Pass, Source, Unbound};
+use super::{JobSeen, PATIENCE, Pass, Source, method};
 use crate::{
-    api::{application::VolumeMethod, recovery_point::VolumeInPoint},
+    api::recovery_point::VolumeInPoint,
     core::{
         child::{self, claim_key, content_key, snapshot_key},
         effect::{Effect, ObjectKey},
@@ -16,33 +17,6 @@ use crate::{
 };
 
 impl Pass<'_> {
-    pub(super) fn planned(&self, source: &Source) -> VolumeInPoint {
-        let class = source.driver.as_ref().and_then(|it| self.seen.snapshot_classes.get(it));
-        let (driver, direct) = (source.driver.as_deref().unwrap_or("no CSI driver"), self.movers.direct);
-        let (method, failure) = match (self.application.spec.backup.volumes.method, class) {
-            _ if !source.filesystem => {
-                (String::new(), Some("volumeMode Block cannot be read yet: only Filesystem volumes can".to_owned()))
-            }
-            // The snapshot controller takes no more snapshots of such a claim.
-            (VolumeMethod::Auto, _) if source.deleting && direct && source.mounted_by.is_some() => {
-                ("Direct (the claim is being deleted)".to_owned(), None)
-            }
-            (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) if source.deleting => {
-                ("Snapshot".to_owned(), Some("the claim is being deleted: no snapshot of it can be taken".to_owned()))
-            }
-            (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) => ("Snapshot".to_owned(), None),
-            (VolumeMethod::Snapshot, None) => {
-                ("Snapshot".to_owned(), Some(format!("backup.volumes.method is Snapshot, but there is no VolumeSnapshotClass for {driver}")))
-            }
-            (VolumeMethod::Auto | VolumeMethod::Direct, _) if !direct => {
-                ("Direct".to_owned(), Some("direct movers are switched off: set movers.direct.enabled of the chart, or use a driver with snapshots".to_owned()))
-            }
-            (VolumeMethod::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
-            (VolumeMethod::Direct, _) => ("Direct".to_owned(), None),
-        };
-        VolumeInPoint { claim: source.claim.clone(), method, failure, ..VolumeInPoint::default() }
-    }
-
     /// One volume's next step: snapshot, then mover, then its report.
     pub(super) fn advance(&self, volume: &mut VolumeInPoint, patience: u64, effects: &mut Vec<Effect>) {
         let Some(source) = self.seen.sources.iter().find(|it| it.claim == volume.claim) else {
@@ -65,7 +39,7 @@ impl Pass<'_> {
             Some(JobSeen::Running(_)) => return,
             None => {}
         }
-        if volume.method == "Snapshot" {
+        if method::is_snapshot(volume) {
             self.advance_snapshot(volume, source, patience, effects);
         } else {
             self.advance_direct(volume, source, patience, effects);
@@ -189,17 +163,6 @@ impl Pass<'_> {
 /// Whether nothing more is to be done about a volume.
 pub(super) fn settled(volume: &VolumeInPoint) -> bool {
     volume.snapshot.is_some() || volume.failure.is_some() || volume.left_out.is_some()
-}
-
-/// A claim without a volume: missing if it should have one. What a branch can save is what is there.
-pub(super) fn without_volume(it: &Unbound, branch: bool) -> VolumeInPoint {
-    let (failure, left_out) = match &it.wanted_by {
-        _ if branch => (None, Some(format!("the claim is {}: there is nothing to save", it.phase))),
-        _ if it.phase == "Lost" => (Some("the claim is Lost: its PersistentVolume is gone".to_owned()), None),
-        Some(pod) => (Some(format!("the claim is {}, and pod {pod} waits for it", it.phase)), None),
-        None => (None, Some(format!("the claim is {}, and no pod uses it: it holds nothing yet", it.phase))),
-    };
-    VolumeInPoint { claim: it.claim.clone(), failure, left_out, ..VolumeInPoint::default() }
 }
 
 /// Takes over what a mover reported.

@@ -16,7 +16,8 @@ use crate::{
         application::point_object,
         condition,
         effect::Effect,
-        point::{Point, Volume},
+        empty_claim,
+        point::{Point, Skipped, Volume},
         volume_restore::{Restore as VolumeRestore, Seen as VolumeSeen, Step, mapped},
         work::{Outcome, REASONS, Seen, Work, see},
     },
@@ -202,7 +203,8 @@ impl Pass<'_> {
             Ok(it) => it,
             Err(next) => return next,
         };
-        if volumes.is_empty() {
+        let missing = self.empty_claims(&point);
+        if volumes.is_empty() && missing.is_empty() {
             return Next::Go("no volume is restored".into());
         }
         if self.runs() {
@@ -237,11 +239,25 @@ impl Pass<'_> {
             }
             self.effects.extend(effects);
         }
+        for (claim, effect) in missing {
+            self.effects.push(effect);
+            going.push(format!("{claim}: an empty claim is made"));
+        }
         if going.is_empty() {
             Next::Go(format!("{} volumes are as in {}", volumes.len(), point.id))
         } else {
             Next::Stay(going.join("; "))
         }
+    }
+
+    /// The wanted claims that are in the point without their data, and not here.
+    fn empty_claims(&self, point: &Point) -> Vec<(String, Effect)> {
+        let (nothing, mappings) = (VolumeSeen::default(), self.mappings());
+        let make = |it: &Skipped| {
+            let seen = self.seen.volumes.get(&it.claim).unwrap_or(&nothing);
+            Some((it.claim.clone(), empty_claim::make(&self.run, it, &mappings, seen)?))
+        };
+        point.skipped.iter().filter(|it| self.wants_volume(&it.claim)).filter_map(make).collect()
     }
 
     pub(super) fn restore_objects(&mut self) -> Next {

@@ -7,7 +7,7 @@ use crate::{
     api::{restore::RestoreSpec, vault::VaultSpec},
     core::{
         claim::fixtures,
-        point::{Objects, Point, Volume},
+        point::{Objects, Point, Skipped, Volume},
         volume_restore::{ClaimSeen, RESTORED_FROM, Seen as VolumeSeen, VolumeSeen as Pv},
         work::{Failure, Outcome, Progress, Work},
     },
@@ -60,6 +60,7 @@ fn point() -> Point {
         volumes: vec![volume("data"), volume("log")],
         dumps: Vec::new(),
         missing: Vec::new(),
+        skipped: vec![Skipped { claim: "cache".into(), size: "1Gi".into(), ..Skipped::default() }],
         suspicious: vec![],
     }
 }
@@ -173,6 +174,10 @@ impl Play {
                 self.done.push(format!("fill {claim}"));
                 self.filled.push(claim);
             }
+            Effect::Apply(it) if it.metadata.name.as_deref() == Some("cache") => {
+                self.done.push("make cache".into());
+                self.filled.push("cache".into());
+            }
             Effect::Begin(work) => {
                 let outcome = match work.as_ref() {
                     Work::FindPoint { .. } => {
@@ -233,7 +238,7 @@ impl Play {
 
 #[test]
 fn everything_comes_back_in_order_whenever_the_operator_restarts() {
-    let order = ["save", "stop", "fill data", "fill log", "objects 0", "start"];
+    let order = ["save", "stop", "fill data", "fill log", "make cache", "objects 0", "start"];
     for every in 4..12 {
         let mut play = Play::new(&json!({}));
         assert_eq!(play.played_out(|second| second % every == every - 1).0, "Restored", "every {every}");

@@ -54,6 +54,7 @@ pub(super) fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
         volumes: vec![volume],
         dumps: vec![],
         missing: vec![],
+        skipped: vec![],
         suspicious: vec![],
     };
     lab.runtime.block_on(vault.write_point(&point)).unwrap();

@@ -121,9 +121,14 @@ pub(super) async fn volumes(
         classes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("StorageClasses"))?.items;
     let mut jobs = movers(&run.uid, context).await?;
     let mut seen = BTreeMap::new();
+    let has = |class: Option<&str>| classes.iter().any(|it| Some(it.name_any().as_str()) == class);
+    for skipped in &point.skipped {
+        let tenant = claim(&run.namespace, &skipped.claim, context).await?;
+        let class_present = has(skipped.storage_class.as_deref().map(|it| mappings.storage_class(it)));
+        seen.insert(skipped.claim.clone(), Seen { tenant, class_present, ..Seen::default() });
+    }
     for volume in &point.volumes {
-        let wanted = mapped(volume, mappings).storage_class;
-        let class_present = classes.iter().any(|it| Some(it.name_any()) == wanted);
+        let class_present = has(mapped(volume, mappings).storage_class.as_deref());
         let job = jobs.remove(&volume.claim);
         let marked = marked.iter().find(|it| it.annotations.get(CLAIM) == Some(&volume.claim));
         let found = one(run, volume, marked, context).await?;

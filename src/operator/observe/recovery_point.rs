@@ -157,7 +157,15 @@ async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<
             let wanted_by = pods.iter().find(|it| wants(it, &claim.name_any())).map(ResourceExt::name_any);
             // What never had a volume, and is about to go, is not to be told of.
             if !deleting || wanted_by.is_some() {
-                unbound.push(Unbound { claim: claim.name_any(), phase: phase(&claim).to_owned(), wanted_by });
+                unbound.push(Unbound {
+                    claim: claim.name_any(),
+                    labels: claim.metadata.labels.clone().unwrap_or_default(),
+                    size: requested(Some(spec)),
+                    storage_class: spec.storage_class_name.clone(),
+                    access_modes: spec.access_modes.clone().unwrap_or_default(),
+                    phase: phase(&claim).to_owned(),
+                    wanted_by,
+                });
             }
             continue;
         };
@@ -166,6 +174,7 @@ async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<
         let kind = found.and_then(|it| it.spec);
         sources.push(Source {
             claim: claim.name_any(),
+            labels: claim.metadata.labels.clone().unwrap_or_default(),
             size: requested(Some(spec)),
             storage_class: spec.storage_class_name.clone(),
             access_modes: spec.access_modes.clone().unwrap_or_default(),

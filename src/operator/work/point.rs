@@ -175,6 +175,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
             volumes: vec![],
+            skipped: vec![],
             dumps: vec![],
             missing: vec![],
             suspicious: vec![],

@@ -392,6 +392,7 @@ mod tests {
             volumes: vec![],
             dumps: vec![],
             missing: vec![],
+            skipped: vec![],
             suspicious: vec![],
         }
     }

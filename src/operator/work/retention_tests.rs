@@ -39,6 +39,7 @@ async fn filled(days: i64) -> (Fake, Vault, Vec<String>) {
             volumes: vec![],
             dumps: vec![],
             missing: vec![],
+            skipped: vec![],
             suspicious: vec![],
         };
         vault.write_point(&point).await.unwrap();

@@ -106,7 +106,7 @@ fn a_key_is_given_out_rotated_and_retired_and_a_lost_one_recovered_while_both_re
     refused(scene.north, "confirm", &[], Some(&format!("{old_key}\n")), "none of this vault's keys")?;
 
     point(&app, scene.west)?;
-    recovered(&scene, &app, &new_id)?;
+    recovered(&scene, &app, &new_id, (&old_id, &old_key))?;
     reprise(&app, scene.north, &["failover", app.name, "--to", NORTH, "--wait", "--timeout", "3m"])?;
     ensure!(app.records(scene.north)? == [1], "the record of before the rotation is there");
     stays(&app, &scene, scene.north)
@@ -130,8 +130,9 @@ fn opens_its_repository(scene: &Scene, one: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The north loses its key, and is given a fresh one: an offline identity makes that one open the vault.
-fn recovered(scene: &Scene, app: &App, lost: &str) -> Result<()> {
+/// The north loses its key, and is given a fresh one: an offline identity makes that one open the vault. So it does for
+/// the `first`, by id and text, with which the other scenarios go on.
+fn recovered(scene: &Scene, app: &App, lost: &str, first: (&str, &str)) -> Result<()> {
     let identity = run(SOON, &["age-keygen"], None)?;
     let recipient = identity.lines().find_map(|it| it.split("public key: ").nth(1)).context("no public key")?;
     let patch = json!({"spec": {"encryption": {"recipients": [recipient]}}}).to_string();
@@ -141,10 +142,19 @@ fn recovered(scene: &Scene, app: &App, lost: &str) -> Result<()> {
     let file = crate::harness::file("target/lab-tests").join(format!("{}-identity", app.name));
     fs::create_dir_all(file.parent().context("a folder")?)?;
     fs::write(&file, &identity)?;
-    let fresh = key(scene.north, "recover", &["--identity", file.to_str().context("the path is no text")?], None)?;
-    fs::remove_file(&file)?;
+    let file_name = file.to_str().context("the path is no text")?;
+    let fresh = key(scene.north, "recover", &["--identity", file_name], None)?;
     ensure!(text(&fresh, "id")? != lost, "{fresh}");
     let opened = key(scene.north, "export", &[], None)?;
     ensure!(opened["id"] == fresh["id"], "{opened}");
+
+    for region in [scene.west, scene.north] {
+        set_key(region, "key", first.1)?;
+    }
+    key(scene.north, "recover", &["--identity", file_name], None)?;
+    fs::remove_file(&file)?;
+    for region in [scene.west, scene.north] {
+        await_vault(region, "the first key", |it| it.key.as_deref() == Some(first.0))?;
+    }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod hindrances;
 mod keys;
 mod leader;
 mod manual;
+mod points;
 mod power_loss;
 mod recover;
 mod restore;

@@ -34,6 +34,7 @@ fn of_west(branch: bool, missing: &[&str], suspicious: &[&str]) -> Progress {
         created_at: at(-61),
         objects: Objects { manifest: "ab".into(), count: 7, bytes: 12 },
         volumes: vec![volume],
+        skipped: vec![],
         dumps: vec![dump],
         missing: missing.iter().map(|it| (*it).to_owned()).collect(),
         suspicious: suspicious.iter().map(|it| (*it).to_owned()).collect(),
