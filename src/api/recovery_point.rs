@@ -27,6 +27,7 @@ use super::{application::Hooks, vault::LockClass};
     printcolumn(name = "Purpose", type_ = "string", json_path = ".spec.purpose"),
     printcolumn(name = "Succeeded", type_ = "string", json_path = r#".status.conditions[?(@.type=="Succeeded")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Succeeded")].reason"#),
+    printcolumn(name = "Level", type_ = "string", json_path = ".status.verification.level"),
     printcolumn(name = "Consistent at", type_ = "date", json_path = ".status.consistentAt"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytes"),
     printcolumn(name = "Seconds", type_ = "integer", json_path = ".status.durationSeconds"),
@@ -34,7 +35,8 @@ use super::{application::Hooks, vault::LockClass};
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name may have at most 63 characters: names of mover jobs are derived from it"),
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.application == oldSelf.application && self.purpose == oldSelf.purpose").message("spec is immutable but for hold and description: make another RecoveryPoint instead"))]
+#[x_kube(validation = Rule::new("self.application == oldSelf.application && self.purpose == oldSelf.purpose && has(self.id) == has(oldSelf.id) && (!has(self.id) || self.id == oldSelf.id)").message("spec is immutable but for hold and description: make another RecoveryPoint instead"))]
+#[x_kube(validation = Rule::new("has(self.id) == (self.purpose == 'Imported')").message("id names a point that is in the vault already: give it with purpose Imported, and only then").field_path(".id"))]
 pub struct RecoveryPointSpec {
     /// Name of the `ProtectedApplication` in this namespace.
     #[schemars(length(min = 1, max = 40))]
@@ -50,6 +52,10 @@ pub struct RecoveryPointSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
+    /// Its name in the vault: of an imported one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 37), regex(pattern = "^[0-9]{10}-[0-9A-Z]{26}$"))]
+    pub id: Option<String>,
 }
 
 /// Why a point is made.
@@ -62,6 +68,9 @@ pub enum Purpose {
     Scheduled,
     /// What a region had written that lost the claim: kept, and never chosen by itself.
     Branch,
+    /// Nothing is made: it shows a point of the vault that another region made. The operator keeps one for each of the
+    /// newest points in the regions that are not active.
+    Imported,
 }
 
 /// How far it is, and what is in it.
@@ -77,6 +86,9 @@ pub struct RecoveryPointStatus {
     /// The epoch of the claim it is made under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// The region that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// When the run began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
@@ -120,10 +132,39 @@ pub struct RecoveryPointStatus {
     /// were missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<Time>,
+    /// How far it was checked, of a point that is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How far a point was checked. Each level has what the one before it has.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Every chunk is in the vault: named by the index, in a pack that is listed with its full size. No point is made
+    /// with less.
+    #[default]
+    L1,
+    /// Besides, a sample of the data was read back, decrypted, and compared with its checksums.
+    L2,
+}
+
+/// How far a point was checked, and when.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// The level it reached.
+    pub level: Level,
+    /// When.
+    pub at: Time,
+    /// What was checked.
+    pub detail: String,
+    /// What was found damaged since: the point is not chosen by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// The longer lock of a point.

@@ -55,6 +55,7 @@ pub async fn run(cluster: &Cluster, wanted: &BackupArguments, printer: &mut Prin
         purpose: Purpose::Manual,
         hold: wanted.hold,
         description: wanted.description.clone(),
+        id: None,
     };
     let made = points
         .create(&PostParams::default(), &RecoveryPoint::new(&name, spec))

@@ -120,7 +120,7 @@ fn text(rows: &[Row], now: Timestamp, colour: bool) -> String {
 
 fn cells(row: &Row, now: Timestamp) -> Vec<Cell> {
     let tone = match row.state.as_str() {
-        "Stored" => Tone::Good,
+        "Stored" | "Imported" => Tone::Good,
         "Partial" | "Suspicious" => Tone::Bad,
         _ => Tone::Doubtful,
     };

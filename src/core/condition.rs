@@ -21,6 +21,8 @@ pub const RPO_MET: &str = "RecoveryPointObjectiveMet";
 pub const COPIES_UP_TO_DATE: &str = "CopiesUpToDate";
 /// Whether the last scheduled points had the data that the ones before them had. Told once that was in doubt.
 pub const SOURCES_SOUND: &str = "SourcesSound";
+/// Whether what was read back of the repository is what was written (only where the application is active).
+pub const REPOSITORY_SOUND: &str = "RepositorySound";
 /// Whether the application looks well from here.
 pub const HEALTHY: &str = "Healthy";
 /// Whether the public name leads here (only where the application is active).

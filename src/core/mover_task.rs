@@ -137,6 +137,21 @@ pub enum Task {
         /// How long data is kept that nothing names, in seconds: longer than any backup or restore takes.
         keep_seconds: u64,
     },
+    /// Read back a share of the repository, and note in the vault which points are damaged.
+    Scrub {
+        /// The application's namespace.
+        namespace: String,
+        /// The application's name.
+        application: String,
+        /// The region that does it.
+        region: String,
+        /// Which share, from 0. Each pack falls to one of them, by its name.
+        part: u32,
+        /// Of how many.
+        parts: u32,
+        /// The point that is noted as checked when all is well.
+        newest: Option<Newest>,
+    },
     /// Store what a command in a pod writes to its standard output as one snapshot of one file.
     Dump {
         /// The application's namespace, and the pod's.
@@ -190,6 +205,16 @@ pub struct ExportedVolume {
     pub paths: Vec<String>,
 }
 
+/// A point whose volumes a scrub looks at more closely.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Newest {
+    /// Its name in the vault.
+    pub point: String,
+    /// The full ids of its snapshots.
+    pub snapshots: Vec<String>,
+}
+
 /// A command in a pod.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -215,6 +240,7 @@ impl Task {
             | Self::Verify { namespace, application, .. }
             | Self::Lock { namespace, application, .. }
             | Self::Prune { namespace, application, .. }
+            | Self::Scrub { namespace, application, .. }
             | Self::Dump { namespace, application, .. }
             | Self::Copy { namespace, application, .. }
             | Self::Load { namespace, application, .. } => (namespace, application),
@@ -231,6 +257,7 @@ impl Task {
             | Self::Verify { .. }
             | Self::Lock { .. }
             | Self::Prune { .. }
+            | Self::Scrub { .. }
             | Self::Copy { .. } => false,
             Self::Dump { .. } | Self::Load { .. } => true,
         }
@@ -265,6 +292,8 @@ pub struct Report {
     pub first_warnings: Vec<String>,
     /// What a prune removed.
     pub pruned: Option<Pruned>,
+    /// What a scrub found.
+    pub scrubbed: Option<Scrubbed>,
     /// Why it failed. Absent when it succeeded.
     pub error: Option<String>,
     /// Whether data in the repository is missing or damaged: trying again does not help.
@@ -301,6 +330,24 @@ pub struct Pruned {
     pub pending_bytes: u64,
     /// Deletions that the vault refused.
     pub refused: u64,
+}
+
+/// What a scrub found.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Scrubbed {
+    /// Packs that were read.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many are damaged or missing.
+    pub damaged_packs: u64,
+    /// The first of them.
+    pub first_packs: Vec<String>,
+    /// How many points need one of them.
+    pub damaged_points: u64,
+    /// The newest of these.
+    pub last_points: Vec<String>,
 }
 
 impl Report {

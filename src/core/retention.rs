@@ -57,6 +57,8 @@ pub struct Known {
     pub last_verified: bool,
     /// Until when it was to be locked as the first good one of a day, week, month or year.
     pub lock_until: Option<Timestamp>,
+    /// Whether it needs what was found damaged.
+    pub damaged: bool,
 }
 
 /// What becomes of a point.
@@ -87,6 +89,8 @@ pub enum Reason {
     Young,
     /// It is of a time that has not come: a clock was wrong, then or now.
     Future,
+    /// A rule would keep it, were it not damaged: it takes no other's place, and may be whole again.
+    Damaged,
     /// It does not count, but nothing newer does.
     NothingNewer,
     /// It does not count, and people may still want to look at it.
@@ -131,6 +135,7 @@ impl Reason {
             Self::Locked => "locked longer than others",
             Self::Young => "younger than a day",
             Self::Future => "from the future",
+            Self::Damaged => "damaged, kept beside those that are not",
             Self::NothingNewer => "nothing newer counts",
             Self::ForPeople => "does not count, kept a week",
             Self::Suspended => "retention is suspended",
@@ -163,8 +168,10 @@ pub fn explain(points: &[Known], policy: &Retention, now: Timestamp) -> Vec<(Kno
     sorted.sort_by(|one, other| (other.at, &other.id).cmp(&(one.at, &one.id)));
     let future = |it: &Known| it.at > now + SKEW;
     // What is of the future counts for no rule: it would take the place of what is.
-    let counting: Vec<&Known> = sorted.iter().filter(|it| it.good && !future(it)).collect();
+    let counting: Vec<&Known> = sorted.iter().filter(|it| it.good && !it.damaged && !future(it)).collect();
     let ruled = by_rules(&counting, policy);
+    let were_all_whole: Vec<&Known> = sorted.iter().filter(|it| it.good && !future(it)).collect();
+    let were_all_whole = by_rules(&were_all_whole, policy);
     let suspended = suspended(&sorted).is_some();
     let newest = counting.first().map(|it| it.at);
     let fate = |it: &Known| {
@@ -172,9 +179,14 @@ pub fn explain(points: &[Known], policy: &Retention, now: Timestamp) -> Vec<(Kno
         if let Some(found) = ruled.get(it.id.as_str()) {
             reasons.extend(found);
         }
-        if !it.good && !it.branch && !future(it) {
+        if it.damaged && were_all_whole.contains_key(it.id.as_str()) {
+            reasons.push(Reason::Damaged);
+        }
+        if (!it.good || it.damaged) && !it.branch && !future(it) {
             match newest {
-                Some(newest) if newest > it.at && it.at + FOR_PEOPLE > now => reasons.push(Reason::ForPeople),
+                Some(newest) if newest > it.at && !it.good && it.at + FOR_PEOPLE > now => {
+                    reasons.push(Reason::ForPeople);
+                }
                 Some(newest) if newest > it.at => {}
                 Some(_) | None => reasons.push(Reason::NothingNewer),
             }

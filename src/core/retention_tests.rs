@@ -22,6 +22,7 @@ fn good(at: Timestamp) -> Known {
         in_use: false,
         last_verified: false,
         lock_until: None,
+        damaged: false,
     }
 }
 
@@ -146,6 +147,26 @@ fn points_that_do_not_count_stay_a_week_and_longer_while_nothing_newer_counts() 
         [partial(at("2026-11-02T00:00:00Z")), partial(at("2026-11-15T00:00:00Z")), good(at("2026-11-16T00:00:00Z"))];
     assert_eq!(fate(&points, &daily(1), now, &points[0].id), Fate::Drop(Why::NeverCounted));
     assert_eq!(fate(&points, &daily(1), now, &points[1].id), Fate::Keep(vec![Reason::ForPeople]));
+}
+
+#[test]
+fn a_damaged_point_takes_no_others_place_and_stays_where_it_would_have_had_one() {
+    let now = at("2026-11-20T00:00:00Z");
+    let mut points = every(86_400, at("2026-11-01T00:00:00Z"), 10);
+    for newest in &mut points[7..] {
+        newest.damaged = true;
+    }
+    let policy = Retention { last: Some(2), ..Retention::default() };
+    assert_eq!(fate(&points, &policy, now, &points[6].id), Fate::Keep(vec![Reason::Newest, Reason::Last]));
+    assert_eq!(fate(&points, &policy, now, &points[5].id), Fate::Keep(vec![Reason::Last]));
+    assert!(matches!(fate(&points, &policy, now, &points[9].id), Fate::Keep(why) if why.contains(&Reason::Damaged)));
+    assert_eq!(fate(&points, &policy, now, &points[7].id), Fate::Keep(vec![Reason::NothingNewer]));
+    points[2].damaged = true;
+    assert_eq!(fate(&points, &policy, now, &points[2].id), Fate::Drop(Why::NoRule), "it would have gone anyway");
+    for it in &mut points {
+        it.damaged = true;
+    }
+    assert!(points.iter().all(|it| fate(&points, &policy, now, &it.id) != Fate::Drop(Why::NoRule)), "all stay");
 }
 
 /// The same small generator each time.

@@ -9,17 +9,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     app_key::AppKey,
-    point::{Head, Objects, Point},
+    point::{Head, Objects, Point, Verified},
 };
 use crate::api::{
     application::{Hook, ObjectSettings, Probe, RetainedPoint, Retention},
     mappings::{Mappings, ObjectSelector},
+    recovery_point::Level,
     restore::PointChoice,
     restoring::OnConflict,
 };
 
 /// So many points that were passed over are named.
 pub const REASONS: usize = 20;
+
+/// So many of another region's points are shown in a cluster.
+pub const IMPORTED: usize = 20;
 
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,21 +79,14 @@ pub enum Work {
         /// Whose.
         application: AppKey,
     },
-    /// Read which point the head of the catalogue names, and of when it is.
+    /// Read which point the head of the catalogue names, and which there are: the newest ones.
     ReadLatest {
         /// The `Vault`.
         vault: String,
         /// Whose.
         application: AppKey,
-        /// The point that is known already.
-        known: Option<String>,
-    },
-    /// Read which point the head names in each of some vaults, and of when it is.
-    ReadCopies {
-        /// The `Vault`s.
-        vaults: Vec<String>,
-        /// Whose.
-        application: AppKey,
+        /// What was found the last time: as long as the head is the same, nothing else is read.
+        known: Option<Box<Catalogue>>,
     },
     /// Read a point.
     ReadPoint {
@@ -97,8 +94,15 @@ pub enum Work {
         vault: String,
         /// Whose.
         application: AppKey,
-        /// The point.
+        /// Its name in the vault.
         id: String,
+    },
+    /// Read which point the head names in each of some vaults, and of when it is.
+    ReadCopies {
+        /// The `Vault`s.
+        vaults: Vec<String>,
+        /// Whose.
+        application: AppKey,
     },
     /// Seal the head with the new epoch.
     SealCatalogue {
@@ -117,6 +121,8 @@ pub enum Work {
         application: AppKey,
         /// Only points that are older: this one was passed over, and so was every newer one that is not good.
         older_than: Option<String>,
+        /// Only points that were checked so far, or further.
+        minimum: Level,
     },
     /// Read the point that is wanted.
     FindPoint {
@@ -365,6 +371,17 @@ pub struct Publication {
     pub epoch: u64,
 }
 
+/// What a region that makes no points sees of those that are made elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// The version of the head that the rest was read with.
+    pub version: String,
+    /// The newest point that counts, and the instant of its data.
+    pub latest: Option<(String, Timestamp)>,
+    /// The names of the newest `IMPORTED` points, newest first, whatever they are.
+    pub newest: Vec<String>,
+}
+
 /// What came of a piece of work.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -407,12 +424,12 @@ pub enum Outcome {
     },
     /// Of `ReadHead`: the epoch, if there is a head.
     HeadRead(Option<u64>),
-    /// Of `ReadLatest`: the point and the instant of its data, if it is another than the known one.
-    Latest(Option<(String, Timestamp)>),
+    /// Of `ReadLatest`. `None` when the catalogue was never sealed.
+    Latest(Option<Box<Catalogue>>),
     /// Of `ReadCopies`: by vault, the point and the instant of its data. Vaults that could not be read are not in it.
     CopiesRead(BTreeMap<String, (String, Timestamp)>),
-    /// Of `ReadPoint`.
-    PointRead(Box<Point>),
+    /// Of `ReadPoint`: the point, and what was found out about it since.
+    PointRead(Box<Point>, Option<Box<Verified>>),
     /// Of `SealCatalogue`.
     Sealed(Head),
     /// Of `SurveyPoints` and `FindPoint`.

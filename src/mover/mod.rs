@@ -27,6 +27,7 @@ mod parallel;
 mod pieces;
 mod prune;
 mod restore;
+mod scrub;
 mod seal;
 mod source;
 
@@ -50,6 +51,7 @@ use self::error::MoverError;
 use self::export::Export;
 use self::log::Witness;
 use self::prune::Prune;
+use self::scrub::Scrub;
 use crate::api::vault::VaultSpec;
 use crate::core::mover_job::VAULTS;
 use crate::core::mover_task::{
@@ -158,6 +160,10 @@ fn carry_out(
         Task::Prune { namespace, application, region, keep_seconds } => {
             let prune = Prune { vault, namespace, application, region, keep: Duration::from_secs(*keep_seconds) };
             prune.run(engine)
+        }
+        Task::Scrub { namespace, application, region, part, parts, newest } => {
+            let (part, parts, newest) = (*part, *parts, newest.as_ref());
+            Scrub { vault, namespace, application, region, part, parts, newest }.run(engine)
         }
         Task::Dump { namespace, application, host, name, point, command, max_bytes } => {
             let tags = tags(namespace, application, point);
@@ -303,6 +309,7 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
                 return wrong("`region` must not be empty");
             }
         }
+        Task::Scrub { part, parts, newest, .. } => scrub::check(*part, *parts, newest.as_ref())?,
         Task::Dump { name, host, point, command, .. } => {
             if name.is_empty() || host.is_empty() || point.is_empty() || point.contains(',') {
                 return wrong("`name`, `host` and `point` must not be empty, and `point` must have no commas");

@@ -91,6 +91,7 @@ impl Prune<'_> {
             }
             self.packs(engine, backend, &mut pruned)?;
         }
+        runtime.block_on(self.notes(&named, backend))?;
         engine.meter.phase("removing manifests");
         runtime.block_on(self.manifests(&named, oldest, backend, &mut pruned))?;
         Ok(pruned)
@@ -113,7 +114,7 @@ impl Prune<'_> {
     async fn named(&self, engine: &Engine) -> Result<Named, MoverError> {
         let (vault, namespace, application) = (self.vault, self.namespace, self.application);
         let ids = vault.all_points(namespace, application).await.map_err(|error| unreadable(&error))?;
-        let mut named = Named::default();
+        let mut named = Named { points: ids.iter().cloned().collect(), ..Named::default() };
         for some in ids.chunks(AT_ONCE) {
             for read in join_all(some.iter().map(|id| vault.read_point(namespace, application, id))).await {
                 let point = match read {
@@ -149,6 +150,17 @@ impl Prune<'_> {
                 pruned.reclaimed_bytes += it.bytes;
             } else {
                 pruned.refused += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found out about points that are gone.
+    async fn notes(&self, named: &Named, backend: &PruneBackend) -> Result<(), MoverError> {
+        let (vault, namespace, application) = (self.vault, self.namespace, self.application);
+        for (id, _) in vault.list_verified(namespace, application).await.map_err(|error| unreadable(&error))? {
+            if backend.proven() && !named.points.contains(&id) {
+                vault.forget_verified(namespace, application, &id).await.map_err(|error| unreadable(&error))?;
             }
         }
         Ok(())
@@ -215,9 +227,10 @@ fn plan(
     }
 }
 
-/// What points name.
+/// The points, and what they name.
 #[derive(Default)]
 struct Named {
+    points: HashSet<String>,
     snapshots: HashSet<String>,
     manifests: HashSet<String>,
 }

@@ -1,4 +1,5 @@
-//! What lies in a vault in the clear and is signed: `{"point":{…},"mac":"…"}`, and the same of a head.
+//! What lies in a vault in the clear and is signed: `{"point":{…},"mac":"…"}`, and the same of a head, and of what was
+//! found out about a point.
 //!
 //! The envelope is put together by hand, since the MAC is over the exact bytes of what is in it.
 
@@ -13,6 +14,7 @@ fn beginning(of: Signed) -> &'static str {
     match of {
         Signed::Point => "{\"point\":",
         Signed::Head => "{\"head\":",
+        Signed::Verified => "{\"verified\":",
     }
 }
 
@@ -34,6 +36,7 @@ pub(super) fn open<'a>(
     let (json, mac) = inner.ok_or(match of {
         Signed::Point => "it is not a point",
         Signed::Head => "it is not a head",
+        Signed::Verified => "it is not a note about a point",
     })?;
     if keys.mac_fits(of, namespace, application, json.as_bytes(), mac) {
         Ok(json)

@@ -69,6 +69,8 @@ pub enum Signed {
     Point,
     /// The head of a catalogue.
     Head,
+    /// What was found out about a point after it was made.
+    Verified,
 }
 
 /// What is derived from a vault's root. Cheap to clone.
@@ -161,6 +163,7 @@ impl Keys {
         let label = match of {
             Signed::Point => "point mac",
             Signed::Head => "head mac",
+            Signed::Verified => "verified mac",
         };
         let key = self.derive::<32>(&[label, namespace, application]);
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");

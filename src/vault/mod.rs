@@ -43,6 +43,7 @@ mod s3_lock;
 mod transport;
 mod uploads;
 pub mod vault_key;
+pub mod verified;
 pub mod versions;
 pub mod wraps;
 

@@ -287,6 +287,22 @@ impl RepositoryBackend {
         })
     }
 
+    /// A file as it was written, also a large one; `None` when it is missing or damaged, of which nothing else is made.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn sound(&self, kind: FileType, id: &Id) -> RusticResult<Option<Bytes>> {
+        let key = self.key(kind, id);
+        let found = self.patiently(|| async {
+            match self.store.get_up_to(&key, FILE_LIMIT).await {
+                Err(StoreError::TooLarge { .. }) => Ok(None),
+                other => other,
+            }
+        })?;
+        let bytes = found.map(|it| it.bytes);
+        Ok(bytes.filter(|it| hex(&Sha256::digest(it)) == id.to_hex().as_str()))
+    }
+
     fn read_cached(&self, kind: FileType, id: &Id, limit: u64) -> RusticResult<Bytes> {
         if let Some(bytes) = locked(&self.cache).get(id) {
             return Ok(bytes);

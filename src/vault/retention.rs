@@ -45,7 +45,8 @@ impl Vault {
         Ok(listed.into_iter().filter_map(named).collect())
     }
 
-    async fn listed(&self, prefix: &str, limit: usize) -> Result<Vec<Entry>, CatalogueError> {
+    /// Everything under a prefix; an error when that is more than `limit`.
+    pub(super) async fn listed(&self, prefix: &str, limit: usize) -> Result<Vec<Entry>, CatalogueError> {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
             let after = entries.last().map(|it| it.key.clone());
@@ -101,7 +102,7 @@ impl Vault {
         Ok(self.store().find(&manifest_key(namespace, application, manifest)).await?.is_some())
     }
 
-    async fn delete_unless_refused(&self, key: &str) -> Result<bool, CatalogueError> {
+    pub(super) async fn delete_unless_refused(&self, key: &str) -> Result<bool, CatalogueError> {
         match self.store().delete(key).await {
             Ok(()) => Ok(true),
             Err(StoreError::Forbidden { .. }) => Ok(false),

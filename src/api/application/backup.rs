@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CopySettings, Dump, Hooks, ObjectSelector, ObjectSettings};
+use super::{CopySettings, Dump, Hooks, ObjectSelector, ObjectSettings, seconds};
 use crate::api::span::Span;
 
 /// Where recovery points go, and how volumes are read.
@@ -43,6 +43,9 @@ pub struct BackupSettings {
     #[serde(default = "twenty")]
     #[schemars(range(max = 99))]
     pub suspect_below_percent: u8,
+    /// How much of what is stored is read back, and how often.
+    #[serde(default)]
+    pub verification: VerificationSettings,
 }
 
 /// Which points are kept: each rule keeps some, and what no rule keeps is deleted. Days, weeks (from Monday), months
@@ -83,6 +86,40 @@ pub struct Retention {
 
 const fn twenty() -> u8 {
     20
+}
+
+/// How much of what is stored is read back, and how often: a share each time, another one each time, until all of it
+/// was read, and then from the beginning.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationSettings {
+    /// How often a share is read. Default `24h`.
+    #[serde(default = "seconds::<86_400>")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("backup.verification.every must be at least 1h"))]
+    pub every: Span,
+    /// How large a share is, in per cent of the packs: with 5, all of them were read after 20 times. `0` switches it
+    /// off. Default 5.
+    #[serde(default = "five")]
+    #[schemars(range(max = 100))]
+    pub share_percent: u8,
+}
+
+impl Default for VerificationSettings {
+    fn default() -> Self {
+        Self { every: Span::from_secs(86_400), share_percent: five() }
+    }
+}
+
+impl VerificationSettings {
+    /// In how many rounds everything is read; `None` when nothing is.
+    #[must_use]
+    pub fn parts(&self) -> Option<u32> {
+        (self.share_percent > 0).then(|| 100_u32.div_ceil(u32::from(self.share_percent)))
+    }
+}
+
+const fn five() -> u8 {
+    5
 }
 
 /// How volumes are read.

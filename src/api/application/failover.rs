@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Span, seconds};
+use crate::api::recovery_point::Level;
 
 /// What may happen when an objective is in danger.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -20,11 +21,21 @@ pub struct FailoverSettings {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 24))]
     pub max_automatic: u32,
+    /// The least that a point must have been checked to be chosen by a failover: `L1`, every chunk is in the vault;
+    /// `L2`, besides, a sample was read back. Only the points that the scrubs of `backup.verification` have read reach
+    /// `L2`: with it, a failover goes back to the last of them. Default `L1`.
+    #[serde(default)]
+    pub minimum_level: Level,
 }
 
 impl Default for FailoverSettings {
     fn default() -> Self {
-        Self { activation: Activation::default(), cooldown: Span::from_secs(1_800), max_automatic: 1 }
+        Self {
+            activation: Activation::default(),
+            cooldown: Span::from_secs(1_800),
+            max_automatic: 1,
+            minimum_level: Level::L1,
+        }
     }
 }
 

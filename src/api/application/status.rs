@@ -59,6 +59,9 @@ pub struct ProtectedApplicationStatus {
     /// The last failover that ended in this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
+    /// The last time that a share of the repository was read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<ScrubStatus>,
     /// The address that the public name leads to, as last published by this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
@@ -209,6 +212,46 @@ pub struct BackupStatus {
 pub enum Basis {
     Estimated,
     Measured,
+}
+
+/// The last time that a share of the repository was read back.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ScrubStatus {
+    /// Which share, from 0.
+    pub part: u32,
+    /// Of how many.
+    pub parts: u32,
+    /// When it began. Written before anything is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// How many packs were read, the last time that this succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packs_read: Option<u64>,
+    /// Their bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_read: Option<u64>,
+    /// How many packs are damaged or missing.
+    #[serde(default)]
+    pub damaged_packs: u64,
+    /// The first of them, as they are named in the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
+    /// How many points need them.
+    #[serde(default)]
+    pub damaged_points: u64,
+    /// The newest of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_damaged: Option<String>,
+    /// Why it failed, if it did: the same share is read the next time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Whether it failed because of what lies in the vault.
+    #[serde(default)]
+    pub unreadable: bool,
 }
 
 /// The last failover that ended in this region.

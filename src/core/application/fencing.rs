@@ -240,6 +240,7 @@ pub(in crate::core) fn point_object(
         purpose,
         hold: false,
         description: None,
+        id: None,
     };
     let mut object = RecoveryPoint::new(name, spec);
     object.metadata.namespace = Some(key.namespace.clone());

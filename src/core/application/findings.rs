@@ -4,15 +4,12 @@ use jiff::SignedDuration;
 
 use super::{Pass, Standing};
 use crate::{
-    api::{
-        application::{Role, Verdict},
-        recovery_point::Purpose,
-    },
+    api::application::{Role, Verdict},
     core::{
         claim::view::View,
         condition::{
             self, CLAIM_SOUND, COMPARE_AND_SWAP, COPIES_UP_TO_DATE, FAILOVER_ADVISED, FENCE_IN_TIME, Finding, HEALTHY,
-            IMMUTABLE, READY, REGIONS_PRESENT, RPO_MET, SOURCES_SOUND, TRAFFIC_PUBLISHED, Truth,
+            IMMUTABLE, READY, REGIONS_PRESENT, REPOSITORY_SOUND, RPO_MET, SOURCES_SOUND, TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
         vault,
@@ -27,6 +24,7 @@ impl Pass<'_> {
         if self.status.role == Some(Role::Active) {
             findings.extend(self.sources_sound());
             findings.push(self.rpo_met());
+            findings.extend(self.repository_sound());
             findings.extend(self.copies_up_to_date());
             findings.extend(self.traffic_published());
             findings.extend(self.immutable());
@@ -207,9 +205,8 @@ impl Pass<'_> {
 
     /// Told from the first suspicious point on: it turns when a later point counts.
     pub(super) fn sources_sound(&self) -> Option<Finding> {
-        let newest = self.seen.points.iter().filter(|it| it.spec.purpose != Purpose::Branch);
-        let newest = newest
-            .filter_map(|it| it.status.as_ref())
+        let newest = self
+            .statuses()
             .filter(|it| condition::is_true(&it.conditions, condition::SUCCEEDED) || !it.suspicious.is_empty());
         let newest = newest.max_by_key(|it| it.id.as_ref())?;
         if newest.suspicious.is_empty() {
@@ -232,8 +229,7 @@ impl Pass<'_> {
 
     /// Why the newest ended point did not come to be.
     fn last_failure(&self) -> String {
-        let ended =
-            self.seen.points.iter().filter_map(|it| it.status.as_ref()).filter(|it| condition::ended(&it.conditions));
+        let ended = self.own_points().filter_map(|it| it.status.as_ref()).filter(|it| condition::ended(&it.conditions));
         let newest = ended.max_by_key(|it| it.finished_at.as_ref().map(|at| at.0));
         match newest.and_then(|it| condition::find(&it.conditions, condition::SUCCEEDED)) {
             Some(it) if it.status == "False" => format!("the last one failed: {}", it.message),
@@ -361,11 +357,12 @@ impl Pass<'_> {
             // Of this one alone `True` is bad news. Of some, bad news is told also when nothing was said before.
             let advice = it.type_ == FAILOVER_ADVISED;
             let bad = advice == (it.truth == Truth::True);
-            let first = advice || it.type_ == SOURCES_SOUND;
+            let first = advice || [SOURCES_SOUND, REPOSITORY_SOUND].contains(&it.type_);
             let turned = old.map_or(first && bad, |old| old.status != it.truth.as_str());
             let worth = [
                 CLAIM_SOUND,
                 SOURCES_SOUND,
+                REPOSITORY_SOUND,
                 RPO_MET,
                 COPIES_UP_TO_DATE,
                 HEALTHY,

@@ -7,10 +7,12 @@ pub mod copies;
 pub mod copy_retention;
 mod fencing;
 mod findings;
+mod imported;
 mod locks;
 mod outlook;
 mod points;
 pub mod retention;
+pub mod scrub;
 mod traffic;
 pub mod warm;
 
@@ -88,6 +90,8 @@ pub struct Observed {
     pub copy_jobs: BTreeMap<String, JobSeen>,
     /// What is restored ahead. Looked up only while something is done about it.
     pub warm: Option<warm::WarmSeen>,
+    /// The Job that reads back a share of its repository, while its status tells of one.
+    pub scrub: Option<JobSeen>,
     /// Work in progress.
     pub works: Works,
 }
@@ -145,6 +149,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
         pass.judge();
         pass.follow_claim();
         pass.follow_prune(pass.status.role == Some(Role::Active));
+        pass.scrub();
         pass.follow_copies(pass.status.role == Some(Role::Active));
     } else {
         pass.status.role = None;
@@ -232,12 +237,13 @@ impl Pass<'_> {
             Standing::Foreign => {
                 self.stand_aside();
                 let role = self.fence(&view);
-                self.follow_points();
                 if view.given_up_by(&self.seen.region) {
                     self.take_back(&view);
                 } else {
                     self.weigh(&view);
                 }
+                // Last: an object that is refused, as by a quota, keeps nothing else from being done.
+                self.follow_points();
                 role
             }
             Standing::Unclear => {

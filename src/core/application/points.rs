@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{LOOK, Pass, fencing::point_object};
+use super::{Pass, fencing::point_object};
 use crate::{
     api::{
         application::{BackupStatus, LastPoint},
@@ -15,12 +15,12 @@ use crate::{
         condition,
         effect::Effect,
         schedule::{Rhythm, rhythm},
-        work::{Outcome, Seen, Work, doubled, see},
+        work::doubled,
     },
 };
 
 /// So many ended `RecoveryPoint` objects made on schedule are kept. Their points stay in the vault.
-const KEPT: usize = 20;
+pub(super) const KEPT: usize = 20;
 /// How long after a failed point the next one is tried, in seconds. It is doubled each time, up to the interval.
 const AFTER_FAILURE: i64 = 15;
 
@@ -36,7 +36,7 @@ impl Pass<'_> {
         self.take_over_newest();
         self.forget_old();
         let running = self.statuses().any(|it| !condition::ended(&it.conditions))
-            || self.seen.points.iter().any(|it| it.status.is_none());
+            || self.own_points().any(|it| it.status.is_none());
         if running || self.restoring() || !view.valid || self.vault_takes_points().is_err() {
             return;
         }
@@ -95,32 +95,10 @@ impl Pass<'_> {
         }
     }
 
-    fn take_over(&mut self, id: &str, at: Timestamp) {
+    pub(super) fn take_over(&mut self, id: &str, at: Timestamp) {
         // By its name, as the head orders them: an instant may be of a clock that was ahead.
         if self.status.last_point.as_ref().is_none_or(|it| it.id.as_str() < id) {
             self.status.last_point = Some(LastPoint { id: id.to_owned(), consistent_at: condition::whole_second(at) });
-        }
-    }
-
-    /// In a region that makes none: the newest point that counts, as the vault names it.
-    pub(super) fn follow_points(&mut self) {
-        // What is restored ahead follows each point.
-        let rpo = if self.is_warm() { 0 } else { self.object.spec.objectives.rpo.as_secs() };
-        let pause = rpo.max(LOOK.as_secs());
-        let due = match see(&self.seen.works, "ReadLatest", self.now) {
-            Seen::Done(outcome, read) => {
-                if let Outcome::Latest(Some((id, at))) = outcome {
-                    self.take_over(id, *at);
-                }
-                read.as_second().saturating_add_unsigned(pause) <= self.now.as_second()
-            }
-            Seen::Due(_) => true,
-            Seen::Waiting(_) => false,
-        };
-        if due && self.vault_ready().is_ok() {
-            let known = self.status.last_point.as_ref().map(|it| it.id.clone());
-            let work = Work::ReadLatest { vault: self.vault_name(), application: self.key.clone(), known };
-            self.effects.push(Effect::Begin(Box::new(work)));
         }
     }
 
@@ -134,6 +112,7 @@ impl Pass<'_> {
             .filter(|it| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions)) && !it.spec.hold)
             .filter_map(|it| Some((self.number(it)?, it.name_any())))
             .collect();
+        self.forget_imported(KEPT.saturating_sub(ended.len()));
         ended.sort_unstable();
         let excess = ended.len().saturating_sub(KEPT);
         let counts = |it: &RecoveryPoint| {
@@ -154,8 +133,17 @@ impl Pass<'_> {
         (point.spec.purpose == Purpose::Scheduled && digits.len() == 6).then(|| digits.parse().ok())?
     }
 
-    /// Statuses of the points that are not branches.
-    fn statuses(&self) -> impl Iterator<Item = &RecoveryPointStatus> {
-        self.seen.points.iter().filter(|it| it.spec.purpose != Purpose::Branch).filter_map(|it| it.status.as_ref())
+    /// Statuses of the points of this region that are not branches.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = &RecoveryPointStatus> {
+        self.own_points().filter(|it| it.spec.purpose != Purpose::Branch).filter_map(|it| it.status.as_ref())
+    }
+
+    /// What this region makes and made: not what it only shows of another's.
+    pub(super) fn own_points(&self) -> impl Iterator<Item = &RecoveryPoint> {
+        let made_here = |it: &Purpose| match it {
+            Purpose::Manual | Purpose::Scheduled | Purpose::Branch => true,
+            Purpose::Imported => false,
+        };
+        self.seen.points.iter().map(AsRef::as_ref).filter(move |it| made_here(&it.spec.purpose))
     }
 }

@@ -32,6 +32,7 @@ mod latest;
 mod locks;
 mod points;
 mod retention;
+mod scrub;
 mod suspicion;
 
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
@@ -120,6 +121,7 @@ fn observed(view: Option<View>) -> Observed {
         copy_vaults: Vec::new(),
         copy_jobs: BTreeMap::new(),
         warm: None,
+        scrub: None,
         works: Works::new(),
     }
 }

@@ -120,7 +120,7 @@ impl Pass<'_> {
     fn point_of(&mut self, round: &WarmRound) -> Result<Option<Point>, String> {
         self.recheck = LOOK_CLOSELY;
         let failure = match see(&self.seen.works, "ReadPoint", self.now) {
-            Seen::Done(Outcome::PointRead(point), _) if point.id == round.point => {
+            Seen::Done(Outcome::PointRead(point, _), _) if point.id == round.point => {
                 return Ok(Some(point.as_ref().clone()));
             }
             Seen::Waiting(failure) => return failure.map_or(Ok(None), |it| Err(it.message.clone())),

@@ -225,7 +225,8 @@ impl<'a> Pass<'a> {
     fn survey_work(&self) -> Work {
         let last = self.status.passed_over.last().and_then(|it| it.split_once(": "));
         let older_than = last.map(|(id, _)| id.to_owned());
-        Work::SurveyPoints { vault: self.point_vault(), application: self.key.clone(), older_than }
+        let minimum = self.application.spec.failover.minimum_level;
+        Work::SurveyPoints { vault: self.point_vault(), application: self.key.clone(), older_than, minimum }
     }
 
     fn survey_message(&self) -> String {

@@ -22,7 +22,7 @@ impl Pass<'_> {
         let planned = DumpInPoint { name: declared.name.clone(), ..DumpInPoint::default() };
         let earlier = self.seen.dumps.get(&declared.name).map_or(&[][..], Vec::as_slice);
         let taken_over = match (self.stopped(), self.point.spec.purpose) {
-            (true, Purpose::Branch) | (false, Purpose::Manual) => None,
+            (true, Purpose::Branch) | (false, Purpose::Manual) | (_, Purpose::Imported) => None,
             // No command can be run. Whoever takes over finds the last one, in case its data is in no volume.
             (true, Purpose::Scheduled | Purpose::Manual) => earlier.iter().max_by_key(|it| it.consistent_at),
             (false, Purpose::Scheduled | Purpose::Branch) => dump::young(declared, earlier, self.now),

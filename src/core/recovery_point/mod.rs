@@ -5,6 +5,7 @@
 mod dumps;
 mod entering;
 mod hooks;
+pub mod imported;
 mod locks;
 mod method;
 mod suspicion;
@@ -34,7 +35,7 @@ use super::{
 };
 use crate::api::{
     application::ProtectedApplication,
-    recovery_point::{HooksInPoint, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus},
+    recovery_point::{HooksInPoint, Level, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, Verification},
     vault::Vault,
 };
 
@@ -50,6 +51,10 @@ const ENTERING: u64 = 10 * 60;
 pub fn patience(rpo: u64) -> u64 {
     PATIENCE.max(rpo.saturating_mul(4))
 }
+
+/// What is checked of each point before it is entered: by its movers (`mover::check`) and by the commit.
+pub const CHECKED: &str = "each volume's snapshot was read back; every chunk that is new since the one before is named by the \
+                           index, in a pack that is listed with its full size; the objects are there. No data was read back";
 
 /// Everything that is looked at.
 #[derive(Clone, Debug, Default)]
@@ -223,7 +228,11 @@ pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decisio
         return end(point, status, seen, Ending::Failed("NoApplication", message), now);
     };
     let pass = Pass { point, run: &run, application, movers, seen, now };
-    if status.id.is_none() { pass.begin(status) } else { pass.go_on(status) }
+    match point.spec.purpose {
+        Purpose::Imported => pass.import(status),
+        Purpose::Manual | Purpose::Scheduled | Purpose::Branch if status.id.is_none() => pass.begin(status),
+        Purpose::Manual | Purpose::Scheduled | Purpose::Branch => pass.go_on(status),
+    }
 }
 
 /// How a run ends.
@@ -273,6 +282,7 @@ impl Pass<'_> {
         let last = self.application.status.as_ref().and_then(|it| it.last_point.as_ref());
         status.id = Some(identify(epoch, &self.run.uid, self.now, last.map(|it| it.id.as_str())));
         status.epoch = Some(epoch);
+        status.region = Some(self.seen.region.clone());
         status.started_at = Some(Time(self.now));
         status.lock = self.longer_lock();
         let unbound = self.seen.unbound.iter().map(|it| self.without_volume(it, branch));
@@ -464,6 +474,10 @@ fn end(
         return waiting(point, status, ("Hooks", "the hooks after run".to_owned()), now);
     }
     let id = status.id.clone().unwrap_or_default();
+    if matches!(ending, Ending::Stored | Ending::Suspicious(_)) {
+        status.verification =
+            Some(Verification { level: Level::L1, at: Time(now), detail: CHECKED.into(), damage: None });
+    }
     let (finding, event) = match ending {
         Ending::Stored => (Finding::new(SUCCEEDED, true, "Stored", format!("{id} is in the vault")), None),
         Ending::Partial(missing) => {

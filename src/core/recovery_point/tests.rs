@@ -2,6 +2,7 @@
 
 mod dumps;
 mod hooks;
+mod imported;
 mod locks;
 mod mishaps;
 mod volumes;
@@ -42,7 +43,7 @@ fn application() -> ProtectedApplication {
 fn point(purpose: Purpose) -> RecoveryPoint {
     let mut point = RecoveryPoint::new(
         "shop-000001",
-        RecoveryPointSpec { application: "shop".into(), purpose, hold: false, description: None },
+        RecoveryPointSpec { application: "shop".into(), purpose, hold: false, description: None, id: None },
     );
     point.metadata.namespace = Some("shop".into());
     point.metadata.uid = Some("run-1".into());

@@ -15,6 +15,7 @@ mod locks;
 mod look;
 mod paths;
 mod prune;
+mod scrub;
 mod tasks;
 
 /// The body of the processes that the tests start.

@@ -18,7 +18,7 @@ use crate::vault::manifest::Content;
 /// Longer than any backup of the test over a bucket takes, in seconds.
 const KEEP: u64 = 12;
 
-fn prune_task(keep_seconds: u64) -> Task {
+pub(super) fn prune_task(keep_seconds: u64) -> Task {
     Task::Prune { namespace: "shop".into(), application: "db".into(), region: "east".into(), keep_seconds }
 }
 

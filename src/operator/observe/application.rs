@@ -11,7 +11,7 @@ use crate::{
     core::{
         self,
         app_key::AppKey,
-        application::{LocalCopy, retention::PRUNE_JOB},
+        application::{LocalCopy, retention::PRUNE_JOB, scrub::SCRUB_JOB},
         claim::{record::Deadlines, state::Evidence, state::Settings},
         effect::Decision,
         recovery_point::JobSeen,
@@ -65,6 +65,7 @@ impl Reconciled for ProtectedApplication {
             address,
             movers: Some(context.movers.clone()),
             prune: jobs.remove(PRUNE_JOB),
+            scrub: jobs.remove(SCRUB_JOB),
             copy_vaults: self.spec.backup.copies.iter().filter_map(|it| vault(&it.vault)).collect(),
             copy_jobs: jobs,
             warm: self.warm(&key, foreign, &works, context).await?,
@@ -116,8 +117,8 @@ fn of(key: &AppKey, namespace: Option<&str>, application: &str) -> bool {
 }
 
 impl ProtectedApplication {
-    /// The Jobs that prune its repository and copy its points. Asked for only while the status tells of one, and a little
-    /// longer.
+    /// The Jobs that prune its repository, read a share of it back, and copy its points. Asked for only while the status
+    /// tells of one, and a little longer.
     async fn jobs(&self, context: &Context) -> Result<BTreeMap<String, JobSeen>, Error> {
         let status = self.status.as_ref();
         let prune = status.and_then(|it| it.retention.as_ref()).and_then(|it| it.prune.as_ref());
@@ -126,7 +127,8 @@ impl ProtectedApplication {
         let pruned =
             status.map_or(&[][..], |it| &it.copies).iter().filter_map(|it| it.retention.as_ref()?.prune.as_ref());
         let of_copies = copies.map(|it| it.finished_at.as_ref()).chain(pruned.map(|it| it.finished_at.as_ref()));
-        let mut ended = prune.into_iter().chain(of_copies);
+        let scrub = status.and_then(|it| it.scrub.as_ref()).map(|it| it.finished_at.as_ref());
+        let mut ended = prune.into_iter().chain(scrub).chain(of_copies);
         if !ended.any(recent) {
             return Ok(BTreeMap::new());
         }

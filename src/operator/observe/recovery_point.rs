@@ -60,6 +60,9 @@ impl Reconciled for RecoveryPoint {
             application,
             ..Observed::default()
         };
+        if self.spec.purpose == Purpose::Imported {
+            return Ok(observed);
+        }
         let conditions = self.status.as_ref().map_or(&[][..], |it| &it.conditions);
         if condition::ended(conditions) {
             // Long ended ones stand in the cluster by the dozen: they cost no request at each start.
@@ -102,7 +105,7 @@ impl RecoveryPoint {
         let good = stores::all(&context.stores.points, |it| {
             it.namespace().as_deref() == Some(namespace)
                 && it.spec.application == self.spec.application
-                && it.spec.purpose != Purpose::Branch
+                && !matches!(it.spec.purpose, Purpose::Branch | Purpose::Imported)
                 && it.uid() != self.uid()
         });
         let good = good.iter().filter_map(|it| it.status.as_ref());
@@ -121,7 +124,7 @@ impl RecoveryPoint {
         let earlier = stores::all(&context.stores.points, |it| {
             it.namespace().as_deref() == Some(namespace)
                 && it.spec.application == self.spec.application
-                && it.spec.purpose != Purpose::Branch
+                && !matches!(it.spec.purpose, Purpose::Branch | Purpose::Imported)
         });
         let mut known: Vec<_> = earlier.iter().filter_map(|it| Some((before(it, &own)?, it.spec.purpose))).collect();
         known.sort_by(|(one, _), (other, _)| other.id.cmp(&one.id));
@@ -147,6 +150,8 @@ impl RecoveryPoint {
             it.namespace().as_deref() == Some(namespace)
                 && it.spec.application == self.spec.application
                 && it.uid() != self.uid()
+                // What an imported point has of another region's cadence is not known.
+                && it.spec.purpose != Purpose::Imported
         });
         // Of a point that never came into the vault, nothing there speaks for the dump.
         let stored = |it: &&RecoveryPointStatus| {

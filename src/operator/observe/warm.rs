@@ -44,7 +44,7 @@ impl ProtectedApplication {
         let run = run(key, self.uid().unwrap_or_default());
         let made = made(&run.uid, context).await?;
         let volumes = match works.get("ReadPoint") {
-            Some(Progress::Done { outcome: Outcome::PointRead(point), .. })
+            Some(Progress::Done { outcome: Outcome::PointRead(point, _), .. })
                 if going && warm.round.as_ref().is_some_and(|it| it.point == point.id) =>
             {
                 let mappings = self.mappings(&context.region);

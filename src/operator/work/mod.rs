@@ -260,8 +260,8 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::ReadCopies { vaults, application } => Ok(point::read_copies(vaults, application, context).await),
         Work::ReadPoint { vault, application, id } => point::read(vault, application, id, context).await,
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
-        Work::SurveyPoints { vault, application, older_than } => {
-            restore::survey(vault, application, older_than.as_deref(), context).await
+        Work::SurveyPoints { vault, application, older_than, minimum } => {
+            restore::survey(vault, application, older_than.as_deref(), *minimum, context).await
         }
         Work::FindPoint { vault, application, choice, older_than } => {
             restore::find(vault, application, choice, older_than.as_deref(), context).await

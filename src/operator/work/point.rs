@@ -10,11 +10,11 @@ use crate::{
     capture::{collect, select::Selection},
     core::{
         app_key::AppKey,
-        point::Point,
-        work::{Failure, Outcome},
+        point::{Point, Verified, is_id},
+        work::{Catalogue, Failure, IMPORTED, Outcome},
     },
     operator::{context::Context, stores},
-    vault::{catalogue::CatalogueError, manifest::Content},
+    vault::{Vault, catalogue::CatalogueError, manifest::Content},
 };
 
 /// How many captures and their uploads go on at once. Each takes a few tens of megabytes of memory, and as much of the
@@ -84,42 +84,81 @@ pub(super) async fn read_head(name: &str, application: &AppKey, context: &Contex
     Ok(Outcome::HeadRead(head.map(|(head, _)| head.epoch)))
 }
 
-/// One small read, and another when there is a point that is not known yet.
+/// One small read, as long as the head is the same. When it is another, a list, and the point if that is another too.
 pub(super) async fn read_latest(
     name: &str,
     application: &AppKey,
-    known: Option<&str>,
+    known: Option<&Catalogue>,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    let (vault, namespace, app) = (open(name, context).await?, &application.namespace, &application.name);
-    let head = vault.read_head(namespace, app).await.map_err(|error| catalogue_failure(&error))?;
-    let Some(id) = head.and_then(|(head, _)| head.latest).filter(|id| Some(id.as_str()) != known) else {
-        return Ok(Outcome::Latest(None));
+    let vault = open(name, context).await?;
+    look(&vault, application, known).await.map(Outcome::Latest).map_err(|error| catalogue_failure(&error))
+}
+
+async fn look(
+    vault: &Vault,
+    application: &AppKey,
+    known: Option<&Catalogue>,
+) -> Result<Option<Box<Catalogue>>, CatalogueError> {
+    let (namespace, app) = (&application.namespace, &application.name);
+    let Some((head, _)) = vault.read_head(namespace, app).await? else { return Ok(None) };
+    if let Some(known) = known.filter(|it| it.version == head.nonce) {
+        return Ok(Some(Box::new(known.clone())));
+    }
+    let before = known.and_then(|it| it.latest.clone());
+    let latest = match head.latest {
+        None => None,
+        Some(id) if before.as_ref().is_some_and(|it| it.0 == id) => before,
+        Some(id) => vault.read_point(namespace, app, &id).await.map(|it| Some((it.id, it.consistent_at)))?,
     };
-    let point = vault.read_point(namespace, app, &id).await.map_err(|error| catalogue_failure(&error))?;
-    Ok(Outcome::Latest(Some((point.id, point.consistent_at))))
+    // No further back than the oldest that is known; its name less a letter sorts right before it.
+    let oldest = known.and_then(|it| it.newest.last().filter(|_| it.newest.len() == IMPORTED));
+    let begin = oldest.and_then(|it| it.get(..it.len().saturating_sub(1)));
+    let mut newest = vault.list_points(namespace, app, begin, None).await?;
+    if begin.is_some() && newest.len() < IMPORTED {
+        newest = vault.list_points(namespace, app, None, None).await?;
+    }
+    newest.retain(|it| is_id(it));
+    newest.truncate(IMPORTED);
+    Ok(Some(Box::new(Catalogue { version: head.nonce, latest, newest })))
+}
+
+pub(super) async fn read(name: &str, application: &AppKey, id: &str, context: &Context) -> Result<Outcome, Failure> {
+    let vault = open(name, context).await?;
+    let (namespace, app) = (&application.namespace, &application.name);
+    let point = vault.read_point(namespace, app, id).await.map_err(|error| catalogue_failure(&error))?;
+    let verified = noted(&vault, application, id).await?;
+    Ok(Outcome::PointRead(Box::new(point), verified.map(Box::new)))
+}
+
+/// What was found out about a point since it was made. A note that was tampered with says nothing, neither good nor bad.
+pub(super) async fn noted(vault: &Vault, application: &AppKey, id: &str) -> Result<Option<Verified>, Failure> {
+    match vault.read_verified(&application.namespace, &application.name, id).await {
+        Ok(it) => Ok(it),
+        Err(error @ CatalogueError::Store(_)) => Err(catalogue_failure(&error)),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The newest point of each vault. One that cannot be read is told by the copy that is made into it.
 pub(super) async fn read_copies(names: &[String], application: &AppKey, context: &Context) -> Outcome {
     let newest = join_all(names.iter().map(|name| async move {
-        let latest = match read_latest(name, application, None, context).await {
-            Ok(Outcome::Latest(latest)) => latest,
-            Ok(_) => None,
-            Err(failure) => {
-                tracing::warn!(vault = name, application = %application, "{}", failure.message);
-                None
-            }
-        };
+        let latest = newest(name, application, context).await.unwrap_or_else(|failure| {
+            tracing::warn!(vault = name, application = %application, "{}", failure.message);
+            None
+        });
         Some((name.clone(), latest?))
     }));
     Outcome::CopiesRead(newest.await.into_iter().flatten().collect())
 }
 
-pub(super) async fn read(name: &str, application: &AppKey, id: &str, context: &Context) -> Result<Outcome, Failure> {
+/// The point that the head names, and the instant of its data.
+async fn newest(name: &str, application: &AppKey, context: &Context) -> Result<Option<(String, Timestamp)>, Failure> {
     let (vault, namespace, app) = (open(name, context).await?, &application.namespace, &application.name);
-    let point = vault.read_point(namespace, app, id).await.map_err(|error| catalogue_failure(&error))?;
-    Ok(Outcome::PointRead(Box::new(point)))
+    let head = vault.read_head(namespace, app).await.map_err(|error| catalogue_failure(&error))?;
+    let Some(id) = head.and_then(|(head, _)| head.latest) else { return Ok(None) };
+    let point = vault.read_point(namespace, app, &id).await.map_err(|error| catalogue_failure(&error))?;
+    Ok(Some((point.id, point.consistent_at)))
 }
 
 pub(super) async fn seal(name: &str, application: &AppKey, epoch: u64, context: &Context) -> Result<Outcome, Failure> {
@@ -146,4 +185,90 @@ pub(super) fn catalogue_failure(error: &CatalogueError) -> Failure {
         CatalogueError::Local { .. } => ("TemporaryDirectory", false),
     };
     Failure { reason, message: error.to_string(), lasting }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::point::{FORMAT, Objects},
+        vault::{
+            Store,
+            fake::{Fake, Manner},
+        },
+    };
+
+    fn db() -> AppKey {
+        AppKey { namespace: "shop".to_owned(), name: "db".to_owned() }
+    }
+
+    fn id(number: u64) -> String {
+        format!("0000000001-{number:026}")
+    }
+
+    async fn enter(vault: &Vault, number: u64) {
+        let point = Point {
+            format: FORMAT,
+            id: id(number),
+            namespace: "shop".to_owned(),
+            application: "db".to_owned(),
+            epoch: 1,
+            region: "east".to_owned(),
+            branch: false,
+            consistent_at: Timestamp::UNIX_EPOCH,
+            created_at: Timestamp::UNIX_EPOCH,
+            objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
+            volumes: vec![],
+            skipped: vec![],
+            dumps: vec![],
+            missing: vec![],
+            suspicious: vec![],
+            lock_until: None,
+        };
+        vault.write_point(&point).await.unwrap();
+        vault.enter_head(&point, 1, "east").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_standby_sends_one_request_while_nothing_changed_and_never_lists_the_past() {
+        let fake = Fake::new(Manner::Sound);
+        let vault = Vault::with(Store::Fake(fake.clone()), "a key that is long enough for a vault");
+        assert_eq!(look(&vault, &db(), None).await.unwrap(), None, "there is no catalogue yet");
+        vault.seal_head("shop", "db", 1, "east").await.unwrap();
+        for number in 0..1_100 {
+            fake.put(&format!("apps/shop/db/points/{}.json", id(number)), "{}".into()).unwrap();
+        }
+        enter(&vault, 1_100).await;
+        let first = look(&vault, &db(), None).await.unwrap().unwrap();
+        assert_eq!((first.newest.len(), first.newest[0].clone()), (IMPORTED, id(1_100)));
+        let spent = async |known: &Catalogue| {
+            let before = fake.requests();
+            let found = look(&vault, &db(), Some(known)).await.unwrap().unwrap();
+            (found, fake.requests() - before)
+        };
+        assert_eq!(spent(&first).await, (first.clone(), 1));
+        enter(&vault, 1_101).await;
+        let (second, requests) = spent(&first).await;
+        assert_eq!(requests, 3, "the head, one page of names, the point");
+        assert_eq!((second.newest[0].clone(), second.newest[19].clone()), (id(1_101), id(1_082)));
+        assert_eq!(second.latest.as_ref().map(|it| it.0.clone()), Some(id(1_101)));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_points_name_is_not_shown_and_the_gone_is_noticed_when_the_head_moves() {
+        let fake = Fake::new(Manner::Sound);
+        let vault = Vault::with(Store::Fake(fake.clone()), "a key that is long enough for a vault");
+        vault.seal_head("shop", "db", 1, "east").await.unwrap();
+        fake.put("apps/shop/db/points/../../evil.json", "{}".into()).unwrap();
+        fake.put("apps/shop/db/points/0000000009-x.json", "{}".into()).unwrap();
+        for number in 1..=21 {
+            enter(&vault, number).await;
+        }
+        let first = look(&vault, &db(), None).await.unwrap().unwrap();
+        assert_eq!((first.newest[0].clone(), first.newest[19].clone()), (id(21), id(2)));
+        fake.delete(&format!("apps/shop/db/points/{}.json", id(2))).unwrap();
+        vault.seal_head("shop", "db", 2, "west").await.unwrap();
+        let second = look(&vault, &db(), Some(&first)).await.unwrap().unwrap();
+        assert_eq!((second.newest.len(), second.newest[19].clone()), (20, id(1)), "an older one takes its place");
+    }
 }

@@ -11,9 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 use ulid::Ulid;
 
-use super::{failure, open, point::catalogue_failure};
+use super::{
+    failure, open,
+    point::{catalogue_failure, noted},
+};
 use crate::{
-    api::restore::PointChoice,
+    api::{recovery_point::Level, restore::PointChoice},
     capture::{
         apply::{Options, Phase, Restored, restore},
         bundle::{Bundle, Incoming},
@@ -21,7 +24,7 @@ use crate::{
     },
     core::{
         app_key::AppKey,
-        point::Point,
+        point::{Point, Verified},
         work::{Failure, Outcome, REASONS},
     },
     operator::context::Context,
@@ -47,9 +50,10 @@ pub(super) async fn survey(
     name: &str,
     application: &AppKey,
     older_than: Option<&str>,
+    minimum: Level,
     context: &Context,
 ) -> Result<Outcome, Failure> {
-    newest_good(&open(name, context).await?, application, older_than, None).await
+    newest_good(&open(name, context).await?, application, older_than, Bounds { minimum, before: None }).await
 }
 
 /// The point that is wanted. One that is named may be partial, or a branch; its objects must be readable all the same.
@@ -62,7 +66,8 @@ pub(super) async fn find(
 ) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
     let Some(id) = &choice.name else {
-        return newest_good(&vault, application, older_than, choice.before.as_ref().map(|it| it.0)).await;
+        let before = choice.before.as_ref().map(|it| it.0);
+        return newest_good(&vault, application, older_than, Bounds { minimum: Level::L1, before }).await;
     };
     let (namespace, app) = (&application.namespace, &application.name);
     let point = vault.read_point(namespace, app, id).await.map_err(|error| {
@@ -81,7 +86,7 @@ async fn newest_good(
     vault: &Vault,
     application: &AppKey,
     older_than: Option<&str>,
-    before: Option<Timestamp>,
+    bounds: Bounds,
 ) -> Result<Outcome, Failure> {
     let (namespace, app) = (&application.namespace, &application.name);
     let latest = match older_than {
@@ -93,7 +98,7 @@ async fn newest_good(
             Err(_) => None,
         },
     };
-    let mut search = Search { before, ..Search::default() };
+    let mut search = Search { bounds, ..Search::default() };
     if let Some(begin) = latest.as_deref().and_then(a_day_before) {
         let listed = vault.list_points(namespace, app, Some(&begin), older_than).await;
         let ids = listed.map_err(|error| catalogue_failure(&error))?;
@@ -111,7 +116,7 @@ async fn newest_good(
         chosen = search.through(&[latest], vault, application).await?;
     }
     if search.last.is_none() && older_than.is_none() {
-        search.reasons.push_back(match search.before {
+        search.reasons.push_back(match search.bounds.before {
             Some(at) => format!("the vault holds no point of it from before {at}"),
             None => "the vault holds no point of it".to_owned(),
         });
@@ -125,11 +130,20 @@ fn begun(id: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(Ulid::from_string(ulid).ok()?.timestamp_ms()).ok()?).ok()
 }
 
+/// Which points are looked for.
+#[derive(Clone, Copy, Default)]
+struct Bounds {
+    /// How far a point must have been checked.
+    minimum: Level,
+    /// No younger data is wanted.
+    before: Option<Timestamp>,
+}
+
 /// What was looked at so far.
 #[derive(Default)]
 struct Search {
-    /// No younger data is wanted.
-    before: Option<Timestamp>,
+    /// Which are looked for.
+    bounds: Bounds,
     /// The oldest point.
     last: Option<String>,
     /// How many were passed over.
@@ -143,16 +157,16 @@ impl Search {
     async fn through(&mut self, ids: &[String], vault: &Vault, application: &AppKey) -> Result<Option<Point>, Failure> {
         let (namespace, app) = (&application.namespace, &application.name);
         // What was begun after the wanted instant is no older than it: it need not be read. A driver's clock may differ.
-        let may = |id: &&String| self.before.is_none_or(|it| begun(id).is_none_or(|begun| begun <= it + CLOCKS));
+        let may = |id: &&String| self.bounds.before.is_none_or(|it| begun(id).is_none_or(|begun| begun <= it + CLOCKS));
         let ids: Vec<&String> = ids.iter().filter(may).collect();
         for some in ids.chunks(AT_ONCE) {
             let points = join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await;
             for (id, read) in some.iter().zip(points) {
                 self.last = Some((*id).clone());
-                if self.before.is_some_and(|it| read.as_ref().is_ok_and(|point| point.consistent_at > it)) {
+                if self.bounds.before.is_some_and(|it| read.as_ref().is_ok_and(|point| point.consistent_at > it)) {
                     continue;
                 }
-                match judge(read, vault, application).await? {
+                match judge(read, vault, application, self.bounds.minimum).await? {
                     Ok(point) => return Ok(Some(point)),
                     Err(Some(why)) => self.pass_over(id, &why),
                     Err(None) => {}
@@ -184,6 +198,7 @@ async fn judge(
     read: Result<Point, CatalogueError>,
     vault: &Vault,
     application: &AppKey,
+    minimum: Level,
 ) -> Result<Result<Point, Option<String>>, Failure> {
     let point = match read {
         Ok(point) => point,
@@ -199,12 +214,25 @@ async fn judge(
     if !point.suspicious.is_empty() {
         return Ok(Err(Some(format!("it is suspicious: {}", point.suspicious.join("; ")))));
     }
+    if let Some(why) = verdict(&point.id, vault, application, minimum).await? {
+        return Ok(Err(Some(why)));
+    }
     let read = vault.read_manifest(&application.namespace, &application.name, &point.objects.manifest, io::sink());
     match read.await {
         Ok(_) => Ok(Ok(point)),
         Err(error @ (CatalogueError::Store(_) | CatalogueError::Local { .. })) => Err(catalogue_failure(&error)),
         Err(error) => Ok(Err(Some(error.to_string()))),
     }
+}
+
+/// What speaks against a point of what was found out about it after it was made. It is asked for whole points only, so
+/// for one, as a rule.
+async fn verdict(id: &str, vault: &Vault, application: &AppKey, minimum: Level) -> Result<Option<String>, Failure> {
+    let verified = noted(vault, application, id).await?;
+    let level = verified.as_ref().map_or(Level::L1, |it| it.level);
+    let low =
+        || (level < minimum).then(|| format!("it was checked to {level:?}, and failover.minimumLevel is {minimum:?}"));
+    Ok(verified.as_ref().and_then(Verified::damage).or_else(low))
 }
 
 /// The objects of a point: the `Vault`, whose they are, and the name of the bundle.
@@ -380,7 +408,7 @@ mod tests {
     }
 
     async fn surveyed(vault: &Vault, older_than: Option<&str>) -> (Option<String>, Vec<String>) {
-        match newest_good(vault, &shop(), older_than, None).await.unwrap() {
+        match newest_good(vault, &shop(), older_than, Bounds::default()).await.unwrap() {
             Outcome::Surveyed { chosen, passed_over } => (chosen.map(|it| it.id), passed_over),
             other => panic!("{other:?}"),
         }
@@ -423,7 +451,38 @@ mod tests {
         let before = fake.requests();
         assert_eq!(surveyed(&vault, None).await.0, Some(head.id));
         let spent = fake.requests() - before;
-        assert!(spent <= 1 + 2 + 16 + 1, "head, two pages of a day, points at once, one manifest: {spent}");
+        assert!(
+            spent <= 1 + 2 + 16 + 2,
+            "head, two pages of a day, points at once, one note and one manifest: {spent}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_damaged_point_and_one_that_was_checked_too_little_are_passed_over_with_the_reason() {
+        let vault = Vault::with(Store::Fake(Fake::new(Manner::Sound)), "a key that is long enough for a vault");
+        for number in 1..=4 {
+            write(&vault, id(1, number), true).await;
+        }
+        let note = |number, level, packs: &[&str]| Verified {
+            point: id(1, number),
+            level,
+            at: Timestamp::UNIX_EPOCH,
+            region: "east".to_owned(),
+            detail: String::new(),
+            damaged_packs: packs.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        vault.write_verified("shop", "db", &note(4, Level::L1, &["ab12"])).await.unwrap();
+        vault.write_verified("shop", "db", &note(2, Level::L2, &[])).await.unwrap();
+        let (chosen, passed_over) = surveyed(&vault, None).await;
+        assert_eq!(chosen, Some(id(1, 3)));
+        assert!(passed_over[0].ends_with("1 packs of its volumes, as `data/ab/ab12`"), "{passed_over:?}");
+        match newest_good(&vault, &shop(), None, Bounds { minimum: Level::L2, before: None }).await.unwrap() {
+            Outcome::Surveyed { chosen, passed_over } => {
+                assert_eq!(chosen.map(|it| it.id), Some(id(1, 2)));
+                assert!(passed_over[1].ends_with("checked to L1, and failover.minimumLevel is L2"), "{passed_over:?}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[tokio::test]
@@ -435,14 +494,22 @@ mod tests {
             let made = Point { id: id(1, number.into()), consistent_at: instant(number.into()), ..like(&vault).await };
             vault.write_point(&made).await.unwrap();
         }
-        let found = async |before| match newest_good(&vault, &shop(), None, Some(before)).await.unwrap() {
+        let found = async |before| match newest_good(
+            &vault,
+            &shop(),
+            None,
+            Bounds { before: Some(before), ..Bounds::default() },
+        )
+        .await
+        .unwrap()
+        {
             Outcome::Surveyed { chosen, passed_over } => (chosen.map(|it| it.id), passed_over),
             other => panic!("{other:?}"),
         };
         let before = fake.requests();
         assert_eq!(found(instant(50)).await.0, Some(id(1, 50)), "of that very moment");
         let spent = fake.requests() - before;
-        assert!(spent <= 1 + 2 + 16 + 1, "{spent} requests");
+        assert!(spent <= 1 + 2 + 16 + 2, "{spent} requests");
         assert_eq!(
             found(instant(-5)).await,
             (None, vec![format!("the vault holds no point of it from before {}", instant(-5))])

@@ -13,7 +13,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{failure, open, point::catalogue_failure};
 use crate::{
-    api::application::{RetainedPoint, Retention},
+    api::{
+        application::{RetainedPoint, Retention},
+        recovery_point::Level,
+    },
     core::{
         app_key::AppKey,
         point::{Head, Point},
@@ -29,8 +32,23 @@ const AT_ONCE: usize = 16;
 /// How far this machine's clock may be from the vault's.
 const SKEW: SignedDuration = SignedDuration::from_mins(10);
 
-/// What was read of points, by application: points never change, and a vault may hold thousands of them.
-pub type PointCache = Mutex<HashMap<AppKey, BTreeMap<String, Known>>>;
+/// What was read, by application: points never change, and a vault may hold thousands of them.
+pub type PointCache = Mutex<HashMap<AppKey, Remembered>>;
+
+/// What was read of an application, by the points' ids.
+#[derive(Default)]
+pub struct Remembered {
+    points: BTreeMap<String, Known>,
+    notes: BTreeMap<String, Note>,
+}
+
+/// What was found out about a point since it was made.
+struct Note {
+    /// When it was written: it is read again when it is another time.
+    written: Timestamp,
+    level: Level,
+    damaged: bool,
+}
 
 /// Goes through all points.
 pub(super) async fn review(
@@ -47,14 +65,10 @@ pub(super) async fn review(
     let head = vault.read_head(&application.namespace, &application.name).await.map_err(|it| catalogue_failure(&it))?;
     let latest = head.and_then(|(head, _)| head.latest);
     let used = |id: &String| latest.as_ref() == Some(id) || in_use.contains(id);
-    let points: Vec<Known> = gathered
-        .points
-        .iter()
-        .map(|(id, it)| Known { in_use: used(id), held: gathered.held.contains(id), ..it.clone() })
-        .collect();
+    let points: Vec<Known> = gathered.points().map(|it| Known { in_use: used(&it.id), ..it }).collect();
     let review = reviewed(&points, gathered.unreadable, policy, Timestamp::now());
     let mut cache = context.points.lock().expect("no holder of this lock panics");
-    cache.insert(application.clone(), gathered.points);
+    cache.insert(application.clone(), gathered.read);
     // What is no longer protected is forgotten.
     cache.retain(|it, _| stores::get(&context.stores.applications, Some(&it.namespace), &it.name).is_some());
     Ok(Outcome::Reviewed(Box::new(review)))
@@ -70,14 +84,15 @@ pub(super) async fn review_copy(
     context: &Context,
 ) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
-    let known = context.points.lock().expect("no holder of this lock panics").get(application).cloned();
-    let gathered = gather(&vault, application, known.unwrap_or_default()).await?;
+    let known =
+        context.points.lock().expect("no holder of this lock panics").get(application).map(|it| it.points.clone());
+    // What was found out about points is of one vault's data.
+    let known = Remembered { points: known.unwrap_or_default(), ..Remembered::default() };
+    let gathered = gather(&vault, application, known).await?;
     let first = open(first, context).await?;
     let held = first.held(&application.namespace, &application.name).await.map_err(|it| catalogue_failure(&it))?;
-    let points = gathered.points.into_iter().map(|(id, it)| {
-        let held = gathered.held.contains(&id) || held.contains(&id);
-        Known { in_use: id == newest, held, ..it }
-    });
+    let points =
+        gathered.points().map(|it| Known { in_use: it.id == newest, held: it.held || held.contains(&it.id), ..it });
     let points: Vec<Known> = points.collect();
     Ok(Outcome::Reviewed(Box::new(reviewed(&points, gathered.unreadable, policy, Timestamp::now()))))
 }
@@ -105,19 +120,37 @@ fn reviewed(points: &[Known], unreadable: u64, policy: &Retention, now: Timestam
 
 /// The points of an application.
 struct Gathered {
-    points: BTreeMap<String, Known>,
+    read: Remembered,
     held: BTreeSet<String>,
     /// Points that could not be understood: they stay.
     unreadable: u64,
 }
 
+impl Gathered {
+    /// The points, with what is known of each besides.
+    fn points(&self) -> impl Iterator<Item = Known> {
+        let damaged = |it: &Known| self.read.notes.get(&it.id).is_some_and(|it| it.damaged);
+        let verified = |it: &&Known| {
+            let level = self.read.notes.get(&it.id).map(|it| it.level);
+            it.good && !damaged(it) && level.is_some_and(|it| it >= Level::L2)
+        };
+        let last = self.read.points.values().filter(verified).max_by_key(|it| it.at).map(|it| &it.id);
+        self.read.points.values().map(move |it| Known {
+            held: self.held.contains(&it.id),
+            last_verified: last == Some(&it.id),
+            damaged: damaged(it),
+            ..it.clone()
+        })
+    }
+}
+
 /// Lists the points, and reads those that are not known.
-async fn gather(vault: &Vault, application: &AppKey, mut known: BTreeMap<String, Known>) -> Result<Gathered, Failure> {
+async fn gather(vault: &Vault, application: &AppKey, mut known: Remembered) -> Result<Gathered, Failure> {
     let (namespace, app) = (&application.namespace, &application.name);
     let ids = vault.all_points(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
     let (mut points, mut new, mut unreadable) = (BTreeMap::new(), Vec::new(), 0);
     for id in ids {
-        match known.remove(&id) {
+        match known.points.remove(&id) {
             Some(it) => drop(points.insert(id, it)),
             None => new.push(id),
         }
@@ -135,9 +168,42 @@ async fn gather(vault: &Vault, application: &AppKey, mut known: BTreeMap<String,
             }
         }
     }
+    let notes = notes(vault, application, known.notes).await?;
     // Read last: what is held by now is not dropped.
     let held = vault.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
-    Ok(Gathered { points, held, unreadable })
+    Ok(Gathered { read: Remembered { points, notes }, held, unreadable })
+}
+
+/// What was found out about points since, and is not known.
+async fn notes(
+    vault: &Vault,
+    application: &AppKey,
+    mut known: BTreeMap<String, Note>,
+) -> Result<BTreeMap<String, Note>, Failure> {
+    let (namespace, app) = (&application.namespace, &application.name);
+    let listed = vault.list_verified(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
+    let (mut notes, mut new) = (BTreeMap::new(), Vec::new());
+    for (id, written) in listed {
+        match known.remove(&id).filter(|it| it.written == written) {
+            Some(it) => drop(notes.insert(id, it)),
+            None => new.push((id, written)),
+        }
+    }
+    for some in new.chunks(AT_ONCE) {
+        let read = join_all(some.iter().map(|(id, _)| vault.read_verified(namespace, app, id))).await;
+        for ((id, written), read) in some.iter().zip(read) {
+            match read {
+                Ok(Some(note)) => {
+                    let (level, damaged) = (note.level, note.damage().is_some());
+                    notes.insert(id.clone(), Note { written: *written, level, damaged });
+                }
+                // It is gone, or was tampered with: it says nothing, neither good nor bad.
+                Ok(None) | Err(CatalogueError::Corrupt { .. }) => {}
+                Err(error) => return Err(catalogue_failure(&error)),
+            }
+        }
+    }
+    Ok(notes)
 }
 
 fn of(point: &Point) -> Known {
@@ -151,6 +217,7 @@ fn of(point: &Point) -> Known {
         in_use: false,
         last_verified: false,
         lock_until: point.lock_until,
+        damaged: false,
     }
 }
 

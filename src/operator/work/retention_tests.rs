@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    core::point::{FORMAT, Objects},
+    core::point::{FORMAT, Objects, Verified},
     vault::{
         Store, StoreError,
         fake::{Fake, Manner},
@@ -51,9 +51,8 @@ async fn filled(days: i64) -> (Fake, Vault, Vec<String>) {
 }
 
 async fn look(vault: &Vault, policy: &Retention) -> Review {
-    let gathered = gather(vault, &shop(), BTreeMap::new()).await.unwrap();
-    let points: Vec<Known> =
-        gathered.points.values().map(|it| Known { held: gathered.held.contains(&it.id), ..it.clone() }).collect();
+    let gathered = gather(vault, &shop(), Remembered::default()).await.unwrap();
+    let points: Vec<Known> = gathered.points().collect();
     reviewed(&points, gathered.unreadable, policy, "2026-11-20T00:00:00Z".parse().unwrap())
 }
 
@@ -135,4 +134,29 @@ async fn a_clock_that_differs_from_the_vaults_is_noticed_by_the_claims_age() {
         let told = clocks_agree(&vault, &shop(), now).await;
         assert_eq!(told.map_err(|it| it.reason), if agree { Ok(()) } else { Err("ClockSkew") }, "{minutes}");
     }
+}
+
+#[tokio::test]
+async fn the_last_verified_point_is_never_dropped_and_a_damaged_one_counts_for_no_rule() {
+    let (fake, vault, ids) = filled(10).await;
+    let note = |id: &String, level, packs: &[&str]| Verified {
+        point: id.clone(),
+        level,
+        at: Timestamp::UNIX_EPOCH,
+        region: "east".to_owned(),
+        detail: String::new(),
+        damaged_packs: packs.iter().map(|it| (*it).to_owned()).collect(),
+    };
+    for it in [note(&ids[1], Level::L2, &[]), note(&ids[2], Level::L2, &[]), note(&ids[9], Level::L1, &["ab12"])] {
+        vault.write_verified("shop", "db", &it).await.unwrap();
+    }
+    let review = look(&vault, &last(1)).await;
+    assert!(!review.drop.contains(&ids[2]) && review.drop.contains(&ids[1]), "{:?}", review.drop);
+    assert!(!review.drop.contains(&ids[8]) && !review.drop.contains(&ids[9]), "{:?}", review.drop);
+    assert!(review.drop.contains(&ids[7]));
+    // A note that is the same is read once.
+    let gathered = gather(&vault, &shop(), Remembered::default()).await.unwrap();
+    let before = fake.requests();
+    gather(&vault, &shop(), gathered.read).await.unwrap();
+    assert_eq!(fake.requests() - before, 3, "the lists of points, notes and holds");
 }

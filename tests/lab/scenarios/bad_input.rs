@@ -62,6 +62,9 @@ fn application_rules() -> Vec<Rule> {
         ("/spec/backup/retention", json!({}), "backup.retention needs at least one of"),
         ("/spec/backup/retention", json!({"within": "soon"}), "backup.retention.within must be a length of time"),
         ("/spec/backup/retention", json!({"last": 0}), "spec.backup.retention.last"),
+        ("/spec/backup/verification", json!({"every": "59m"}), "backup.verification.every must be at least 1h"),
+        ("/spec/backup/verification", json!({"sharePercent": 101}), "spec.backup.verification.sharePercent"),
+        ("/spec/failover/minimumLevel", json!("L7"), "Unsupported value: \"L7\""),
         ("/spec/backup/suspectBelowPercent", json!(100), "spec.backup.suspectBelowPercent"),
         ("/spec/backup/dumps", dump(json!({"every": "59s"})), "backup.dumps.every must be at least 1m"),
         ("/spec/backup/dumps", dump(json!({"timeout": "25h"})), "backup.dumps.timeout must be 1s to 24h"),
@@ -151,6 +154,13 @@ fn runs_are_immutable(region: &Region, app: App) -> Result<()> {
     };
     let failover = run("Failover", &json!({"application": "nobody", "to": "eu-west"}));
     let point = run("RecoveryPoint", &json!({"application": "nobody"}));
+    let imported = json!({"application": "nobody", "purpose": "Imported", "id": format!("0000000001-{:026}", 7)});
+    let mut shown = run("RecoveryPoint", &imported);
+    shown["metadata"]["name"] = json!("shown");
+    region.apply(&shown.to_string())?;
+    let other = json!(format!("0000000001-{:026}", 8));
+    each_is_refused(region, &shown, &[("/spec/id", other.clone(), "spec is immutable")])?;
+    each_is_refused(region, &point, &[("/spec/id", other, "id names a point that is in the vault already")])?;
     for good in [&failover, &point] {
         region.apply(&good.to_string())?;
         let name = ("/metadata/name", json!("a".repeat(64)), "metadata.name may have at most 63 characters");

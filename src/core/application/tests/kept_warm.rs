@@ -75,7 +75,7 @@ fn during(point: &Point, holds: &[Option<&str>], made: Vec<ObjectKey>) -> Observ
     let seen = |it: Option<&str>| VolumeSeenOf { volume: it.map(volume), ..VolumeSeenOf::default() };
     let volumes = point.volumes.iter().zip(holds).map(|(it, holds)| (it.claim.clone(), seen(*holds))).collect();
     let work = Work::ReadPoint { vault: "main".into(), application: key(), id: point.id.clone() };
-    let outcome = Outcome::PointRead(Box::new(point.clone()));
+    let outcome = Outcome::PointRead(Box::new(point.clone()), None);
     Observed {
         movers: Some(movers()),
         warm: Some(WarmSeen { volumes, made }),

@@ -95,7 +95,12 @@ fn an_automatic_run_is_given_up_when_the_application_answers_again() {
     assert!(!asks(&decide(&person, &seen, at(10))), "not before it is known what would be restored");
     let outcome = Outcome::Surveyed { chosen: Some(Box::new(point("p2", "s2"))), passed_over: vec![] };
     let application = AppKey { namespace: "shop".into(), name: "shop".into() };
-    let work = Work::SurveyPoints { vault: "main".into(), application, older_than: None };
+    let work = Work::SurveyPoints {
+        vault: "main".into(),
+        application,
+        older_than: None,
+        minimum: crate::api::recovery_point::Level::L1,
+    };
     seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
     assert!(asks(&decide(&person, &seen, at(10))));
 }
@@ -228,7 +233,12 @@ fn what_differs_in_the_region_reaches_its_volumes_and_its_objects() {
         point.volumes[0].storage_class = Some("gp3".into());
         let outcome = Outcome::Surveyed { chosen: Some(Box::new(point)), passed_over: vec![] };
         let application = AppKey { namespace: "shop".into(), name: "shop".into() };
-        let work = Work::SurveyPoints { vault: "main".into(), application, older_than: None };
+        let work = Work::SurveyPoints {
+            vault: "main".into(),
+            application,
+            older_than: None,
+            minimum: crate::api::recovery_point::Level::L1,
+        };
         seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
         seen.copy = LocalCopy::default();
         let found = volume_restore::Seen { class_present: true, ..volume_restore::Seen::default() };
