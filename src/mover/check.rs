@@ -99,7 +99,9 @@ pub(super) fn snapshot(
     id: &str,
 ) -> Result<SnapshotFile, MoverError> {
     let full: Id = id.parse().map_err(|_| MoverError::Task(format!("`{id}` is not a snapshot's id")))?;
-    repository.get_file(&full.into()).map_err(|error| engine.error(&error))
+    let snapshot: SnapshotFile = repository.get_file(&full.into()).map_err(|error| engine.error(&error))?;
+    // The file does not have its own name in it.
+    Ok(SnapshotFile { id: full.into(), ..snapshot })
 }
 
 /// What the index promises, as far as packs are there to keep it.

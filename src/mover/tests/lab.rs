@@ -182,7 +182,9 @@ impl Lab {
     }
 
     pub(super) fn restore(&self, backup: &Report) -> Report {
-        self.run(&self.restore_task(backup.snapshot.as_ref().unwrap()), |_| ()).done()
+        let report = self.run(&self.restore_task(backup.snapshot.as_ref().unwrap()), |_| ()).done();
+        assert_eq!(report.snapshot, backup.snapshot, "a restore says what it restored");
+        report
     }
 
     pub(super) fn verify(&self, backup: &Report, read_percent: u8) -> End {
