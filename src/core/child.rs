@@ -58,10 +58,10 @@ impl Run {
     }
 }
 
-/// Whether what stands in [`CLAIM`] is the name of a claim.
+/// Whether what stands in [`CLAIM`] is the name of a claim: no such name has a slash or a space.
 #[must_use]
 pub fn names_claim(text: &str) -> bool {
-    !text.contains('/')
+    !text.contains(['/', ' '])
 }
 
 /// A key of a core kind.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What the Job is named after, and found by.
-pub const SCRUB_JOB: &str = "scrub";
+pub const SCRUB_JOB: &str = "vault/scrub";
 /// The longest a round may take, in seconds.
 const DEADLINE: u64 = 12 * 3_600;
 /// How soon the next round follows while something is damaged: new points share data with the damaged ones, and what

@@ -100,15 +100,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::application::retention::PRUNE_JOB;
+    use crate::core::application::{copy_retention::prune_job, retention::PRUNE_JOB, scrub::SCRUB_JOB};
 
     #[test]
-    fn the_job_that_prunes_is_not_tidied_away_with_what_was_restored_ahead() {
+    fn the_jobs_that_prune_and_read_back_are_not_tidied_away_with_what_was_restored_ahead() {
         let job = |name: &str, of: &str| {
             let metadata = json!({"name": name, "annotations": {CLAIM: of}});
             serde_json::from_value::<Job>(json!({"metadata": metadata})).unwrap()
         };
-        let jobs = [job("a", PRUNE_JOB), job("b", "prune"), job("c", "data")];
+        let others = [job("d", SCRUB_JOB), job("e", &prune_job("second")), job("a", PRUNE_JOB)];
+        let jobs = [others.to_vec(), vec![job("b", "prune"), job("c", "data")]].concat();
         assert_eq!(of_volumes("home", &jobs, &[]), [job_key("home", "b"), job_key("home", "c")]);
     }
 }
