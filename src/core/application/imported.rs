@@ -61,7 +61,7 @@ impl Pass<'_> {
             Effect::Apply(Box::new(object))
         });
         let effects: Vec<Effect> = new.chain(gone).collect();
-        self.effects.extend(effects);
+        self.last.extend(effects);
     }
 
     /// All but the newest so many imported ones are deleted from the cluster, as this region makes its own.

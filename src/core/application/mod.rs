@@ -132,6 +132,8 @@ pub(super) struct Pass<'a> {
     key: AppKey,
     status: ProtectedApplicationStatus,
     effects: Vec<Effect>,
+    /// What is done after all else: an object that is refused, as by a quota, keeps nothing else from being done.
+    last: Vec<Effect>,
     recheck: Duration,
     advice: outlook::Advice,
 }
@@ -143,8 +145,17 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     status.observed_generation = object.metadata.generation;
     status.region = Some(seen.region.clone());
     let key = AppKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
-    let mut pass =
-        Pass { object, seen, now, key, status, effects: Vec::new(), recheck: LOOK, advice: outlook::Advice::default() };
+    let mut pass = Pass {
+        object,
+        seen,
+        now,
+        key,
+        status,
+        effects: Vec::new(),
+        last: Vec::new(),
+        recheck: LOOK,
+        advice: outlook::Advice::default(),
+    };
     if pass.runs_here() {
         pass.judge();
         pass.follow_claim();
@@ -156,6 +167,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     }
     pass.follow_warm();
     pass.find();
+    pass.effects.append(&mut pass.last);
     Decision { status: pass.status, effects: pass.effects, recheck: Some(pass.recheck) }
 }
 
@@ -237,13 +249,12 @@ impl Pass<'_> {
             Standing::Foreign => {
                 self.stand_aside();
                 let role = self.fence(&view);
+                self.follow_points();
                 if view.given_up_by(&self.seen.region) {
                     self.take_back(&view);
                 } else {
                     self.weigh(&view);
                 }
-                // Last: an object that is refused, as by a quota, keeps nothing else from being done.
-                self.follow_points();
                 role
             }
             Standing::Unclear => {

@@ -83,6 +83,9 @@ fn a_standby_tells_the_newest_point_and_asks_for_it_once_a_minute() {
 fn a_standby_shows_the_points_of_the_vault_and_forgets_what_is_no_longer_there() {
     let works = || read("v1", (7, -20), &[7, 6, 5], 1);
     assert_eq!(changes(&standby(&json!({}), with(works()), 2)), (vec![7, 6, 5], vec![]));
+    let due = standby(&json!({}), with(works()), 61);
+    let shows: Vec<_> = due.effects.iter().map(|it| matches!(it, Effect::Apply(_))).collect();
+    assert!(shows.is_sorted() && !shows[0], "one that is refused keeps nothing else from being done: {shows:?}");
     let points = vec![shown(7), shown(6), shown(5)];
     let settled = standby(&json!({}), Observed { points, ..with(works()) }, 3);
     assert_eq!(changes(&settled), (vec![], vec![]), "nothing changed, nothing is written");
