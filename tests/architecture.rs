@@ -17,8 +17,19 @@ struct Rule {
 }
 
 /// Data and how it is written: no effects among them. `sha2` is for derived names, `cronexpr` for instants of schedules.
-const DATA: Option<&[&str]> =
-    Some(&["cronexpr", "jiff", "k8s_openapi", "kube", "schemars", "serde", "serde_json", "sha2", "std", "thiserror"]);
+const DATA: Option<&[&str]> = Some(&[
+    "cronexpr",
+    "globset",
+    "jiff",
+    "k8s_openapi",
+    "kube",
+    "schemars",
+    "serde",
+    "serde_json",
+    "sha2",
+    "std",
+    "thiserror",
+]);
 
 /// No client, no clock of the machine, no input or output, nothing that waits.
 const OUTSIDE: &[&str] = &[
