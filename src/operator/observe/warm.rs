@@ -58,7 +58,7 @@ impl ProtectedApplication {
 }
 
 /// The movers of volumes and the claims in the operator's namespace that stand there for the application itself. What
-/// prunes its repository stands there for it too.
+/// prunes its repository, or copies its points, stands there for it too.
 async fn made(uid: &str, context: &Context) -> Result<Vec<ObjectKey>, Error> {
     let (home, client) = (context.movers.namespace.as_str(), &context.client);
     let ours = ListParams::default().labels(&format!("{RUN}={uid}")).limit(500);
@@ -100,15 +100,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::application::retention::PRUNE_JOB;
+    use crate::core::application::{copy_retention::prune_job, retention::PRUNE_JOB};
 
     #[test]
-    fn the_job_that_prunes_is_not_tidied_away_with_what_was_restored_ahead() {
+    fn jobs_that_prune_are_not_tidied_away_with_what_was_restored_ahead() {
         let job = |name: &str, of: &str| {
             let metadata = json!({"name": name, "annotations": {CLAIM: of}});
             serde_json::from_value::<Job>(json!({"metadata": metadata})).unwrap()
         };
-        let jobs = [job("a", PRUNE_JOB), job("b", "prune"), job("c", "data")];
-        assert_eq!(of_volumes("home", &jobs, &[]), [job_key("home", "b"), job_key("home", "c")]);
+        let jobs = [job("a", PRUNE_JOB), job("b", &prune_job("second")), job("c", "prune"), job("d", "data-0")];
+        assert_eq!(of_volumes("home", &jobs, &[]), [job_key("home", "c"), job_key("home", "d")]);
     }
 }
