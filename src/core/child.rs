@@ -13,7 +13,7 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "reprise")
 /// The uid of the run (`RecoveryPoint`, `Failover`) that an object was made for.
 pub const RUN: &str = "reprise.dev/run";
 /// The `PersistentVolumeClaim` that an object was made for. Of an object that was made for none, what it was made for:
-/// a name with a `/`, which no claim can have.
+/// a text that no claim can have as its name, with a `/` or a space.
 pub const CLAIM: &str = "reprise.dev/claim";
 
 /// The run that objects are made for.
@@ -58,10 +58,10 @@ impl Run {
     }
 }
 
-/// Whether what stands in [`CLAIM`] is the name of a claim: no such name has a slash or a space.
+/// Whether what stands in [`CLAIM`] is the name of a claim.
 #[must_use]
 pub fn names_claim(text: &str) -> bool {
-    !text.contains(['/', ' '])
+    text.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, '-' | '.'))
 }
 
 /// A key of a core kind.

@@ -58,7 +58,7 @@ impl ProtectedApplication {
 }
 
 /// The movers of volumes and the claims in the operator's namespace that stand there for the application itself. What
-/// prunes its repository stands there for it too.
+/// prunes its repository, or copies its points, stands there for it too.
 async fn made(uid: &str, context: &Context) -> Result<Vec<ObjectKey>, Error> {
     let (home, client) = (context.movers.namespace.as_str(), &context.client);
     let ours = ListParams::default().labels(&format!("{RUN}={uid}")).limit(500);
@@ -103,13 +103,13 @@ mod tests {
     use crate::core::application::{copy_retention::prune_job, retention::PRUNE_JOB, scrub::SCRUB_JOB};
 
     #[test]
-    fn the_jobs_that_prune_and_read_back_are_not_tidied_away_with_what_was_restored_ahead() {
+    fn jobs_that_prune_and_read_back_are_not_tidied_away_with_what_was_restored_ahead() {
         let job = |name: &str, of: &str| {
             let metadata = json!({"name": name, "annotations": {CLAIM: of}});
             serde_json::from_value::<Job>(json!({"metadata": metadata})).unwrap()
         };
-        let others = [job("d", SCRUB_JOB), job("e", &prune_job("second")), job("a", PRUNE_JOB)];
-        let jobs = [others.to_vec(), vec![job("b", "prune"), job("c", "data")]].concat();
-        assert_eq!(of_volumes("home", &jobs, &[]), [job_key("home", "b"), job_key("home", "c")]);
+        let others = [job("a", PRUNE_JOB), job("b", &prune_job("second")), job("e", SCRUB_JOB)];
+        let jobs = [others.as_slice(), &[job("c", "prune"), job("d", "data-0")]].concat();
+        assert_eq!(of_volumes("home", &jobs, &[]), [job_key("home", "c"), job_key("home", "d")]);
     }
 }

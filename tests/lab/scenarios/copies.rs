@@ -23,6 +23,17 @@ fn second(scene: &Scene) -> Result<String> {
     filled(&std::fs::read_to_string(file("tests/lab/scenarios/second-vault.yaml"))?, &values)
 }
 
+/// It goes with the scene: with two vaults the command line asks which one is meant.
+struct Gone<'a>(&'a Scene);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        for region in [self.0.west, self.0.north] {
+            let _ = region.kubectl(&["delete", "vault", "second", "--ignore-not-found"], None);
+        }
+    }
+}
+
 /// Removes all that the first vault has of the application, but for its claim.
 fn lose(scene: &Scene, app: &App) -> Result<()> {
     let of = |name: &str| scene.lab.env.get(name).cloned().with_context(|| format!("the lab tells {name}"));
@@ -66,6 +77,7 @@ fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_r
         ask("POST", &app, scene.west, &format!("/records/{number}"))?;
     }
     let copied = point(&app, scene.west)?.id.context("a point that succeeded has an id")?;
+    let _gone = Gone(&scene);
     let (second, patch) =
         (second(&scene)?, json!({"spec": {"backup": {"copies": [{"vault": "second", "every": "1h"}]}}}));
     for region in [scene.west, scene.north] {
@@ -91,6 +103,7 @@ fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_r
     let status = ended.status.context("a restore that ended has a status")?;
     println!("{:?}", status.vault_reason);
     ensure!(status.vault.as_deref() == Some("second") && status.point.as_ref() == Some(&copied), "{status:?}");
+    serving(&app, scene.west)?;
     let records = app.records(scene.west)?;
     ensure!(records == [1, 2, 3, 4, 5], "as the copy has them: {records:?}");
 
@@ -102,9 +115,5 @@ fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_r
     ensure!(moved.vault.as_deref() == Some("second") && moved.point.as_ref() == Some(&copied), "{moved:?}");
     let records = app.records(scene.north)?;
     ensure!(records == [1, 2, 3, 4, 5], "as the copy has them: {records:?}");
-    scene.mend()?;
-    for region in [scene.west, scene.north] {
-        region.kubectl(&["delete", "vault", "second"], None)?;
-    }
-    Ok(())
+    scene.mend()
 }

@@ -79,10 +79,12 @@ fn a_mariadb_comes_back_from_its_snapshot_and_one_without_a_volume_from_its_dump
     let always = "now(6) + interval 1 day";
     let before = [newest(west, "disk", always)?, newest(west, "memory", always)?];
     let status = point(&LEDGER, west)?;
-    let after = [newest(west, "disk", always)?, newest(west, "memory", always)?];
     ensure!(status.dumps.len() == 2 && status.dumps.iter().all(|it| it.exit_code == Some(0)), "{:?}", status.dumps);
     let id = status.id.context("a point that succeeded has an id")?;
     let moment = format!("'{}'", sql(west, "disk", "select utc_timestamp(6)")?);
+    // What was begun by then is written by now.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let after = [newest(west, "disk", &moment)?, newest(west, "memory", &moment)?];
 
     let last = newest(west, "disk", always)?;
     reprise(&LEDGER, north, &["failover", LEDGER.name, "--to", NORTH, "--wait", "--timeout", "3m"])?;
