@@ -55,7 +55,12 @@ pub fn decide(vault: &Vault, seen: &Observed, now: Timestamp) -> Decision<VaultS
     let mut status = vault.status.clone().unwrap_or_default();
     let generation = vault.metadata.generation;
     status.observed_generation = generation;
-    status.location = Some(location(&vault.spec));
+    let here = location(&vault.spec);
+    if status.location.as_ref().is_some_and(|it| *it != here) {
+        // What was opened lies elsewhere: an empty place is made a vault there.
+        status.id = None;
+    }
+    status.location = Some(here);
     let name = vault.name_any();
     let mut effects = Vec::new();
     let mut recheck = Duration::from_mins(1);
@@ -276,6 +281,16 @@ mod tests {
     fn a_new_vault_is_tested() {
         let decision = decide(&vault(), &Observed::default(), NOON);
         assert_eq!(decision.effects, [Effect::Begin(Box::new(Work::TestVault { vault: "main".into() }))]);
+    }
+
+    #[test]
+    fn a_vault_that_lies_elsewhere_now_is_not_taken_for_the_one_that_was_opened() {
+        let mut vault = vault();
+        vault.status = Some(decide(&vault, &after(done(&[])), NOON).status);
+        let same = decide(&vault, &Observed::default(), NOON).status;
+        assert_eq!(same.id.as_deref(), Some("v"));
+        vault.spec.directory = Some(Directory { claim_name: "other".into() });
+        assert_eq!(decide(&vault, &Observed::default(), NOON).status.id, None);
     }
 
     /// What is told of the key, and whether points are made.

@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::{
     api::{dns_zone::DnsZone, vault::Vault as VaultObject},
-    core::{mover_job::VAULTS, work::Failure},
+    core::{mover_job::VAULTS, vault::location, work::Failure},
     traffic::{self, resolve::Resolve, rfc2136},
     vault::{
         AzureCredentials, Location, Locked, ProxyCredentials, S3Credentials, SecretText, Settings, Vault, VaultError,
@@ -123,13 +123,15 @@ impl Secrets {
         Ok(Found { field, name, namespace, data: Arc::new(found.data.unwrap_or_default()) })
     }
 
-    /// The vault, opened with the key in its Secret. One that this region has opened before is not made anew.
+    /// The vault, opened with the key in its Secret. One that this region has opened before, where it lies now, is not
+    /// made anew.
     ///
     /// # Errors
     /// What is wrong with its settings or Secrets, by field; why the vault can't be opened.
     pub async fn vault(&self, object: &VaultObject) -> Result<Vault, Failure> {
         let locked = self.locked(object).await?;
-        let known = object.status.as_ref().is_some_and(|it| it.id.is_some());
+        let here = location(&object.spec);
+        let known = object.status.as_ref().is_some_and(|it| it.id.is_some() && it.location.as_ref() == Some(&here));
         let opened = if known { locked.unlock_known().await } else { locked.unlock().await };
         opened.map_err(|error| vault_failure(&error))
     }

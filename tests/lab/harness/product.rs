@@ -18,18 +18,23 @@ pub const NAMESPACE: &str = "reprise-system";
 /// The name of the image that `make image` makes.
 const IMAGE: (&str, &str) = ("localhost/reprise", "dev");
 
+/// The image's archive: the one that is named, or the one that is made here.
+fn archive() -> PathBuf {
+    std::env::var_os("REPRISE_IMAGE").map_or_else(|| file("target/image/reprise.tar"), PathBuf::from)
+}
+
 /// Make the image (with optimised dependencies), unless `REPRISE_IMAGE` names an archive that is made already.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn image() -> Result<PathBuf> {
-    if let Some(archive) = std::env::var_os("REPRISE_IMAGE") {
-        return Ok(archive.into());
+    if std::env::var_os("REPRISE_IMAGE").is_some() {
+        return Ok(archive());
     }
     let root = file("");
     let root = root.to_str().context("the project's path is no text")?;
     show(Duration::from_mins(30), &["make", "--no-print-directory", "-C", root, "image", "PROFILE=dev"])?;
-    Ok(file("target/image/reprise.tar"))
+    Ok(archive())
 }
 
 /// Install the chart, or upgrade it, and wait until the operator is ready. `settings` are helm's `--set`s.
@@ -60,7 +65,11 @@ pub fn install(region: &Region, settings: &[&str]) -> Result<()> {
         "log.format=text".to_owned(),
         r"log.level=info\,reprise=debug".to_owned(),
     ];
-    for setting in own.iter().map(String::as_str).chain(settings.iter().copied()) {
+    // The tag stays the same when the image changes: in a lab that was kept, this is what brings in the new one.
+    let made = std::fs::metadata(archive()).and_then(|it| it.modified()).ok();
+    let made = made.and_then(|it| it.duration_since(std::time::UNIX_EPOCH).ok());
+    let made = made.map(|it| format!("podAnnotations.image-made=at-{}", it.as_secs()));
+    for setting in own.iter().chain(&made).map(String::as_str).chain(settings.iter().copied()) {
         command.extend(["--set".to_owned(), setting.to_owned()]);
     }
     run(Duration::from_secs(150), &command, None)
@@ -90,22 +99,25 @@ pub fn await_shared(region: &Region, within: Duration) -> Result<()> {
     until(&what, within, || {
         let vaults: Vec<Vault> = region.list("")?;
         let zones: Vec<DnsZone> = region.list("")?;
-        let mut unready: Vec<String> = Vec::new();
-        let mut note =
-            |name: String, conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| match conditions
-                .iter()
-                .find(|it| it.type_ == "Ready")
-            {
-                Some(it) if it.status == "True" => {}
-                Some(it) => unready.push(format!("{name}: {} ({})", it.reason, it.message)),
-                None => unready.push(format!("{name}: no condition Ready")),
-            };
-        for it in &vaults {
-            note(it.name_any(), it.status.as_ref().map_or(&[], |status| &status.conditions));
-        }
-        for it in &zones {
-            note(it.name_any(), it.status.as_ref().map_or(&[], |status| &status.conditions));
-        }
+        let vault_states = vaults.iter().map(|it| {
+            let status = it.status.as_ref();
+            let seen = status.and_then(|it| it.observed_generation) == it.metadata.generation;
+            (it.name_any(), seen, status.map(|it| it.conditions.as_slice()))
+        });
+        let zone_states = zones.iter().map(|it| {
+            let status = it.status.as_ref();
+            let seen = status.and_then(|it| it.observed_generation) == it.metadata.generation;
+            (it.name_any(), seen, status.map(|it| it.conditions.as_slice()))
+        });
+        let unready = vault_states.chain(zone_states).filter_map(|(name, seen, conditions)| {
+            match conditions.unwrap_or_default().iter().find(|it| it.type_ == "Ready") {
+                _ if !seen => Some(format!("{name}: its last change was not looked at yet")),
+                Some(it) if it.status == "True" => None,
+                Some(it) => Some(format!("{name}: {} ({})", it.reason, it.message)),
+                None => Some(format!("{name}: no condition Ready")),
+            }
+        });
+        let unready: Vec<String> = unready.collect();
         let there = !vaults.is_empty() && !zones.is_empty();
         Ok(if there && unready.is_empty() { Look::Seen(()) } else { Look::NotYet(unready.join("; ")) })
     })

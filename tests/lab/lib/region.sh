@@ -66,7 +66,9 @@ resolvConf: $run/resolv.conf
 address: $(node_ip "$r")
 healthzBindAddress: 127.0.0.1
 podLogsDir: $v/pod-logs
-evictionHard: {memory.available: "100Mi", nodefs.available: "1%", imagefs.available: "1%"}
+# Never: both regions count the whole machine's memory (with the files that were just read) and disk as their own, and
+# an eviction here would take operators away, and pods be refused for five minutes after it.
+evictionHard: {memory.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%", imagefs.inodesFree: "0%"}
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 nodeStatusUpdateFrequency: 5s
