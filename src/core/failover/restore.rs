@@ -4,7 +4,7 @@ use kube::ResourceExt;
 
 use super::{DAMAGED, Next, Pass};
 use crate::{
-    api::{failover::StepName, restoring::OnConflict},
+    api::{failover::StepName, restoring::OnConflict, vault::VaultSpec},
     core::{
         claim::state::Wish,
         dump_load::{self, Loads},
@@ -38,11 +38,9 @@ impl Pass<'_> {
         if let Some(message) = self.unsaved() {
             return Next::Stay(message);
         }
-        let name = self.point_vault();
-        let copy = self.seen.copies.iter().find(|it| it.name_any() == name);
-        let vault = match copy.or(self.seen.vault.as_ref().filter(|_| name == self.vault_name())) {
-            Some(vault) => vault.spec.clone(),
-            None => return Next::Stay(format!("there is no Vault '{name}' in this cluster")),
+        let vault = match self.point_place() {
+            Ok(vault) => vault,
+            Err(next) => return next,
         };
         let nothing = VolumeSeen::default();
         let mut going = Vec::new();
@@ -91,6 +89,14 @@ impl Pass<'_> {
         }
         let bytes = volumes.iter().filter_map(|it| it.annotations.get(TRANSFERRED)?.parse::<u64>().ok()).sum::<u64>();
         format!("; {ahead} of them were restored ahead, and {bytes} bytes were transferred now")
+    }
+
+    /// The vault that the point is read from.
+    fn point_place(&self) -> Result<VaultSpec, Next> {
+        let name = self.point_vault();
+        let copy = self.seen.copies.iter().find(|it| it.name_any() == name);
+        let vault = copy.or(self.seen.vault.as_ref().filter(|_| name == self.vault_name()));
+        vault.map(|it| it.spec.clone()).ok_or_else(|| Next::Stay(format!("there is no Vault '{name}' in this cluster")))
     }
 
     /// The point's data is bad: that is written down, and its movers are ended.
@@ -191,12 +197,15 @@ impl Pass<'_> {
             Ok(point) => point,
             Err(next) => return next,
         };
-        let Some(vault) = &self.seen.vault else { return Next::Stay("the Vault object is gone".into()) };
+        let vault = match self.point_place() {
+            Ok(vault) => vault,
+            Err(next) => return next,
+        };
         let loads = Loads {
             run: &self.run,
             movers: &self.seen.movers,
             application: self.application,
-            vault: &vault.spec,
+            vault: &vault,
             point: &point,
             seen: &self.seen.dumps,
             named: None,

@@ -111,6 +111,13 @@ fn asks(decision: &Decision<FailoverStatus>) -> bool {
 }
 
 #[test]
+fn a_step_that_began_before_the_clock_was_set_back_begins_anew() {
+    let (mut object, seen) = at_step(StepName::ProbeAddress, view(Some("west"), 2, true));
+    object.status.as_mut().unwrap().steps[0].started_at = Time(at(9_000));
+    assert_eq!(decide(&object, &seen, at(10)).status.steps[0].started_at, Time(at(10)));
+}
+
+#[test]
 fn the_active_region_is_not_set_back_to_its_last_point() {
     let (object, mut seen) = at_step(StepName::WaitOutClaim, view(Some("west"), 2, false));
     let go_on = decide(&object, &seen, at(10));
@@ -262,4 +269,41 @@ fn what_differs_in_the_region_reaches_its_volumes_and_its_objects() {
         _ => None,
     });
     assert_eq!(objects, Some(named));
+}
+
+#[test]
+fn a_dump_of_a_copy_is_read_from_the_copy() {
+    let (mut object, mut seen) = at_step(StepName::LoadDumps, view(Some("west"), 2, false));
+    let mut copy = vault();
+    copy.metadata.name = Some("second".into());
+    copy.spec.directory.as_mut().unwrap().claim_name = "other".into();
+    seen.copies = vec![Arc::new(copy)];
+    let dump = json!({"name": "orders", "pods": {"matchLabels": {"app": "db"}}, "dump": ["dump"], "load": ["load"]});
+    let mut application = self::application(&json!({"conditions": []}));
+    application.spec.backup.dumps = vec![serde_json::from_value(dump).unwrap()];
+    application.spec.backup.copies = serde_json::from_value(json!([{"vault": "second", "every": "6h"}])).unwrap();
+    seen.application = Some(Arc::new(application));
+    let mut point = point("p2", "copy of s2");
+    let dump = json!({"name": "orders", "snapshot": "copy of d2", "consistentAt": START, "bytes": 7});
+    point.dumps = vec![serde_json::from_value(dump).unwrap()];
+    let outcome = Outcome::Surveyed { chosen: Some(Box::new(point)), passed_over: vec![] };
+    let key = AppKey { namespace: "shop".into(), name: "shop".into() };
+    let work = Work::SurveyPoints {
+        vault: "second".into(),
+        application: key,
+        older_than: None,
+        minimum: crate::api::recovery_point::Level::default(),
+    };
+    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
+    let pod = dump_load::PodSeen { ready: true, claims: vec![] };
+    seen.dumps = BTreeMap::from([("orders".to_owned(), dump_load::Seen { pods: vec![pod], job: None })]);
+    object.status.as_mut().unwrap().vault = Some("second".into());
+    object.status = Some(decide(&object, &seen, at(10)).status);
+    let effects = decide(&object, &seen, at(11)).effects;
+    let job = effects.iter().find_map(|it| match it {
+        Effect::Apply(job) => Some(job.data.to_string()),
+        _ => None,
+    });
+    let job = job.unwrap_or_else(|| panic!("{effects:?}"));
+    assert!(job.contains("copy of d2") && job.contains("other") && !job.contains("nfs"), "{job}");
 }
