@@ -4,7 +4,10 @@
 //! at all: a store shows what was sent in parts once the last one is there. What is read back is believed only when it has
 //! the digest of its name.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -13,13 +16,16 @@ use tokio::sync::mpsc;
 
 use super::catalogue::{CatalogueError, folder};
 use super::keys::UnsealError;
-use super::{Part, Vault};
+use super::{Entry, Part, Vault};
 use crate::core::hex::hex;
 use crate::core::point::Objects;
 
 /// A manifest that is younger need not be written again for a new point. Shorter than `core::retention::keep_data` by
 /// more than what a point may take.
 const FRESH: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long a manifest that was read back is taken for whole.
+const PROVEN: Duration = Duration::from_hours(1);
 
 /// The largest manifest, in bytes.
 pub const MANIFEST_LIMIT: u64 = 4 << 30;
@@ -49,10 +55,26 @@ pub(super) fn manifest_key(namespace: &str, application: &str, manifest: &str) -
     format!("{}/manifests/{manifest}", folder(namespace, application))
 }
 
+/// Manifests that were read back and are whole: the last one of each application, as the store told of it, and when.
+#[derive(Debug, Default)]
+pub(super) struct ProvenManifests(Mutex<HashMap<String, (Entry, Instant)>>);
+
+impl ProvenManifests {
+    fn has(&self, folder: &str, entry: &Entry) -> bool {
+        let proven = self.0.lock().expect("no holder of this lock panics");
+        proven.get(folder).is_some_and(|(of, at)| of == entry && at.elapsed() < PROVEN)
+    }
+
+    fn add(&self, folder: String, entry: Entry) {
+        self.0.lock().expect("no holder of this lock panics").insert(folder, (entry, Instant::now()));
+    }
+}
+
 impl Vault {
     /// Stores the objects of a point, encrypted, under the digest of what they were before. Costs one small request
-    /// when they are there already. Are they there for a day, they are written again: a prune takes what no point names
-    /// by its age, and the point that shall name them is yet to be written.
+    /// when they are there already, but once an hour they are read back: what is damaged is written again. Are they there
+    /// for a day, they are written again: a prune takes what no point names by its age, and the point that shall name
+    /// them is yet to be written.
     ///
     /// # Errors
     /// `TooLarge`, `Store`, `Local` when the content cannot be read.
@@ -74,7 +96,10 @@ impl Vault {
         if let Some(found) = self.store().find(&key).await?
             && Timestamp::now().duration_since(found.modified) < FRESH
         {
-            return Ok(Objects { manifest, count, bytes: found.bytes });
+            let bytes = found.bytes;
+            if self.whole(namespace, application, &manifest, found).await? {
+                return Ok(Objects { manifest, count, bytes });
+            }
         }
         let (send, mut parts) = mpsc::channel(1);
         let (keys, of) = (self.keys().clone(), (namespace.to_owned(), application.to_owned()));
@@ -97,6 +122,31 @@ impl Vault {
         stored?;
         let bytes = sealed.map_err(|error| CatalogueError::Local { reason: error.to_string() })?;
         Ok(Objects { manifest, count, bytes })
+    }
+
+    /// Whether a manifest that is there is what its name says.
+    async fn whole(
+        &self,
+        namespace: &str,
+        application: &str,
+        manifest: &str,
+        found: Entry,
+    ) -> Result<bool, CatalogueError> {
+        let of = folder(namespace, application);
+        if self.proven().has(&of, &found) {
+            return Ok(true);
+        }
+        match self.read_manifest(namespace, application, manifest, io::sink()).await {
+            Ok(_) => {
+                self.proven().add(of, found);
+                Ok(true)
+            }
+            Err(error @ (CatalogueError::Corrupt { .. } | CatalogueError::Absent { .. })) => {
+                tracing::warn!(%error, "it is stored again");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads the objects of a point as they were given to `write_manifest`. What was written into `into` counts only if

@@ -31,6 +31,10 @@ async fn an_unchanged_manifest_is_not_stored_again() {
     let first = write(&vault, b"objects").await.unwrap();
     let stored = fake.get(&manifest_key("shop", "db", &first.manifest)).unwrap().unwrap().bytes;
     assert_eq!((first.count, first.bytes), (5, stored.len() as u64));
+    fake.age(&manifest_key("shop", "db", &first.manifest), Timestamp::now() - SignedDuration::from_hours(2));
+    let before = fake.requests();
+    assert_eq!(write(&vault, b"objects").await.unwrap(), first);
+    assert_eq!(fake.requests() - before, 2, "it is read back once");
     let before = fake.requests();
     assert_eq!(write(&vault, b"objects").await.unwrap(), first);
     assert_eq!(fake.requests() - before, 1);
@@ -40,6 +44,20 @@ async fn an_unchanged_manifest_is_not_stored_again() {
     assert_eq!(read(&vault, &first.manifest).await.unwrap(), b"objects");
     assert_eq!(fake.requests() - before, 4, "a small one is read by one request");
     assert!(!stored.windows(7).any(|seven| seven == b"objects"), "it is encrypted");
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_there_and_damaged_is_stored_again() {
+    let fake = Fake::new(Manner::Sound);
+    let key = |it: &Objects| manifest_key("shop", "db", &it.manifest);
+    let first = write(&vault(Store::Fake(fake.clone())), b"objects").await.unwrap();
+    for damage in [|bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1, |bytes: &mut Vec<u8>| bytes.truncate(9)] {
+        fake.tamper(&key(&first), damage);
+        let vault = vault(Store::Fake(fake.clone()));
+        assert!(matches!(read(&vault, &first.manifest).await, Err(CatalogueError::Corrupt { .. })));
+        assert_eq!(write(&vault, b"objects").await.unwrap().manifest, first.manifest);
+        assert_eq!(read(&vault, &first.manifest).await.unwrap(), b"objects");
+    }
 }
 
 #[tokio::test]

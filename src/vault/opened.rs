@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::keys::{Keys, Root};
 use super::limits::Limits;
+use super::manifest::ProvenManifests;
 use super::vault_key::VaultKey;
 use super::wraps::KeyInfo;
 #[cfg(test)]
@@ -108,6 +109,7 @@ impl Locked {
             root,
             id,
             limits: Arc::clone(&self.limits),
+            proven: Arc::default(),
         };
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((vault.clone(), Instant::now()));
         vault
@@ -140,6 +142,7 @@ pub struct Vault {
     root: Root,
     id: String,
     limits: Arc<Limits>,
+    proven: Arc<ProvenManifests>,
 }
 
 impl Vault {
@@ -161,6 +164,11 @@ impl Vault {
     #[must_use]
     pub fn limits(&self) -> &Arc<Limits> {
         &self.limits
+    }
+
+    /// Manifests that were read back; shared by this value's clones.
+    pub(super) fn proven(&self) -> &ProvenManifests {
+        &self.proven
     }
 
     /// What is derived from the root.
@@ -245,7 +253,15 @@ impl Vault {
         let key = VaultKey::new(&SecretText::new(key)).expect("a test's key is long enough");
         // As many roots as keys, and the same root for the same key.
         let root = key.root_for_tests();
-        Self { store, keys: Keys::new(&root), key, root, id: "a-vault-of-a-test".to_owned(), limits: Arc::default() }
+        Self {
+            store,
+            keys: Keys::new(&root),
+            key,
+            root,
+            id: "a-vault-of-a-test".to_owned(),
+            limits: Arc::default(),
+            proven: Arc::default(),
+        }
     }
 }
 
