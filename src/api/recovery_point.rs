@@ -95,6 +95,9 @@ pub struct RecoveryPointStatus {
     /// The instant that its data is of: the RPO counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistent_at: Option<Time>,
+    /// How far apart the instants of its snapshots are, in milliseconds. Absent with fewer than two of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew_millis: Option<u64>,
     /// When the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,

@@ -169,8 +169,10 @@ pub struct Mounting {
 pub struct SnapshotSeen {
     /// The driver's handle, once it is ready to be used.
     pub handle: Option<String>,
-    /// The instant of its data.
+    /// The instant of its data, to the second.
     pub taken_at: Option<Timestamp>,
+    /// The same as the driver told it, to the nanosecond.
+    pub instant: Option<Timestamp>,
     /// What the driver says is wrong.
     pub error: Option<String>,
     /// The `VolumeSnapshotContent` behind it, when that would outlive it, as its class says.
@@ -349,6 +351,7 @@ impl Pass<'_> {
             self.advance(volume, patience, &mut step);
             steps.push(step);
         }
+        status.skew_millis = self.skew(status).or(status.skew_millis);
         // No command answers in an application that is held.
         let free = hooks::released(status);
         for dump in status.dumps.iter_mut().filter(|it| free && !dumps::settled(it)) {

@@ -158,7 +158,7 @@ fn stored(unreadable: u64) -> JobSeen {
 
 /// Everything is read: the volume by this mover, the objects with these failures.
 fn read(job: JobSeen, failed: &[&str]) -> Observed {
-    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), error: None, retained: None };
+    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), ..SnapshotSeen::default() };
     Observed {
         snapshots: BTreeMap::from([("data".to_owned(), snapshot)]),
         jobs: BTreeMap::from([("data".to_owned(), job)]),

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{JobSeen, PATIENCE, Pass, Source, method};
 use crate::{
-    api::recovery_point::VolumeInPoint,
+    api::recovery_point::{RecoveryPointStatus, VolumeInPoint},
     core::{
         child::{self, claim_key, content_key, snapshot_key, volume_mode},
         effect::{Effect, ObjectKey},
@@ -45,6 +45,15 @@ impl Pass<'_> {
             JobSeen::Failed { message, .. } => volume.failure = Some(message.clone()),
             JobSeen::Running(_) => {}
         }
+    }
+
+    /// How far apart the snapshots are, when all are taken: they are asked for one after the other.
+    pub(super) fn skew(&self, status: &RecoveryPointStatus) -> Option<u64> {
+        let from_snapshots = status.volumes.iter().filter(|it| method::is_snapshot(it) && it.failure.is_none());
+        let instant = |it: &VolumeInPoint| self.seen.snapshots.get(&it.claim).and_then(|it| it.instant);
+        let instants = from_snapshots.map(instant).collect::<Option<Vec<_>>>()?;
+        let (first, last) = (instants.iter().min()?, instants.iter().max()?);
+        (instants.len() > 1).then(|| u64::try_from(last.as_millisecond() - first.as_millisecond()).unwrap_or(0))
     }
 
     fn advance_snapshot(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {

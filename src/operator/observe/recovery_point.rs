@@ -274,6 +274,7 @@ async fn snapshots(namespace: &str, uid: &str, context: &Context) -> Result<BTre
         let status = &snapshot.data["status"];
         let mut it = SnapshotSeen {
             handle: None,
+            instant: None,
             taken_at: status["creationTime"].as_str().and_then(|it| it.parse().ok()),
             error: status["error"]["message"].as_str().map(ToOwned::to_owned),
             retained: None,
@@ -290,6 +291,8 @@ async fn snapshots(namespace: &str, uid: &str, context: &Context) -> Result<BTre
             let found = contents.get_opt(content).await.map_err(Error::observe("VolumeSnapshotContent"))?;
             let data = found.map(|it| it.data).unwrap_or_default();
             it.handle = data["status"]["snapshotHandle"].as_str().map(ToOwned::to_owned);
+            let nanoseconds = data["status"]["creationTime"].as_i64();
+            it.instant = nanoseconds.and_then(|it| Timestamp::from_nanosecond(it.into()).ok());
             it.retained = (data["spec"]["deletionPolicy"] == "Retain").then(|| content.to_owned());
         }
         seen.insert(claim, it);

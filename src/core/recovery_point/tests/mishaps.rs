@@ -116,8 +116,7 @@ impl World {
         let snapshot = |since: i64| SnapshotSeen {
             handle: Some("h".into()),
             taken_at: Some(at(since)),
-            error: None,
-            retained: None,
+            ..SnapshotSeen::default()
         };
         seen.snapshots = ready.map(|(_, claim, since)| (claim.clone(), snapshot(*since))).collect();
         let pod = self.made.values().any(|(key, _, since)| key.kind == "Pod" && *since < second);

@@ -7,7 +7,7 @@ use crate::core::mover_job::DEVICE;
 fn a_volume_is_snapshotted_in_its_namespace_and_read_in_the_operators() {
     let first = then(&begun(&observed()), Purpose::Scheduled, &observed(), 1);
     assert_eq!(acts(&first), ["begin Capture", "apply VolumeSnapshot in shop"]);
-    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), error: None, retained: None };
+    let snapshot = SnapshotSeen { handle: Some("h".into()), taken_at: Some(at(2)), ..SnapshotSeen::default() };
     let ready = Observed {
         snapshots: BTreeMap::from([("data".to_owned(), snapshot)]),
         works: Works::from([("Capture", Progress::Running)]),
@@ -202,4 +202,32 @@ fn a_claim_that_is_being_deleted_is_read_where_that_is_possible_and_missing_at_o
     assert_eq!(acts(&then(&start, Purpose::Scheduled, &seen, 1)), ["begin Capture", "apply Job in reprise"]);
     let seen = Observed { sources: vec![Source { mounted_by: None, ..deleting }], ..observed() };
     assert!(begun(&seen).status.volumes[0].failure.as_ref().is_some_and(|it| it.contains("being deleted")));
+}
+
+#[test]
+fn a_point_tells_how_far_apart_its_snapshots_are_once_all_are_taken_and_goes_on_telling_it() {
+    let (seen, start) = begun_with(json!({"overrides": [{"claim": "cache", "method": "Skip"}]}), observed());
+    let taken = |millis: i64| SnapshotSeen {
+        handle: Some("h".into()),
+        taken_at: Some(at(2)),
+        instant: Some(at(2) + SignedDuration::from_millis(millis)),
+        ..SnapshotSeen::default()
+    };
+    let with = |snapshots: &[(&str, i64)]| Observed {
+        snapshots: snapshots.iter().map(|(claim, it)| ((*claim).to_owned(), taken(*it))).collect(),
+        ..seen.clone()
+    };
+    let first = then(&start, Purpose::Scheduled, &with(&[("data", 100)]), 3);
+    assert_eq!(first.status.skew_millis, None);
+    let second = then(&first, Purpose::Scheduled, &with(&[("data", 100), ("log", 1_350)]), 4);
+    assert_eq!(second.status.skew_millis, Some(1_250));
+    let third = then(&second, Purpose::Scheduled, &with(&[]), 5);
+    assert_eq!(third.status.skew_millis, Some(1_250));
+    let single = then(
+        &begun(&observed()),
+        Purpose::Scheduled,
+        &Observed { sources: vec![source("data")], ..with(&[("data", 1)]) },
+        3,
+    );
+    assert_eq!(single.status.skew_millis, None);
 }
