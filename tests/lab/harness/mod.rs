@@ -9,6 +9,7 @@ pub mod app;
 pub mod command;
 pub mod lab;
 pub mod product;
+pub mod residue;
 pub mod shop;
 pub mod wait;
 

@@ -11,6 +11,7 @@ mod keys;
 mod leader;
 mod manual;
 mod mariadb;
+mod mishaps;
 mod points;
 mod power_loss;
 mod recover;
