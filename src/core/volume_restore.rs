@@ -372,7 +372,8 @@ impl Restore<'_> {
         }
         let due = at + doubled(PAUSES.0, times, PAUSES.1);
         let name = self.run.derived(&self.volume.claim);
-        let again = (due <= self.now).then(|| Effect::Delete(job_key(&self.movers.namespace, &name)));
+        // One that failed in the future failed before the clock was set back.
+        let again = (due <= self.now || at > self.now).then(|| Effect::Delete(job_key(&self.movers.namespace, &name)));
         let told = format!("the mover failed, {times} times in a row, and is run again at {due}: {message}");
         (Step::Failed(told), again.into_iter().collect())
     }

@@ -573,10 +573,7 @@ pub fn see<'a>(works: &'a Works, name: &str, now: Timestamp) -> Seen<'a> {
         None => Seen::Due(None),
         Some(Progress::Running) => Seen::Waiting(None),
         Some(Progress::Done { at, outcome, .. }) => Seen::Done(outcome, *at),
-        // A failure of the future is of a clock that was set back since.
-        Some(Progress::Failed { at, times, failure }) if *at > now || *at + retry_after(*times) <= now => {
-            Seen::Due(Some(failure))
-        }
+        Some(Progress::Failed { at, times, failure }) if *at + retry_after(*times) <= now => Seen::Due(Some(failure)),
         Some(Progress::Failed { failure, .. }) => Seen::Waiting(Some(failure)),
     }
 }

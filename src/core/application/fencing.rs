@@ -217,7 +217,8 @@ impl Pass<'_> {
                     return Saved::Yes(status.id.clone().unwrap_or_default());
                 }
                 let at = status.finished_at.as_ref().map_or(self.now, |it| it.0);
-                if at + RETRY * (1 << tried.min(MOST_DOUBLINGS)) > self.now {
+                // One that ended in the future ended before the clock was set back.
+                if at <= self.now && at + RETRY * (1 << tried.min(MOST_DOUBLINGS)) > self.now {
                     return Saved::Failed;
                 }
             }

@@ -352,6 +352,8 @@ fn a_branch_that_could_not_be_saved_is_tried_again_after_a_minute() {
     assert_eq!((early.status.role, made(&early, "RecoveryPoint")), (Some(Role::Fencing), vec![]));
     let late = decide(&object, &seen, at(68));
     assert_eq!(made(&late, "RecoveryPoint"), [format!("shop-branch-{}-01", START.as_second())]);
+    let set_back = decide(&object, &seen, at(7));
+    assert_eq!(made(&set_back, "RecoveryPoint"), made(&late, "RecoveryPoint"), "by a clock that was set back");
 }
 
 #[test]

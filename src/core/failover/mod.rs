@@ -207,6 +207,10 @@ impl Pass<'_> {
     }
 
     fn advance(&mut self, step: StepName) {
+        // A clock that was set back: what is counted from the step's beginning must not wait for that time to come again.
+        if let Some(it) = self.status.steps.last_mut() {
+            it.started_at.0 = it.started_at.0.min(self.now);
+        }
         let next = match step {
             StepName::WaitOutClaim => self.wait_out_claim(),
             StepName::SeizeClaim => self.seize_claim(),

@@ -22,6 +22,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -86,8 +87,11 @@ impl Registry {
         let uid = object.uid().unwrap_or_default();
         let generation = object.meta().generation;
         let mut objects = self.objects();
-        match objects.get(&uid) {
-            Some(it) if it.generation == generation => it.works.clone(),
+        match objects.get_mut(&uid) {
+            Some(it) if it.generation == generation => {
+                not_of_the_future(&mut it.works, super::clock::second());
+                it.works.clone()
+            }
             Some(_) => {
                 objects.remove(&uid);
                 Works::new()
@@ -152,6 +156,17 @@ impl Registry {
         owned.works.insert(name, progress);
         owned.tasks.remove(name);
         owned.counts.remove(name);
+    }
+}
+
+/// What ended in the future ended before the clock was set back: from now on it ended now, or what is due some time after
+/// it would wait for that future.
+fn not_of_the_future(works: &mut Works, now: Timestamp) {
+    for progress in works.values_mut() {
+        match progress {
+            Progress::Done { at, .. } | Progress::Failed { at, .. } => *at = (*at).min(now),
+            Progress::Running => {}
+        }
     }
 }
 
@@ -335,6 +350,15 @@ mod tests {
         let failed = ended("Capture", Duration::from_secs(1), panics).await.unwrap_err();
         assert_eq!((failed.reason, failed.lasting), ("Panicked", false), "it is tried again like any other");
         assert!(failed.message.ends_with("index 7 is out of bounds"), "{}", failed.message);
+    }
+
+    #[test]
+    fn work_that_ended_before_the_clock_was_set_back_ended_now() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let failed = |second| Progress::Failed { at: at(second), times: 1, failure: failure("Away", "away") };
+        let mut works = Works::from([("Publish", failed(9_000)), ("Ask", failed(50)), ("Capture", Progress::Running)]);
+        not_of_the_future(&mut works, at(100));
+        assert_eq!(works, Works::from([("Publish", failed(100)), ("Ask", failed(50)), ("Capture", Progress::Running)]));
     }
 
     #[tokio::test]
