@@ -73,11 +73,10 @@ fn lose_operator(app: &App, region: &Region) -> Result<()> {
 fn cancelled(app: &App, region: &Region, point: &str) -> Result<()> {
     let made = reprise(app, region, &["restore", app.name, "--point", point, "--skip-safety-point", "-o", "json"])?;
     let name = serde_json::from_str::<Restore>(&made)?.metadata.name.context("a name")?;
-    until("its volumes being restored", SOON, || {
+    until("a mover of its volume", SOON, || {
         let it: Restore = region.get(app.name, &name)?.context("the restore")?;
         let step = it.status.and_then(|it| it.step);
-        let there = step == Some(RestoreStepName::RestoreVolumes);
-        Ok(if there { Look::Seen(()) } else { Look::NotYet(format!("{step:?}")) })
+        Ok(if movers(region)?.is_empty() { Look::NotYet(format!("{step:?}")) } else { Look::Seen(()) })
     })?;
     let told = reprise(app, region, &["restore", "--cancel", &name, "--wait", "--timeout", "2m", "-o", "json"])?;
     let status = serde_json::from_str::<Restore>(&told)?.status.context("a status")?;
@@ -86,9 +85,16 @@ fn cancelled(app: &App, region: &Region, point: &str) -> Result<()> {
     ensure!(ended.reason == "Cancelled" && ended.message.contains(&format!("volume {VOLUME}")), "{ended:?}");
     let claim: PersistentVolumeClaim = region.get(app.name, VOLUME)?.context("the claim is there")?;
     ensure!(claim.status.and_then(|it| it.phase).as_deref() == Some("Bound"), "the volume was given back");
-    let left: Vec<Job> = region.list(NAMESPACE)?;
-    ensure!(!left.iter().any(|it| it.metadata.annotations.iter().flatten().any(|(_, it)| it == VOLUME)), "{left:?}");
+    let left = movers(region)?;
+    ensure!(left.is_empty(), "{left:?}");
     Ok(())
+}
+
+/// The Jobs that have the volume in their hands.
+fn movers(region: &Region) -> Result<Vec<Job>> {
+    let mut all: Vec<Job> = region.list(NAMESPACE)?;
+    all.retain(|it| it.metadata.annotations.iter().flatten().any(|(_, it)| it == VOLUME));
+    Ok(all)
 }
 
 #[test]
