@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use reprise::api::{dns_zone::DnsZone, vault::Vault};
 
@@ -18,23 +19,18 @@ pub const NAMESPACE: &str = "reprise-system";
 /// The name of the image that `make image` makes.
 const IMAGE: (&str, &str) = ("localhost/reprise", "dev");
 
-/// The image's archive: the one that is named, or the one that is made here.
-fn archive() -> PathBuf {
-    std::env::var_os("REPRISE_IMAGE").map_or_else(|| file("target/image/reprise.tar"), PathBuf::from)
-}
-
 /// Make the image (with optimised dependencies), unless `REPRISE_IMAGE` names an archive that is made already.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn image() -> Result<PathBuf> {
-    if std::env::var_os("REPRISE_IMAGE").is_some() {
-        return Ok(archive());
+    if let Some(archive) = std::env::var_os("REPRISE_IMAGE") {
+        return Ok(archive.into());
     }
     let root = file("");
     let root = root.to_str().context("the project's path is no text")?;
     show(Duration::from_mins(30), &["make", "--no-print-directory", "-C", root, "image", "PROFILE=dev"])?;
-    Ok(archive())
+    Ok(file("target/image/reprise.tar"))
 }
 
 /// Install the chart, or upgrade it, and wait until the operator is ready. `settings` are helm's `--set`s.
@@ -65,17 +61,26 @@ pub fn install(region: &Region, settings: &[&str]) -> Result<()> {
         "log.format=text".to_owned(),
         r"log.level=info\,reprise=debug".to_owned(),
     ];
-    // The tag stays the same when the image changes: in a lab that was kept, this is what brings in the new one.
-    let made = std::fs::metadata(archive()).and_then(|it| it.modified()).ok();
-    let made = made.and_then(|it| it.duration_since(std::time::UNIX_EPOCH).ok());
-    let made = made.map(|it| format!("podAnnotations.image-made=at-{}", it.as_secs()));
-    for setting in own.iter().chain(&made).map(String::as_str).chain(settings.iter().copied()) {
+    for setting in own.iter().map(String::as_str).chain(settings.iter().copied()) {
         command.extend(["--set".to_owned(), setting.to_owned()]);
     }
     run(Duration::from_secs(150), &command, None)
         .with_context(|| region.story(NAMESPACE))
         .with_context(|| format!("install the chart in {}", region.name))?;
     Ok(())
+}
+
+/// Remove what an earlier run left in a lab that was kept: operators of an older image, and what they remember of claims
+/// in another vault.
+///
+/// # Errors
+/// When it does not go.
+pub fn forget(region: &Region) -> Result<()> {
+    region.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"], None)?;
+    until(&format!("an earlier {NAMESPACE} to go from {}", region.name), Duration::from_secs(90), || {
+        let there = region.get::<Namespace>("", NAMESPACE)?.is_some();
+        Ok(if there { Look::NotYet("it is there".to_owned()) } else { Look::Seen(()) })
+    })
 }
 
 /// What the regions of one test share: a vault of its own, in a folder of the lab's bucket, with a key of its own.

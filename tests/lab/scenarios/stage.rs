@@ -56,6 +56,9 @@ fn build() -> Result<World> {
         let installing = [&west, &north].map(|region| {
             let shared = shared.as_str();
             scope.spawn(move || {
+                if !given() {
+                    product::forget(region)?;
+                }
                 product::install(region, &[])?;
                 region.apply(shared)?;
                 product::await_shared(region, SOON)
