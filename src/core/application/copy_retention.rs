@@ -12,10 +12,7 @@ use crate::{
         child::job_key,
         condition,
         effect::Effect,
-        mover_job::Mover,
-        mover_task::Task,
         recovery_point::JobSeen,
-        retention::keep_data,
         work::{Outcome, Progress, Review, Seen, Work, see},
     },
 };
@@ -24,8 +21,6 @@ use crate::{
 const AT_ONCE: usize = 500;
 /// How often a repository is pruned at most.
 const PRUNE: SignedDuration = SignedDuration::from_hours(24);
-/// The longest a prune may take, in seconds.
-const PRUNE_DEADLINE: u64 = 6 * 3_600;
 
 /// What the Job that prunes a vault is named after, and found by.
 #[must_use]
@@ -167,24 +162,7 @@ impl Pass<'_> {
 
     fn make_copy_prune(&mut self, at: usize, name: &str) {
         let Ok(vault) = self.copy_vault(&self.status.copies[at].vault).map(|it| it.spec.clone()) else { return };
-        let Some(movers) = &self.seen.movers else { return };
-        let task = Task::Prune {
-            namespace: self.key.namespace.clone(),
-            application: self.key.name.clone(),
-            region: self.seen.region.clone(),
-            keep_seconds: keep_data(self.object.spec.objectives.rpo.as_secs()),
-        };
-        let run = self.run();
-        let mover = Mover {
-            settings: movers,
-            run: &run,
-            claim: name,
-            task: &task,
-            mount: None,
-            vault: &vault,
-            deadline: PRUNE_DEADLINE,
-        };
-        self.effects.push(Effect::Apply(Box::new(mover.job())));
+        self.effects.extend(self.pruner(&vault, name));
     }
 
     /// Ends the prune of a vault that this region no longer copies into: it may be killed at any time.

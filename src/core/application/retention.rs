@@ -8,13 +8,16 @@ use kube::ResourceExt;
 
 use super::Pass;
 use crate::{
-    api::application::{PruneStatus, RetentionStatus},
+    api::{
+        application::{PruneStatus, RetentionStatus},
+        vault::VaultSpec,
+    },
     core::{
         child::{self, job_key},
         claim::view::View,
         condition::{self, Truth},
         effect::Effect,
-        mover_job::{Mover, MoverSettings},
+        mover_job::Mover,
         mover_task::{Pruned, Task},
         recovery_point::JobSeen,
         retention::{REVIEWED, keep_data},
@@ -201,7 +204,7 @@ impl Pass<'_> {
                 prune.failure = Some(message.clone());
                 self.effects.push(Effect::warn("PruneFailed", message.clone()));
             }
-            None if going && serving => self.make_prune(movers),
+            None if going && serving => self.make_prune(),
             None if going => {
                 prune.finished_at = Some(condition::whole_second(self.now));
                 prune.failure = Some("it was not begun before this region stopped serving".to_owned());
@@ -211,8 +214,13 @@ impl Pass<'_> {
         }
     }
 
-    fn make_prune(&mut self, movers: &MoverSettings) {
+    fn make_prune(&mut self) {
         let Some(vault) = self.seen.vault.as_ref().filter(|_| self.vault_ready().is_ok()) else { return };
+        self.effects.extend(self.pruner(&vault.spec, PRUNE_JOB));
+    }
+
+    /// The Job that removes from a vault the data that none of the application's points needs.
+    pub(super) fn pruner(&self, vault: &VaultSpec, name: &str) -> Option<Effect> {
         let task = Task::Prune {
             namespace: self.key.namespace.clone(),
             application: self.key.name.clone(),
@@ -221,15 +229,15 @@ impl Pass<'_> {
         };
         let run = self.run();
         let mover = Mover {
-            settings: movers,
+            settings: self.seen.movers.as_ref()?,
             run: &run,
-            claim: PRUNE_JOB,
+            claim: name,
             task: &task,
             mount: None,
-            vault: &vault.spec,
+            vault,
             deadline: PRUNE_DEADLINE,
         };
-        self.effects.push(Effect::Apply(Box::new(mover.job())));
+        Some(Effect::Apply(Box::new(mover.job())))
     }
 }
 
