@@ -145,7 +145,7 @@ fn operators_and_movers_that_are_killed_in_a_point_delay_it_and_leave_nothing() 
     let app = scene.notes("mishaps", 30_130, TERMS)?;
     write(&app, west, 1..=5)?;
     // So much that a mover is at it for some seconds.
-    in_pod(&app, west, "head -c 12000000 /dev/urandom >/data/much && sync")?;
+    in_pod(&app, west, "head -c 12000000 /dev/urandom >/data/much")?;
     let residue = Residue::before(west, app.name)?;
 
     slow_down(west, Some("1Mi"))?;
@@ -162,10 +162,10 @@ fn operators_and_movers_that_are_killed_in_a_point_delay_it_and_leave_nothing() 
     residue.none(SOON)?;
 
     // The volume is full to the last byte, and a point of it is made and brought back all the same.
-    in_pod(&app, west, "cat /dev/zero >/data/full 2>/dev/null; sync; true")?;
+    in_pod(&app, west, "dd if=/dev/zero of=/data/full bs=1M 2>/dev/null; true")?;
     let full = point(&app, west)?;
     ensure!(full.volumes[0].unreadable == 0 && full.volumes[0].failure.is_none(), "{full:?}");
-    in_pod(&app, west, "rm /data/full /data/much && sync")?;
+    in_pod(&app, west, "rm /data/full /data/much")?;
     write(&app, west, 6..=6)?;
     comes_back(&app, west, killed.id.as_deref().context("an id")?, &[1, 2, 3, 4, 5])?;
     residue.none(SOON)?;
@@ -240,7 +240,7 @@ fn a_volume_that_is_deleted_while_it_is_read_and_a_node_that_dies_are_told_and_l
     let west = scene.west;
     let app = scene.notes("lost", 30_132, TERMS)?;
     write(&app, west, 1..=3)?;
-    in_pod(&app, west, "head -c 12000000 /dev/urandom >/data/much && sync")?;
+    in_pod(&app, west, "head -c 12000000 /dev/urandom >/data/much")?;
     let residue = Residue::before(west, app.name)?;
 
     slow_down(west, Some("512Ki"))?;
@@ -260,7 +260,7 @@ fn a_volume_that_is_deleted_while_it_is_read_and_a_node_that_dies_are_told_and_l
 
     // The claim goes while a mover reads what was snapshotted of it.
     slow_down(west, Some("512Ki"))?;
-    in_pod(&app, west, "head -c 12000000 /dev/urandom >/data/more && sync")?;
+    in_pod(&app, west, "head -c 12000000 /dev/urandom >/data/more")?;
     ask_for(&app, west, "deleted")?;
     mover(west, &uid(&app, west, "deleted")?)?;
     west.kubectl(&["delete", "pvc", VOLUME, "-n", app.name, "--wait=false"], None)?;

@@ -7,6 +7,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, PersistentVolumeClaim},
 };
+use kube::ResourceExt;
 use reprise::api::restore::{Restore, RestoreStatus, RestoreStepName};
 use serde_json::json;
 
@@ -76,7 +77,7 @@ fn cancelled(app: &App, region: &Region, point: &str) -> Result<()> {
     until("a mover of its volume", SOON, || {
         let it: Restore = region.get(app.name, &name)?.context("the restore")?;
         let step = it.status.and_then(|it| it.step);
-        Ok(if movers(region)?.is_empty() { Look::NotYet(format!("{step:?}")) } else { Look::Seen(()) })
+        Ok(if movers(app, region, &name)?.is_empty() { Look::NotYet(format!("{step:?}")) } else { Look::Seen(()) })
     })?;
     let told = reprise(app, region, &["restore", "--cancel", &name, "--wait", "--timeout", "2m", "-o", "json"])?;
     let status = serde_json::from_str::<Restore>(&told)?.status.context("a status")?;
@@ -85,15 +86,15 @@ fn cancelled(app: &App, region: &Region, point: &str) -> Result<()> {
     ensure!(ended.reason == "Cancelled" && ended.message.contains(&format!("volume {VOLUME}")), "{ended:?}");
     let claim: PersistentVolumeClaim = region.get(app.name, VOLUME)?.context("the claim is there")?;
     ensure!(claim.status.and_then(|it| it.phase).as_deref() == Some("Bound"), "the volume was given back");
-    let left = movers(region)?;
+    let left = movers(app, region, &name)?;
     ensure!(left.is_empty(), "{left:?}");
     Ok(())
 }
 
-/// The Jobs that have the volume in their hands.
-fn movers(region: &Region) -> Result<Vec<Job>> {
-    let mut all: Vec<Job> = region.list(NAMESPACE)?;
-    all.retain(|it| it.metadata.annotations.iter().flatten().any(|(_, it)| it == VOLUME));
+/// The Jobs of a run, which have volumes in their hands. Those of the run before may not be gone yet.
+fn movers(app: &App, region: &Region, restore: &str) -> Result<Vec<Job>> {
+    let (mut all, run): (Vec<Job>, _) = (region.list(NAMESPACE)?, format!("{}/{restore}", app.name));
+    all.retain(|it| it.annotations().get("reprise.dev/for") == Some(&run));
     Ok(all)
 }
 
