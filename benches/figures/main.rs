@@ -1,12 +1,14 @@
 //! `make bench`: figures of this project, each against a peer or a limit in the same run.
 //!
 //! Volumes against restic, a warm standby against a cold one, objects against bare requests, the operator at rest against
-//! its limits, the demo against what it promises. What it starts listens on loopback or in the lab only, and ends with it; what it writes lies below `target/bench`, and but for `report.json` is
-//! gone when it ends. It says what is; it does not judge it.
+//! its limits, the demo against what it promises. What it starts listens on loopback or in the lab only, and ends with it;
+//! what it writes lies below `target/bench`, and but for `report.json` is gone when it ends. It says what is; it does not
+//! judge it. `REPRISE_BENCH_FOLDER` names another place for what is read and written: on a tmpfs the disk is no part of the
+//! figures.
 
 use std::{
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
 };
@@ -67,7 +69,8 @@ async fn run(arguments: &[String]) -> Result<()> {
     fs::create_dir_all(&place).context("make target/bench")?;
     let lock = File::create(place.join("lock")).context("make target/bench/lock")?;
     lock.try_lock().context("another run is under way in target/bench")?;
-    let folder = Run::begin(&place)?;
+    let elsewhere = std::env::var_os("REPRISE_BENCH_FOLDER").map(PathBuf::from);
+    let folder = Run::begin(elsewhere.as_deref().unwrap_or(&place))?;
     let (begin, before) = (Instant::now(), load());
     let mut figures = Vec::new();
     let path = place.join("report.json");
@@ -111,15 +114,15 @@ fn tell(all: &mut Vec<Figure>, new: Vec<Figure>, path: &Path) -> Result<()> {
 }
 
 /// The directory of one run, removed with this value. What a run left that was killed is removed by the next one.
-struct Run(std::path::PathBuf);
+struct Run(PathBuf);
 
 impl Run {
     fn begin(place: &Path) -> Result<Self> {
-        let folder = place.join("run");
+        let folder = place.join("reprise-bench");
         if folder.exists() {
             fs::remove_dir_all(&folder).context("remove what the last run left")?;
         }
-        fs::create_dir(&folder).context("make target/bench/run")?;
+        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         Ok(Self(folder))
     }
 }

@@ -96,6 +96,7 @@ async fn measure_kind(folder: &Path, kind: Kind) -> Result<Vec<Figure>> {
     let restic_name = version.split(" compiled").next().unwrap_or("restic").to_owned();
     let (mut ours, mut peer) = ([const { Vec::new() }; 4], [const { Vec::new() }; 4]);
     let (mut whole, mut bare) = (Runs::default(), Runs::default());
+    let (mut restored, mut written) = (Runs::default(), Runs::default());
     for round in 0..ROUNDS {
         // A repository per round, on a server with an empty disk.
         let folder = folder.join("round");
@@ -113,6 +114,8 @@ async fn measure_kind(folder: &Path, kind: Kind) -> Result<Vec<Figure>> {
         if kind == Kind::Mixed {
             whole.add(ours[0][round].seconds, None);
             bare.add(pair.bare().await?, None);
+            restored.add(ours[3][round].seconds, None);
+            written.add(pair.written()?, None);
         }
         storage.stop().await;
         fs::remove_dir_all(&folder).context("remove what a round made")?;
@@ -130,6 +133,8 @@ async fn measure_kind(folder: &Path, kind: Kind) -> Result<Vec<Figure>> {
     if kind == Kind::Mixed {
         let name = format!("volume: first backup, {of}: chunked, sealed and stored by one mover");
         figures.push(Figure::new(name, "s", &whole, "reading the files, then a bare loop of PUTs of 8 MiB", &bare));
+        let name = format!("volume: restore, {of}: what the disk takes");
+        figures.push(Figure::new(name, "s", &restored, "writing as many bytes into one file, and a flush", &written));
     }
     Ok(figures)
 }
@@ -209,6 +214,24 @@ impl Pair<'_> {
         let (restored, _) = self.move_data(&restore).await?;
         self.check(&target, &target)?;
         Ok([first, again, changed, restored])
+    }
+
+    /// Writes as many bytes as the tree has into one file, to the disk; returns the seconds.
+    fn written(&self) -> Result<f64> {
+        let path = self.folder.join("written");
+        let mut noise = Noise(78);
+        let part: Vec<u8> = std::iter::repeat_with(|| noise.next().to_le_bytes()).take(OBJECT / 8).flatten().collect();
+        self.quiet()?;
+        let begin = Instant::now();
+        let mut file = File::create(&path).context("make a file")?;
+        for _ in 0..TREE / OBJECT as u64 {
+            file.write_all(&part).context("write a file")?;
+        }
+        self.quiet()?;
+        let seconds = begin.elapsed().as_secs_f64();
+        eprintln!("volumes: bare: writing {seconds:.2} s");
+        fs::remove_file(&path).context("remove what was written")?;
+        Ok(seconds)
     }
 
     /// A backup of the tree.
