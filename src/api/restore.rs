@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    application::PodSelector,
     mappings::{Mappings, ObjectSelector},
     restoring::{DumpLoad, OnConflict},
+    span::Span,
 };
 
 /// A request to bring an application back.
@@ -37,6 +39,7 @@ use super::{
 #[x_kube(
     validation = Rule::new("self.application == oldSelf.application && has(self.sourceNamespace) == has(oldSelf.sourceNamespace) && (!has(self.sourceNamespace) || self.sourceNamespace == oldSelf.sourceNamespace) && has(self.vault) == has(oldSelf.vault) && (!has(self.vault) || self.vault == oldSelf.vault) && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun && has(self.export) == has(oldSelf.export) && (!has(self.export) || self.export == oldSelf.export)").message("spec is immutable but for cancel: make another Restore instead"),
     validation = Rule::new("!has(self.export) || (!has(self.mappings) && !has(self.dryRun) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("export changes nothing that is there: leave mappings, dryRun, onConflict and safetyPoint away"),
+    validation = Rule::new("!self.?only.?dumps.orValue([]).exists(it, has(it.into)) || (!has(self.mappings) && !has(self.export) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("only.dumps.into changes nothing but the database that the dump is loaded into: leave mappings, export, onConflict and safetyPoint away"),
     validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("cancel cannot be taken back: make another Restore instead"),
 )]
 pub struct RestoreSpec {
@@ -119,6 +122,7 @@ pub struct PointChoice {
 /// A part of a point.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("(has(self.volumes) && self.volumes.size() > 0) || (has(self.objects) && self.objects.size() > 0) || (has(self.dumps) && self.dumps.size() > 0)").message("only: name volumes, objects or dumps; leave only away to restore everything"))]
+#[x_kube(validation = Rule::new("!has(self.dumps) || !self.dumps.exists(it, has(it.into)) || (self.dumps.all(it, has(it.into)) && !has(self.volumes) && !has(self.objects))").message("only.dumps: what goes into another database (into) stands alone: make another Restore for the rest"))]
 pub struct Part {
     /// Volumes. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -129,10 +133,42 @@ pub struct Part {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub objects: Vec<ObjectSelector>,
-    /// Dumps, by their names in `backup.dumps`: they are loaded, whatever volumes there are. Absent: none.
+    /// Dumps: they are loaded, whatever volumes there are. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 16))]
-    pub dumps: Vec<String>,
+    pub dumps: Vec<DumpPart>,
+}
+
+/// A dump.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DumpPart {
+    /// Its name in `backup.dumps`.
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+    /// Load it into this database, and do nothing else: nothing is stopped, saved or started, and the application is not
+    /// touched. It may be done in any region. Default: the database that it was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<LoadInto>,
+}
+
+/// Another database than the one that a dump was made of.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadInto {
+    /// Its pods, in the namespace of this `Restore` and in no other: the first one by name that is running and ready is taken.
+    pub pods: PodSelector,
+    /// The container. Default: the one that kubectl would take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub container: Option<String>,
+    /// The command that reads the dump from its standard input. Default: `load` of that dump in `backup.dumps`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    pub load: Vec<String>,
+    /// How long it may take. Default: `timeout` of that dump in `backup.dumps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("only.dumps.into.timeout must be 1s to 24h, written in h, m and s"))]
+    pub timeout: Option<Span>,
 }
 
 /// A volume, or some of its files.
@@ -269,6 +305,31 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
     pub volumes: Vec<PlannedVolume>,
+    /// The dumps that are named, and where they would be loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub dumps: Vec<PlannedDump>,
+}
+
+/// A dump, and where it would be loaded.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedDump {
+    /// Its name in `backup.dumps`.
+    pub name: String,
+    /// The snapshot in the vault.
+    pub snapshot: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The namespace of the pods.
+    pub namespace: String,
+    /// The labels of the pods.
+    pub labels: String,
+    /// The pod that it would be loaded in now. Absent: none is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The command that would be given the dump.
+    pub load: Vec<String>,
 }
 
 /// A volume, as it would be.
@@ -345,11 +406,18 @@ impl Restore {
         self.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it.claim == claim))
     }
 
+    /// Whether all that it does is to load dumps into other databases than those that they were made of.
+    #[must_use]
+    pub fn loads_elsewhere(&self) -> bool {
+        self.spec.only.as_ref().is_some_and(|it| it.dumps.iter().any(|it| it.into.is_some()))
+    }
+
     /// Whether it changes the application where it is.
     #[must_use]
     pub fn in_place(&self) -> bool {
         let here = |it: &String| Some(it) == self.metadata.namespace.as_ref();
-        self.spec.export.is_none() && self.spec.source_namespace.as_ref().is_none_or(here)
+        let beside = self.spec.export.is_some() || self.loads_elsewhere();
+        !beside && self.spec.source_namespace.as_ref().is_none_or(here)
     }
 }
 

@@ -24,6 +24,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn cancel(&mut self) -> Next {
+        if self.object.loads_elsewhere() {
+            return self.loading_ended();
+        }
         let steps: Vec<_> = self.status.steps.iter().map(|it| it.name).collect();
         if steps.contains(&RestoreStepName::Start) {
             let loading = dump_load::unsettled(&self.status.dumps);

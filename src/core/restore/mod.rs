@@ -4,6 +4,7 @@
 //! names it was written. What is done to one volume is `core::volume_restore`.
 
 mod cancel;
+mod dumps;
 mod export;
 pub mod progress;
 mod steps;
@@ -98,6 +99,10 @@ struct Pass<'a> {
     status: RestoreStatus,
     effects: Vec<Effect>,
 }
+
+/// The steps of one that only loads dumps into other databases.
+const STEPS_OF_LOADING: [RestoreStepName; 3] =
+    [RestoreStepName::Check, RestoreStepName::ChoosePoint, RestoreStepName::LoadDumps];
 
 /// The steps, in order, but for that of dry runs, and that of a run which is cancelled.
 const STEPS: [RestoreStepName; 9] = [
@@ -222,8 +227,12 @@ impl Pass<'_> {
         match (step, self.object.spec.dry_run) {
             (RestoreStepName::ChoosePoint, true) => Some(RestoreStepName::Plan),
             (RestoreStepName::Plan, _) => None,
-            _ => STEPS.iter().position(|it| *it == step).and_then(|it| STEPS.get(it + 1)).copied(),
+            _ => self.steps().iter().skip_while(|it| **it != step).nth(1).copied(),
         }
+    }
+
+    fn steps(&self) -> &'static [RestoreStepName] {
+        if self.object.loads_elsewhere() { &STEPS_OF_LOADING } else { &STEPS }
     }
 
     /// That something is not as in the point is never plain success.
@@ -246,6 +255,10 @@ impl Pass<'_> {
             self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
         let (reason, message) = match &self.object.spec.export {
             Some(export) => ("Exported", format!("exported from {point} into the volume of {}{passed}", export.claim)),
+            None if self.object.loads_elsewhere() => {
+                let told = dump_load::told(&self.status.dumps);
+                ("Loaded", format!("of {point}: {told}; nothing else was changed{passed}"))
+            }
             None => ("Restored", format!("restored from {point}{passed}")),
         };
         self.effects.push(Effect::note("RestoreSucceeded", message.clone()));
@@ -297,6 +310,9 @@ impl Pass<'_> {
     fn left_behind(&self) -> String {
         if self.status.step < Some(RestoreStepName::Stop) {
             return ": nothing was changed".to_owned();
+        }
+        if self.object.loads_elsewhere() {
+            return ": nothing but the databases that the dumps were to be loaded into was changed".to_owned();
         }
         if !self.in_place() {
             return ": what was restored into this namespace until then stays".to_owned();

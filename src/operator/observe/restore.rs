@@ -17,7 +17,7 @@ use crate::{
         app_key::AppKey,
         application::LocalCopy,
         child::Run,
-        condition,
+        condition, dump_target,
         effect::Decision,
         point::Point,
         restore::{Observed, mappings, progress},
@@ -66,8 +66,11 @@ impl Reconciled for Restore {
             } else {
                 BTreeMap::new()
             },
-            dumps: if step == Some(RestoreStepName::LoadDumps) {
-                dumps(&run.uid, application.as_deref(), context).await?
+            dumps: if matches!(step, Some(RestoreStepName::LoadDumps | RestoreStepName::Plan | RestoreStepName::Cancel))
+            {
+                let named = self.spec.only.as_ref().map(|it| it.dumps.as_slice());
+                let targets = application.as_ref().map(|it| dump_target::targets(it, named)).unwrap_or_default();
+                dumps(&run.uid, &namespace, &targets, context).await?
             } else {
                 BTreeMap::new()
             },
