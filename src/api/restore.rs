@@ -39,7 +39,7 @@ use super::{
 #[x_kube(
     validation = Rule::new("self.application == oldSelf.application && has(self.sourceNamespace) == has(oldSelf.sourceNamespace) && (!has(self.sourceNamespace) || self.sourceNamespace == oldSelf.sourceNamespace) && has(self.vault) == has(oldSelf.vault) && (!has(self.vault) || self.vault == oldSelf.vault) && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun && has(self.export) == has(oldSelf.export) && (!has(self.export) || self.export == oldSelf.export)").message("spec is immutable but for cancel: make another Restore instead"),
     validation = Rule::new("!has(self.export) || (!has(self.mappings) && !has(self.dryRun) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("export changes nothing that is there: leave mappings, dryRun, onConflict and safetyPoint away"),
-    validation = Rule::new("!self.?only.?dumps.orValue([]).exists(it, has(it.into)) || (!has(self.mappings) && !has(self.export) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("only.dumps.into changes nothing but the database that the dump is loaded into: leave mappings, export, onConflict and safetyPoint away"),
+    validation = Rule::new("!has(self.only) || !has(self.only.dumps) || !self.only.dumps.exists(it, has(it.into)) || (!has(self.mappings) && !has(self.export) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("only.dumps.into changes nothing but the database that the dump is loaded into: leave mappings, export, onConflict and safetyPoint away"),
     validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("cancel cannot be taken back: make another Restore instead"),
 )]
 pub struct RestoreSpec {
@@ -73,8 +73,8 @@ pub struct RestoreSpec {
     /// Whether what is there is saved before anything is changed. Default `Required`.
     #[serde(default)]
     pub safety_point: SafetyPoint,
-    /// Change nothing that is there: write the files of volumes, and the objects as YAML, as plain files into a new volume. It
-    /// may be done in any region. `only` says what; default: everything.
+    /// Change nothing that is there: write the files of volumes, dumps, and the objects as YAML, as plain files into a new
+    /// volume or into a vault. It may be done in any region. `only` says what; default: everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<Export>,
     /// Change nothing, and tell in `status.plan` what would be changed. Default `false`.
@@ -88,13 +88,19 @@ pub struct RestoreSpec {
 }
 
 /// Where to are files and objects exported.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.claim) != has(self.vault)").message("export: give claim or vault, and not both"))]
+#[x_kube(validation = Rule::new("has(self.claim) || (!has(self.size) && !has(self.storageClass))").message("export.size and export.storageClass are those of export.claim: leave them away with export.vault"))]
 pub struct Export {
-    /// The `PersistentVolumeClaim` that is made for it in this namespace, with `volumes/CLAIM/…` and
+    /// The `PersistentVolumeClaim` that is made for it in this namespace, with `volumes/CLAIM/…`, `dumps/NAME` and
     /// `objects/GROUP/KIND/NAME.yaml` in it. Secrets are readable there. One that is there already is not written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    pub claim: String,
+    pub claim: Option<String>,
+    /// A vault in which everything is stored as plain, unencrypted objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultExport>,
     /// Its size, such as `20Gi`. Default: a quarter more than the files have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^[0-9]+(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
@@ -103,6 +109,19 @@ pub struct Export {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub storage_class: Option<String>,
+}
+
+/// A place in a vault: `exports/NAMESPACE/PREFIX/`, with the namespace of this `Restore`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultExport {
+    /// The `Vault`, whose `spec.allowExports` must be `true`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The prefix, below which nothing may lie. Nothing of it is ever removed by Reprise. Secrets are left out, unless
+    /// `only.objects` names the kind `Secret`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-zA-Z0-9]([-_.a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    pub prefix: String,
 }
 
 /// Which point.
@@ -372,6 +391,8 @@ pub enum RestoreStepName {
     LoadDumps,
     /// Wait until the workloads are ready.
     AwaitReady,
+    /// Of one that exports into a vault, and its last: store everything there.
+    Export,
     /// Of one that is cancelled, and its last: give back what it has in its hands.
     Cancel,
 }
@@ -410,6 +431,12 @@ impl Restore {
     #[must_use]
     pub fn loads_elsewhere(&self) -> bool {
         self.spec.only.as_ref().is_some_and(|it| it.dumps.iter().any(|it| it.into.is_some()))
+    }
+
+    /// The place in a vault that it exports into.
+    #[must_use]
+    pub fn exports_to(&self) -> Option<&VaultExport> {
+        self.spec.export.as_ref()?.vault.as_ref()
     }
 
     /// Whether it changes the application where it is.

@@ -22,7 +22,7 @@ use crate::{
         mappings::ObjectSelector,
         restore::{
             DumpPart, Export, LoadInto, Part, Plan, PlannedDump, PlannedVolume, PointChoice, Restore, RestoreProgress,
-            RestoreSpec, RestoreStatus, RestoreStep, RestoreStepName, SafetyPoint, VolumePart,
+            RestoreSpec, RestoreStatus, RestoreStep, RestoreStepName, SafetyPoint, VaultExport, VolumePart,
         },
         restoring::OnConflict,
         span::Span,
@@ -95,6 +95,11 @@ pub struct RestoreArguments {
     /// `PersistentVolumeClaim`.
     #[arg(long, value_name = "CLAIM", conflicts_with_all = ["dry_run", "on_conflict", "skip_safety_point"])]
     pub export: Option<String>,
+    /// Change nothing: store files, dumps and objects as plain objects in this vault, below `exports/NAMESPACE/PREFIX`. The vault
+    /// must allow it; Secrets are left out unless --kind Secret asks for them.
+    #[arg(long, value_name = "VAULT/PREFIX", value_parser = vault_place,
+        conflicts_with_all = ["export", "dry_run", "on_conflict", "skip_safety_point"])]
+    pub export_to: Option<VaultExport>,
     /// Change nothing, and tell what would be changed. Stays until that is known.
     #[arg(long)]
     pub dry_run: bool,
@@ -104,11 +109,12 @@ pub struct RestoreArguments {
 }
 
 /// What is not said of dumps that go into another database.
-const BESIDE: [&str; 6] = ["export", "volumes", "kind", "name", "on_conflict", "skip_safety_point"];
+const BESIDE: [&str; 7] = ["export", "export_to", "volumes", "kind", "name", "on_conflict", "skip_safety_point"];
 
 /// What is said of one that is made.
-const WANTED: [&str; 15] = [
+const WANTED: [&str; 16] = [
     "export",
+    "export_to",
     "dumps",
     "into",
     "container",
@@ -130,6 +136,12 @@ fn labels(given: &str) -> Result<PodSelector, String> {
     let match_labels = given.split(',').map(pair).collect::<Option<_>>();
     let match_labels = match_labels.ok_or_else(|| "labels are written app=analyst,tier=db".to_owned())?;
     Ok(PodSelector { match_labels })
+}
+
+fn vault_place(given: &str) -> Result<VaultExport, String> {
+    let (name, prefix) =
+        given.split_once('/').ok_or_else(|| "a vault and a prefix are written main/2027-q1".to_owned())?;
+    Ok(VaultExport { name: name.to_owned(), prefix: prefix.to_owned() })
 }
 
 fn on_conflict(given: &str) -> Result<OnConflict, String> {
@@ -167,6 +179,7 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
     // Whoever restores what another namespace shares need not be able to read there.
     if wanted.source_namespace.is_none()
         && wanted.export.is_none()
+        && wanted.export_to.is_none()
         && wanted.into.is_none()
         && let Some(why) = refusal(&application(cluster, name).await?)
     {
@@ -234,7 +247,7 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
             application: application.to_owned(),
             source_namespace: wanted.source_namespace.clone(),
             mappings: None,
-            export: wanted.export.clone().map(|claim| Export { claim, size: None, storage_class: None }),
+            export: export(wanted),
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
             vault: wanted.vault.clone(),
             only: part.then(|| Part { volumes: parts(&wanted.volumes), objects, dumps: dumps(wanted) }),
@@ -244,6 +257,12 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
             cancel: false,
         },
     )
+}
+
+/// Where files and objects are written, if they are.
+fn export(wanted: &RestoreArguments) -> Option<Export> {
+    let (claim, vault) = (wanted.export.clone(), wanted.export_to.clone());
+    (claim.is_some() || vault.is_some()).then(|| Export { claim, vault, ..Export::default() })
 }
 
 /// The dumps, each once, and where they go.
@@ -416,6 +435,8 @@ mod tests {
         );
         assert_eq!(asked(&["--source-namespace", "shop"])["sourceNamespace"], json!("shop"));
         assert_eq!(asked(&["--export", "look"])["export"], json!({"claim": "look"}));
+        let place = json!({"vault": {"name": "main", "prefix": "2027-q1"}});
+        assert_eq!(asked(&["--export-to", "main/2027-q1"])["export"], place);
         assert_eq!(asked(&["--dry-run"])["dryRun"], json!(true));
         let other = asked(&["--on-conflict", "Skip", "--skip-safety-point", "--point", "p"]);
         assert_eq!((&other["onConflict"], &other["safetyPoint"]), (&json!("Skip"), &json!("Skip")));

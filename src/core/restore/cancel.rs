@@ -27,6 +27,9 @@ impl Pass<'_> {
         if self.object.loads_elsewhere() {
             return self.loading_ended();
         }
+        if self.object.exports_to().is_some() {
+            return self.export_ended();
+        }
         let steps: Vec<_> = self.status.steps.iter().map(|it| it.name).collect();
         if steps.contains(&RestoreStepName::Start) {
             let loading = dump_load::unsettled(&self.status.dumps);

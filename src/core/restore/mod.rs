@@ -8,6 +8,7 @@ mod dumps;
 mod export;
 pub mod progress;
 mod steps;
+pub mod vault_export;
 mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ use super::{
 use crate::api::{
     application::ProtectedApplication,
     recovery_point::RecoveryPoint,
-    restore::{Restore, RestoreStatus, RestoreStep, RestoreStepName},
+    restore::{Export, Restore, RestoreStatus, RestoreStep, RestoreStepName},
     vault::Vault,
 };
 
@@ -70,6 +71,8 @@ pub struct Observed {
     pub objects_done: Option<u64>,
     /// What its dumps would be loaded in, and the movers that load them. Looked up while they are loaded.
     pub dumps: BTreeMap<String, dump_load::Seen>,
+    /// What was found of an export into a vault.
+    pub export: vault_export::Seen,
     /// What of its workloads is not ready. Looked up while that is waited for.
     pub not_ready: Vec<String>,
     /// Everything that stands in the operator's namespace for this run.
@@ -103,6 +106,10 @@ struct Pass<'a> {
 /// The steps of one that only loads dumps into other databases.
 const STEPS_OF_LOADING: [RestoreStepName; 3] =
     [RestoreStepName::Check, RestoreStepName::ChoosePoint, RestoreStepName::LoadDumps];
+
+/// The steps of one that exports into a vault.
+const STEPS_OF_EXPORT: [RestoreStepName; 3] =
+    [RestoreStepName::Check, RestoreStepName::ChoosePoint, RestoreStepName::Export];
 
 /// The steps, in order, but for that of dry runs, and that of a run which is cancelled.
 const STEPS: [RestoreStepName; 9] = [
@@ -190,6 +197,7 @@ impl Pass<'_> {
             (None, RestoreStepName::Start) => self.start(),
             (None, RestoreStepName::LoadDumps) => self.load_dumps(),
             (None, RestoreStepName::AwaitReady) => self.await_ready(),
+            (None, RestoreStepName::Export) => self.export(),
             (None, RestoreStepName::Cancel) => self.cancel(),
         };
         match next {
@@ -232,7 +240,13 @@ impl Pass<'_> {
     }
 
     fn steps(&self) -> &'static [RestoreStepName] {
-        if self.object.loads_elsewhere() { &STEPS_OF_LOADING } else { &STEPS }
+        if self.object.loads_elsewhere() {
+            &STEPS_OF_LOADING
+        } else if self.object.exports_to().is_some() {
+            &STEPS_OF_EXPORT
+        } else {
+            &STEPS
+        }
     }
 
     /// That something is not as in the point is never plain success.
@@ -254,7 +268,13 @@ impl Pass<'_> {
         let passed =
             self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
         let (reason, message) = match &self.object.spec.export {
-            Some(export) => ("Exported", format!("exported from {point} into the volume of {}{passed}", export.claim)),
+            Some(Export { claim: Some(claim), .. }) => {
+                ("Exported", format!("exported from {point} into the volume of {claim}{passed}"))
+            }
+            Some(_) => {
+                let told = self.status.steps.last().map_or("", |it| it.message.as_str());
+                ("Exported", format!("exported from {point}: {told}{passed}"))
+            }
             None if self.object.loads_elsewhere() => {
                 let told = dump_load::told(&self.status.dumps);
                 ("Loaded", format!("of {point}: {told}; nothing else was changed{passed}"))
@@ -310,6 +330,12 @@ impl Pass<'_> {
     fn left_behind(&self) -> String {
         if self.status.step < Some(RestoreStepName::Stop) {
             return ": nothing was changed".to_owned();
+        }
+        if self.object.exports_to().is_some() {
+            return format!(
+                ": what was written until then stays at {}, and nothing else was changed",
+                self.export_place()
+            );
         }
         if self.object.loads_elsewhere() {
             return ": nothing but the databases that the dumps were to be loaded into was changed".to_owned();

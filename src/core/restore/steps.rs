@@ -91,7 +91,8 @@ impl Pass<'_> {
         let here = &self.run.namespace;
         if self.key.namespace == *here {
             // An export, or dumps for another database: the application is not changed.
-            return self.no_vault().unwrap_or_else(|| Next::Go("nothing of the application is changed".into()));
+            let refused = self.no_vault().or_else(|| self.export_refused());
+            return refused.unwrap_or_else(|| Next::Go("nothing of the application is changed".into()));
         }
         if !self.application.spec.shared_with.contains(here) {
             return Next::Fail("NotShared", not_shared(&self.key.name, &self.key.namespace, here));
@@ -104,7 +105,8 @@ impl Pass<'_> {
             );
             return Next::Fail("NamespaceProtected", message);
         }
-        self.no_vault().unwrap_or_else(|| Next::Go(format!("{} is shared with this namespace", self.key)))
+        let refused = self.no_vault().or_else(|| self.export_refused());
+        refused.unwrap_or_else(|| Next::Go(format!("{} is shared with this namespace", self.key)))
     }
 
     pub(super) fn choose_point(&mut self) -> Next {

@@ -121,6 +121,8 @@ struct Play {
     dumps: Vec<Dump>,
     /// What dumps would be loaded in, and the movers that load them.
     pods: BTreeMap<String, dump_load::Seen>,
+    /// What was found of an export into a vault.
+    export: vault_export::Seen,
     /// The application that is seen.
     application: Option<ProtectedApplication>,
     /// Applications that are protected where the restore is.
@@ -159,6 +161,7 @@ impl Play {
             damaged: None,
             dumps: Vec::new(),
             pods: BTreeMap::new(),
+            export: vault_export::Seen::default(),
             application: Some(application()),
             protected: Vec::new(),
             second: 0,
@@ -218,6 +221,7 @@ impl Play {
             told: self.told.clone(),
             objects_done: None,
             dumps: self.pods.clone(),
+            export: self.export.clone(),
             not_ready: Vec::new(),
             made: self.broken("log").map(|_| job_key("reprise", "mover")).into_iter().collect(),
             works: self.works.clone(),

@@ -83,13 +83,13 @@ fn a_dry_run_tells_into_which_pod_it_would_be_loaded_and_loads_nothing() {
     let mut play = into_analysis(&json!({"dryRun": true}));
     let (reason, _) = play.played_out(|_| false);
     assert_eq!((reason.as_str(), play.done.len()), ("Planned", 0));
-    let plan = play.object.status.unwrap().plan.unwrap();
-    let [dump] = plan.dumps.as_slice() else { panic!("{plan:?}") };
+    let planned = play.object.status.unwrap().plan.unwrap();
+    let [dump] = planned.dumps.as_slice() else { panic!("{planned:?}") };
     assert_eq!(
         (dump.pod.as_deref(), dump.namespace.as_str(), dump.labels.as_str()),
         (Some("pg-1"), "analysis", "app=pg")
     );
-    assert_eq!((dump.load.as_slice(), dump.bytes, plan.created), (&["psql".to_owned()][..], 7, 0));
+    assert_eq!((dump.load.as_slice(), dump.bytes, planned.created), (&["psql".to_owned()][..], 7, 0));
 }
 
 #[test]
