@@ -259,6 +259,11 @@ pub struct RestoreStatus {
     /// Objects that are as in the point now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_objects: Option<u64>,
+    /// Whether it ended with volumes that may be half restored: what it stopped stays stopped, whoever holds the claim anew, and
+    /// no points are made on schedule, until another `Restore` of volumes succeeds here, or a failover to here. Who deletes
+    /// this object takes them for whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_stopped: bool,
     /// Of a dry run: what would be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
@@ -449,6 +454,13 @@ impl Restore {
 }
 
 impl RestoreStatus {
+    /// Whether it had volumes in its hands.
+    #[must_use]
+    pub fn touched_volumes(&self) -> bool {
+        let begun = self.steps.iter().any(|it| it.name == RestoreStepName::RestoreVolumes);
+        begun && self.progress.as_ref().is_some_and(|it| it.volumes_total > 0)
+    }
+
     /// Whether it has begun to change what a recovery point would read, and has not ended.
     #[must_use]
     pub fn changing(&self) -> bool {

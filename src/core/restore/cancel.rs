@@ -56,7 +56,10 @@ impl Pass<'_> {
     /// Nothing half done is in the way of the application.
     fn started(&mut self, what: &str) -> Next {
         match self.start() {
-            Next::Go(_) => Next::Fail("Cancelled", format!("cancelled: {what}, and what was stopped is started")),
+            Next::Go(_) => {
+                self.started = true;
+                Next::Fail("Cancelled", format!("cancelled: {what}, and what was stopped is started"))
+            }
             waiting => waiting,
         }
     }

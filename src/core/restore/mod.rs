@@ -19,7 +19,7 @@ use kube::ResourceExt;
 
 use super::{
     app_key::AppKey,
-    application::LocalCopy,
+    application::{LocalCopy, resumes},
     child::Run,
     claim::view::View,
     condition::{self, Finding, SUCCEEDED, Truth},
@@ -101,6 +101,8 @@ struct Pass<'a> {
     now: Timestamp,
     status: RestoreStatus,
     effects: Vec<Effect>,
+    /// Whether what was stopped is started, all volumes being as they were or as in the point.
+    started: bool,
 }
 
 /// The steps of one that only loads dumps into other databases.
@@ -141,7 +143,7 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
     let run = Run { namespace: namespace.clone(), name: object.name_any(), uid: object.uid().unwrap_or_default() };
     let source = object.spec.source_namespace.clone().unwrap_or(namespace);
     let key = AppKey { namespace: source, name: application.name_any() };
-    let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new() };
+    let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new(), started: false };
     match pass.status.step {
         Some(step) if object.spec.cancel && step != RestoreStepName::Cancel => pass.cancelled(step),
         None => {
@@ -225,6 +227,8 @@ impl Pass<'_> {
 
     fn end_without_success(&mut self, step: RestoreStepName, reason: &'static str, message: String) {
         self.leave(step);
+        let stopped = step <= RestoreStepName::Start || (step == RestoreStepName::Cancel && !self.started);
+        self.status.left_stopped = stopped && self.in_place() && self.status.touched_volumes();
         self.status.finished_at = Some(Time(self.now));
         self.effects.push(Effect::warn("RestoreFailed", message.clone()));
         self.report(Truth::False, reason, message);
@@ -312,11 +316,19 @@ impl Pass<'_> {
     }
 
     /// Whether this region is no longer the one that the run began in: what another epoch wrote is not written over.
-    fn claim_lost(&self) -> Option<String> {
+    ///
+    /// One that had stopped by itself under `Strict`, and took the claim anew before anybody else had it, is the same region
+    /// still: the run goes on under the new epoch.
+    fn claim_lost(&mut self) -> Option<String> {
         if !self.in_place() {
             return None;
         }
         let view = self.seen.claim.as_ref()?;
+        let fence = self.application.status.as_ref().and_then(|it| it.fence.as_ref());
+        let resumed = fence.is_some_and(|it| Some(it.epoch) == self.status.epoch && resumes(it, view.epoch));
+        if view.mine && resumed {
+            self.status.epoch = Some(view.epoch);
+        }
         let epoch = self.status.epoch.unwrap_or(0);
         if view.epoch == epoch && (view.mine || view.conflict.is_some() || view.claim.is_none()) {
             return None;

@@ -6,6 +6,7 @@ mod dumps;
 mod elsewhere;
 mod export;
 mod progress;
+mod strict;
 
 use serde_json::{Value, json};
 
