@@ -32,7 +32,7 @@ fn wanted<'a>(restore: &'a Restore, point: &'a Point) -> impl Iterator<Item = &'
     point.volumes.iter().filter(|it| restore.wants_volume(&it.claim))
 }
 
-fn wanted_dumps<'a>(restore: &'a Restore, point: &'a Point) -> impl Iterator<Item = &'a Dump> {
+pub(super) fn wanted_dumps<'a>(restore: &'a Restore, point: &'a Point) -> impl Iterator<Item = &'a Dump> {
     let named = restore.spec.only.as_ref().map(|it| &it.dumps);
     point.dumps.iter().filter(move |it| named.is_none_or(|all| all.iter().any(|named| named.name == it.name)))
 }

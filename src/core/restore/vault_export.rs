@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use kube::ResourceExt;
 
-use super::{Next, Pass};
+use super::{Next, Pass, export::wanted_dumps};
 use crate::{
     api::{
         restore::{RestoreProgress, VaultExport},
@@ -82,14 +82,17 @@ impl Pass<'_> {
                     self.export_place()
                 ),
             ),
-            Some(JobSeen::Succeeded(report)) => Next::Go(self.exported(&report)),
+            Some(JobSeen::Succeeded(report)) => {
+                self.tell_export(&point, Some(&report));
+                Next::Go(self.exported(&report))
+            }
             Some(JobSeen::Failed { message, corrupt: true, .. }) => {
                 let left = self.left_behind();
                 Next::Fail("PointDamaged", format!("{} cannot be exported: {message}{left}", point.id))
             }
             Some(JobSeen::Failed { message, at, .. }) => self.export_again(&message, at),
             Some(JobSeen::Running(waits)) => {
-                self.tell_export(&point);
+                self.tell_export(&point, None);
                 Next::Stay(waits.unwrap_or_else(|| format!("{} is being written", self.export_place())))
             }
             None => {
@@ -152,18 +155,28 @@ impl Pass<'_> {
         Next::Fail("Cancelled", format!("cancelled{}", self.left_behind()))
     }
 
-    fn tell_export(&mut self, point: &Point) {
-        let Some(told) = self.seen.told.get(LABEL).cloned() else { return };
+    /// How far it is, as its mover told; or that all is there.
+    fn tell_export(&mut self, point: &Point, whole: Option<&Report>) {
         let volumes: Vec<_> = point.volumes.iter().filter(|it| self.object.wants_volume(&it.claim)).collect();
-        let whole = || volumes.iter().filter(|it| self.paths_of(&it.claim).is_empty());
-        let progress = RestoreProgress {
-            volumes_total: volumes.len() as u64,
-            bytes_done: told.done,
-            bytes_total: whole().map(|it| it.bytes).sum(),
-            files_done: told.files,
-            files_total: whole().map(|it| it.files).sum(),
-            ..self.blank()
+        let entire = || volumes.iter().filter(|it| self.paths_of(&it.claim).is_empty());
+        let dumps: u64 = wanted_dumps(self.object, point).map(|it| it.bytes).sum();
+        let volumes_total = volumes.len() as u64;
+        let (bytes_total, files_total) =
+            (entire().map(|it| it.bytes).sum::<u64>() + dumps, entire().map(|it| it.files).sum());
+        let (volumes_done, bytes_done, files_done) = match (whole, self.seen.told.get(LABEL)) {
+            (Some(report), _) => (volumes_total, report.bytes, report.files),
+            (None, Some(told)) => (0, told.done, told.files),
+            (None, None) => return,
         };
-        self.tell_estimated(progress);
+        let blank = self.blank();
+        self.tell_estimated(RestoreProgress {
+            volumes_done,
+            volumes_total,
+            bytes_done,
+            bytes_total,
+            files_done,
+            files_total,
+            ..blank
+        });
     }
 }

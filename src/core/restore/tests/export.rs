@@ -199,9 +199,13 @@ mod into_a_vault {
         play.told = [(vault_export::LABEL.to_owned(), told)].into();
         play.second += 60;
         play.pass();
-        let it = play.object.status.unwrap().progress.unwrap();
-        assert_eq!((it.bytes_done, it.bytes_total, it.files_done, it.files_total), (500, 2_000, 4, 20));
+        let it = play.object.status.as_ref().unwrap().progress.clone().unwrap();
+        assert_eq!((it.bytes_done, it.bytes_total, it.files_done, it.files_total), (500, 2_000 + 7, 4, 20));
         assert!(it.estimated_end.is_some());
+        play.export.job = Some(succeeded(Report { files: 26, bytes: 2_007, ..Report::default() }));
+        play.played_out(|_| false);
+        let it = play.object.status.unwrap().progress.unwrap();
+        assert_eq!((it.volumes_done, it.bytes_done, it.estimated_end), (2, 2_007, None));
     }
 }
 
