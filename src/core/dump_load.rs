@@ -36,6 +36,8 @@ const PAUSES: (i64, i64) = (10, 300);
 pub struct Seen {
     /// The application's pods that it may be loaded in, running or not.
     pub pods: Vec<PodSeen>,
+    /// Why they may not be listed.
+    pub forbidden: Option<String>,
     /// The mover.
     pub job: Option<JobSeen>,
 }
@@ -164,6 +166,12 @@ impl Loads<'_> {
         };
         let nothing = Seen::default();
         let seen = self.seen.get(&load.name).unwrap_or(&nothing);
+        if let (Some(why), None) = (&seen.forbidden, &seen.job) {
+            let namespace = &self.run.namespace;
+            return Next::Failed(format!(
+                "is {namespace} one of the chart's protectedNamespaces? Its pods cannot be listed: {why}"
+            ));
+        }
         if let Some(next) = self.left_out(&target, load, seen) {
             return next;
         }

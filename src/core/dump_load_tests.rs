@@ -67,7 +67,7 @@ impl Play {
         Self {
             application,
             point,
-            seen: Seen { pods, job: None },
+            seen: Seen { pods, ..Seen::default() },
             status: vec![],
             named: None,
             namespace: "shop".into(),
@@ -229,6 +229,15 @@ fn a_dump_that_nothing_says_how_to_load_is_a_failure_only_where_it_is_all_the_da
     };
     assert_eq!(undeclared(&[]).failed.len(), 1);
     assert_eq!(undeclared(&["data-db-0"]), Progress::default());
+}
+
+#[test]
+fn pods_that_may_not_be_listed_are_no_pods_that_are_waited_for() {
+    let mut play = Play::new("Always", &[]);
+    play.seen = Seen { forbidden: Some("pods is forbidden".into()), ..Seen::default() };
+    let (_, progress) = play.begun();
+    let [why] = progress.failed.as_slice() else { panic!("{progress:?}") };
+    assert!(why.contains("protectedNamespaces") && why.contains("pods is forbidden"), "{why}");
 }
 
 /// The task of the one mover.

@@ -25,9 +25,14 @@ pub(super) async fn dumps(
     for dump in dumps {
         let labels = exec::labels(&dump.pods.match_labels);
         let listed = pods.list(&ListParams::default().labels(&labels).limit(500)).await;
-        let pods = listed.map_err(Error::observe("pods"))?.items.iter().map(dump_pod).collect();
+        let (pods, forbidden) = match listed {
+            Ok(listed) => (listed.items.iter().map(dump_pod).collect(), None),
+            // That is told: it does not pass by itself.
+            Err(kube::Error::Api(status)) if status.code == 403 => (Vec::new(), Some(status.message)),
+            Err(error) => return Err(Error::observe("pods")(error)),
+        };
         let job = jobs.remove(&dump::label(&dump.name));
-        seen.insert(dump.name.clone(), dump_load::Seen { pods, job });
+        seen.insert(dump.name.clone(), dump_load::Seen { pods, forbidden, job });
     }
     Ok(seen)
 }

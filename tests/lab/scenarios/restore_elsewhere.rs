@@ -1,6 +1,8 @@
 //! What a point holds is brought elsewhere: a dump into the empty database of another namespace, and files, a dump and objects
 //! as plain objects into the vault.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use reprise::api::{
     application::Role,
@@ -68,6 +70,8 @@ struct Allowed<'a>(&'a Region);
 impl<'a> Allowed<'a> {
     fn begin(region: &'a Region) -> Result<Self> {
         patch(region, &json!({"spec": {"allowExports": true}}))?;
+        // The operator is told of it by a watch.
+        std::thread::sleep(Duration::from_secs(2));
         Ok(Self(region))
     }
 }
@@ -136,7 +140,9 @@ fn a_dump_goes_into_the_database_of_another_namespace_and_nothing_else_is_change
 /// Files, a dump and objects of the point, as whoever has the bucket reads them.
 fn exported(scene: &Scene, id: &str) -> Result<()> {
     let west = scene.west;
-    let (files, to) = (format!("{VOLUME}:pgdata/PG_*"), ["--export-to", "main/q1", "--point", id]);
+    let prefix = format!("q1-{}", ulid::Ulid::generate());
+    let (files, place) = (format!("{VOLUME}:pgdata/PG_*"), format!("main/{prefix}"));
+    let to = ["--export-to", &place, "--point", id];
     let what = [&to[..], &["--volume", &files, "--dump", "orders", "--kind", "ConfigMap"]].concat();
     let not_allowed = refused(SALES, west, &what)?;
     ensure!(not_allowed.contains("allowExports"), "{not_allowed}");
@@ -144,7 +150,7 @@ fn exported(scene: &Scene, id: &str) -> Result<()> {
     let status = restored(SALES, west, &what)?;
     println!("{:?}", status.progress);
     let bucket = bucket(scene)?;
-    let base = format!("exports/{}/q1/", SALES.name);
+    let base = format!("exports/{}/{prefix}/", SALES.name);
     let read = |key: &str| -> Result<Vec<u8>> {
         let found = Runtime::new()?.block_on(bucket.store().get(&format!("{base}{key}")))?;
         Ok(found.with_context(|| format!("{key} is there"))?.bytes.to_vec())

@@ -296,7 +296,8 @@ fn a_dump_of_a_copy_is_read_from_the_copy() {
     };
     seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
     let pod = dump_load::PodSeen { name: "db-0".into(), ready: true, claims: vec![] };
-    seen.dumps = BTreeMap::from([("orders".to_owned(), dump_load::Seen { pods: vec![pod], job: None })]);
+    seen.dumps =
+        BTreeMap::from([("orders".to_owned(), dump_load::Seen { pods: vec![pod], ..dump_load::Seen::default() })]);
     object.status.as_mut().unwrap().vault = Some("second".into());
     object.status = Some(decide(&object, &seen, at(10)).status);
     let effects = decide(&object, &seen, at(11)).effects;

@@ -28,7 +28,7 @@ fn into_analysis(spec: &Value) -> Play {
 
 fn seen(job: Option<JobSeen>) -> dump_load::Seen {
     let pod = |name: &str, ready| dump_load::PodSeen { name: name.into(), ready, claims: vec![] };
-    dump_load::Seen { pods: vec![pod("pg-2", true), pod("pg-1", true), pod("pg-0", false)], job }
+    dump_load::Seen { pods: vec![pod("pg-2", true), pod("pg-1", true), pod("pg-0", false)], forbidden: None, job }
 }
 
 fn loaded() -> JobSeen {
