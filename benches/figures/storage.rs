@@ -69,6 +69,7 @@ impl Storage {
             proxy: None,
             limits: None,
             directory: None,
+            allow_exports: false,
             encryption: Encryption::new("vault-key"),
         }
     }

@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    application::PodSelector,
     mappings::{Mappings, ObjectSelector},
     restoring::{DumpLoad, OnConflict},
+    span::Span,
 };
 
 /// A request to bring an application back.
@@ -37,6 +39,7 @@ use super::{
 #[x_kube(
     validation = Rule::new("self.application == oldSelf.application && has(self.sourceNamespace) == has(oldSelf.sourceNamespace) && (!has(self.sourceNamespace) || self.sourceNamespace == oldSelf.sourceNamespace) && has(self.vault) == has(oldSelf.vault) && (!has(self.vault) || self.vault == oldSelf.vault) && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun && has(self.export) == has(oldSelf.export) && (!has(self.export) || self.export == oldSelf.export)").message("spec is immutable but for cancel: make another Restore instead"),
     validation = Rule::new("!has(self.export) || (!has(self.mappings) && !has(self.dryRun) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("export changes nothing that is there: leave mappings, dryRun, onConflict and safetyPoint away"),
+    validation = Rule::new("!has(self.only) || !has(self.only.dumps) || !self.only.dumps.exists(it, has(it.into)) || (!has(self.mappings) && !has(self.export) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("only.dumps.into changes nothing but the database that the dump is loaded into: leave mappings, export, onConflict and safetyPoint away"),
     validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("cancel cannot be taken back: make another Restore instead"),
 )]
 pub struct RestoreSpec {
@@ -70,8 +73,8 @@ pub struct RestoreSpec {
     /// Whether what is there is saved before anything is changed. Default `Required`.
     #[serde(default)]
     pub safety_point: SafetyPoint,
-    /// Change nothing that is there: write the files of volumes, and the objects as YAML, as plain files into a new volume. It
-    /// may be done in any region. `only` says what; default: everything.
+    /// Change nothing that is there: write the files of volumes, dumps, and the objects as YAML, as plain files into a new
+    /// volume or into a vault. It may be done in any region. `only` says what; default: everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<Export>,
     /// Change nothing, and tell in `status.plan` what would be changed. Default `false`.
@@ -85,13 +88,19 @@ pub struct RestoreSpec {
 }
 
 /// Where to are files and objects exported.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.claim) != has(self.vault)").message("export: give claim or vault, and not both"))]
+#[x_kube(validation = Rule::new("has(self.claim) || (!has(self.size) && !has(self.storageClass))").message("export.size and export.storageClass are those of export.claim: leave them away with export.vault"))]
 pub struct Export {
-    /// The `PersistentVolumeClaim` that is made for it in this namespace, with `volumes/CLAIM/…` and
+    /// The `PersistentVolumeClaim` that is made for it in this namespace, with `volumes/CLAIM/…`, `dumps/NAME` and
     /// `objects/GROUP/KIND/NAME.yaml` in it. Secrets are readable there. One that is there already is not written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    pub claim: String,
+    pub claim: Option<String>,
+    /// A vault in which everything is stored as plain, unencrypted objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultExport>,
     /// Its size, such as `20Gi`. Default: a quarter more than the files have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^[0-9]+(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
@@ -100,6 +109,19 @@ pub struct Export {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub storage_class: Option<String>,
+}
+
+/// A place in a vault: `exports/NAMESPACE/PREFIX/`, with the namespace of this `Restore`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultExport {
+    /// The `Vault`, whose `spec.allowExports` must be `true`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The prefix, below which nothing may lie. Nothing of it is ever removed by Reprise. Secrets are left out, unless
+    /// `only.objects` names the kind `Secret`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-zA-Z0-9]([-_.a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    pub prefix: String,
 }
 
 /// Which point.
@@ -119,6 +141,7 @@ pub struct PointChoice {
 /// A part of a point.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("(has(self.volumes) && self.volumes.size() > 0) || (has(self.objects) && self.objects.size() > 0) || (has(self.dumps) && self.dumps.size() > 0)").message("only: name volumes, objects or dumps; leave only away to restore everything"))]
+#[x_kube(validation = Rule::new("!has(self.dumps) || !self.dumps.exists(it, has(it.into)) || (self.dumps.all(it, has(it.into)) && !has(self.volumes) && !has(self.objects))").message("only.dumps: what goes into another database (into) stands alone: make another Restore for the rest"))]
 pub struct Part {
     /// Volumes. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -129,10 +152,42 @@ pub struct Part {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub objects: Vec<ObjectSelector>,
-    /// Dumps, by their names in `backup.dumps`: they are loaded, whatever volumes there are. Absent: none.
+    /// Dumps: they are loaded, whatever volumes there are. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 16))]
-    pub dumps: Vec<String>,
+    pub dumps: Vec<DumpPart>,
+}
+
+/// A dump.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DumpPart {
+    /// Its name in `backup.dumps`.
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+    /// Load it into this database, and do nothing else: nothing is stopped, saved or started, and the application is not
+    /// touched. It may be done in any region. Default: the database that it was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<LoadInto>,
+}
+
+/// Another database than the one that a dump was made of.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadInto {
+    /// Its pods, in the namespace of this `Restore` and in no other: the first one by name that is running and ready is taken.
+    pub pods: PodSelector,
+    /// The container. Default: the one that kubectl would take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub container: Option<String>,
+    /// The command that reads the dump from its standard input. Default: `load` of that dump in `backup.dumps`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    pub load: Vec<String>,
+    /// How long it may take. Default: `timeout` of that dump in `backup.dumps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("only.dumps.into.timeout must be 1s to 24h, written in h, m and s"))]
+    pub timeout: Option<Span>,
 }
 
 /// A volume, or some of its files.
@@ -204,6 +259,11 @@ pub struct RestoreStatus {
     /// Objects that are as in the point now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_objects: Option<u64>,
+    /// Whether it ended with volumes that may be half restored: what it stopped stays stopped, whoever holds the claim anew, and
+    /// no points are made on schedule, until another `Restore` of volumes succeeds here, or a failover to here. Who deletes
+    /// this object takes them for whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_stopped: bool,
     /// Of a dry run: what would be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
@@ -269,6 +329,31 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
     pub volumes: Vec<PlannedVolume>,
+    /// The dumps that are named, and where they would be loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub dumps: Vec<PlannedDump>,
+}
+
+/// A dump, and where it would be loaded.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedDump {
+    /// Its name in `backup.dumps`.
+    pub name: String,
+    /// The snapshot in the vault.
+    pub snapshot: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The namespace of the pods.
+    pub namespace: String,
+    /// The labels of the pods.
+    pub labels: String,
+    /// The pod that it would be loaded in now. Absent: none is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The command that would be given the dump.
+    pub load: Vec<String>,
 }
 
 /// A volume, as it would be.
@@ -311,6 +396,8 @@ pub enum RestoreStepName {
     LoadDumps,
     /// Wait until the workloads are ready.
     AwaitReady,
+    /// Of one that exports into a vault, and its last: store everything there.
+    Export,
     /// Of one that is cancelled, and its last: give back what it has in its hands.
     Cancel,
 }
@@ -345,15 +432,35 @@ impl Restore {
         self.spec.only.as_ref().is_none_or(|it| it.volumes.iter().any(|it| it.claim == claim))
     }
 
+    /// Whether all that it does is to load dumps into other databases than those that they were made of.
+    #[must_use]
+    pub fn loads_elsewhere(&self) -> bool {
+        self.spec.only.as_ref().is_some_and(|it| it.dumps.iter().any(|it| it.into.is_some()))
+    }
+
+    /// The place in a vault that it exports into.
+    #[must_use]
+    pub fn exports_to(&self) -> Option<&VaultExport> {
+        self.spec.export.as_ref()?.vault.as_ref()
+    }
+
     /// Whether it changes the application where it is.
     #[must_use]
     pub fn in_place(&self) -> bool {
         let here = |it: &String| Some(it) == self.metadata.namespace.as_ref();
-        self.spec.export.is_none() && self.spec.source_namespace.as_ref().is_none_or(here)
+        let beside = self.spec.export.is_some() || self.loads_elsewhere();
+        !beside && self.spec.source_namespace.as_ref().is_none_or(here)
     }
 }
 
 impl RestoreStatus {
+    /// Whether it had volumes in its hands.
+    #[must_use]
+    pub fn touched_volumes(&self) -> bool {
+        let begun = self.steps.iter().any(|it| it.name == RestoreStepName::RestoreVolumes);
+        begun && self.progress.as_ref().is_some_and(|it| it.volumes_total > 0)
+    }
+
     /// Whether it has begun to change what a recovery point would read, and has not ended.
     #[must_use]
     pub fn changing(&self) -> bool {

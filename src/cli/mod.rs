@@ -73,7 +73,7 @@ pub enum Verb {
     /// The keys of a vault: list, export, rotate, retire, confirm, recover.
     Key(key::KeyArguments),
     /// Bring an application back, in place, to what it was in a recovery point.
-    Restore(restore::RestoreArguments),
+    Restore(Box<restore::RestoreArguments>),
     /// Show what is in a recovery point: its objects and volumes, or what lies at a path of one.
     Ls(look::LsArguments),
     /// Show in what two recovery points differ: objects, and files of volumes.

@@ -3,7 +3,10 @@
 //! It makes a `Restore` and, if told so, follows its steps; or follows or cancels one that exists. The data is moved by
 //! the operator's movers.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -15,11 +18,11 @@ use kube::{
 
 use crate::{
     api::{
-        application::{ProtectedApplication, Role},
+        application::{PodSelector, ProtectedApplication, Role},
         mappings::ObjectSelector,
         restore::{
-            Export, Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus,
-            RestoreStep, RestoreStepName, SafetyPoint, VolumePart,
+            DumpPart, Export, LoadInto, Part, Plan, PlannedDump, PlannedVolume, PointChoice, Restore, RestoreProgress,
+            RestoreSpec, RestoreStatus, RestoreStep, RestoreStepName, SafetyPoint, VaultExport, VolumePart,
         },
         restoring::OnConflict,
         span::Span,
@@ -66,6 +69,16 @@ pub struct RestoreArguments {
     /// Only this dump, by its name in `backup.dumps`, which is loaded; may be given more than once.
     #[arg(long = "dump", value_name = "NAME")]
     pub dumps: Vec<String>,
+    /// Load the dumps into pods of the namespace of -n that have these labels (`app=analyst,tier=db`), and change nothing
+    /// else. What follows `--` is the command that is given each; default: that of the application.
+    #[arg(long, value_name = "LABELS", requires = "dumps", value_parser = labels, conflicts_with_all = BESIDE)]
+    pub into: Option<PodSelector>,
+    /// The container of these pods. Default: the one that kubectl would take.
+    #[arg(long, value_name = "NAME", requires = "into")]
+    pub container: Option<String>,
+    /// The command that reads the dump from its standard input.
+    #[arg(last = true, value_name = "COMMAND", requires = "into")]
+    pub load: Vec<String>,
     /// Only objects of this kind.
     #[arg(long)]
     pub kind: Option<String>,
@@ -82,6 +95,11 @@ pub struct RestoreArguments {
     /// `PersistentVolumeClaim`.
     #[arg(long, value_name = "CLAIM", conflicts_with_all = ["dry_run", "on_conflict", "skip_safety_point"])]
     pub export: Option<String>,
+    /// Change nothing: store files, dumps and objects as plain objects in this vault, below `exports/NAMESPACE/PREFIX`. The vault
+    /// must allow it; Secrets are left out unless --kind Secret asks for them.
+    #[arg(long, value_name = "VAULT/PREFIX", value_parser = vault_place,
+        conflicts_with_all = ["export", "dry_run", "on_conflict", "skip_safety_point"])]
+    pub export_to: Option<VaultExport>,
     /// Change nothing, and tell what would be changed. Stays until that is known.
     #[arg(long)]
     pub dry_run: bool,
@@ -90,9 +108,17 @@ pub struct RestoreArguments {
     pub waiting: Waiting,
 }
 
+/// What is not said of dumps that go into another database.
+const BESIDE: [&str; 7] = ["export", "export_to", "volumes", "kind", "name", "on_conflict", "skip_safety_point"];
+
 /// What is said of one that is made.
-const WANTED: [&str; 11] = [
+const WANTED: [&str; 16] = [
     "export",
+    "export_to",
+    "dumps",
+    "into",
+    "container",
+    "load",
     "source_namespace",
     "application",
     "point",
@@ -104,6 +130,19 @@ const WANTED: [&str; 11] = [
     "skip_safety_point",
     "dry_run",
 ];
+
+fn labels(given: &str) -> Result<PodSelector, String> {
+    let pair = |it: &str| it.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let match_labels = given.split(',').map(pair).collect::<Option<_>>();
+    let match_labels = match_labels.ok_or_else(|| "labels are written app=analyst,tier=db".to_owned())?;
+    Ok(PodSelector { match_labels })
+}
+
+fn vault_place(given: &str) -> Result<VaultExport, String> {
+    let (name, prefix) =
+        given.split_once('/').ok_or_else(|| "a vault and a prefix are written main/2027-q1".to_owned())?;
+    Ok(VaultExport { name: name.to_owned(), prefix: prefix.to_owned() })
+}
 
 fn on_conflict(given: &str) -> Result<OnConflict, String> {
     serde_json::from_value(given.into()).map_err(|_| "one of Skip, Update, Replace and Fail is meant".to_owned())
@@ -140,6 +179,8 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
     // Whoever restores what another namespace shares need not be able to read there.
     if wanted.source_namespace.is_none()
         && wanted.export.is_none()
+        && wanted.export_to.is_none()
+        && wanted.into.is_none()
         && let Some(why) = refusal(&application(cluster, name).await?)
     {
         return Err(CliError::Refused(why));
@@ -206,16 +247,35 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
             application: application.to_owned(),
             source_namespace: wanted.source_namespace.clone(),
             mappings: None,
-            export: wanted.export.clone().map(|claim| Export { claim, size: None, storage_class: None }),
+            export: export(wanted),
             point: PointChoice { name: wanted.point.clone(), before: wanted.before.map(Time) },
             vault: wanted.vault.clone(),
-            only: part.then(|| Part { volumes: parts(&wanted.volumes), objects, dumps: wanted.dumps.clone() }),
+            only: part.then(|| Part { volumes: parts(&wanted.volumes), objects, dumps: dumps(wanted) }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },
             dry_run: wanted.dry_run,
             cancel: false,
         },
     )
+}
+
+/// Where files and objects are written, if they are.
+fn export(wanted: &RestoreArguments) -> Option<Export> {
+    let (claim, vault) = (wanted.export.clone(), wanted.export_to.clone());
+    (claim.is_some() || vault.is_some()).then(|| Export { claim, vault, ..Export::default() })
+}
+
+/// The dumps, each once, and where they go.
+fn dumps(wanted: &RestoreArguments) -> Vec<DumpPart> {
+    let into = |pods: &PodSelector| LoadInto {
+        pods: pods.clone(),
+        container: wanted.container.clone(),
+        load: wanted.load.clone(),
+        timeout: None,
+    };
+    let into = wanted.into.as_ref().map(into);
+    let names: BTreeSet<_> = wanted.dumps.iter().collect();
+    names.into_iter().map(|name| DumpPart { name: name.clone(), into: into.clone() }).collect()
 }
 
 /// The volumes, each once. One that is named without a path is meant as a whole.
@@ -314,8 +374,11 @@ fn outcome(name: &str, status: &RestoreStatus) -> String {
 }
 
 fn planned(plan: &Plan) -> String {
-    let Plan { created, updated, unchanged, changes, volumes } = plan;
-    let mut out = format!("  objects: {created} would be made, {updated} changed, {unchanged} are as in the point\n");
+    let Plan { created, updated, unchanged, changes, volumes, dumps } = plan;
+    let mut out = String::new();
+    if dumps.is_empty() || created + updated + unchanged > 0 {
+        let _ = writeln!(out, "  objects: {created} would be made, {updated} changed, {unchanged} are as in the point");
+    }
     for it in changes {
         let _ = writeln!(out, "    {it}");
     }
@@ -326,6 +389,13 @@ fn planned(plan: &Plan) -> String {
             out,
             "  volume {claim}: would be as in snapshot {snapshot:.8}: {files} files, {bytes} bytes{only}"
         );
+    }
+    for it in dumps {
+        let PlannedDump { name, bytes, namespace, labels, pod, load, .. } = it;
+        let into =
+            pod.as_ref().map_or_else(|| format!("a pod with {labels}, when one is ready"), |it| format!("pod {it}"));
+        let load = load.join(" ");
+        let _ = writeln!(out, "  dump {name}: {bytes} bytes would be given to {load} in {into}, namespace {namespace}");
     }
     out
 }
@@ -365,9 +435,26 @@ mod tests {
         );
         assert_eq!(asked(&["--source-namespace", "shop"])["sourceNamespace"], json!("shop"));
         assert_eq!(asked(&["--export", "look"])["export"], json!({"claim": "look"}));
+        let place = json!({"vault": {"name": "main", "prefix": "2027-q1"}});
+        assert_eq!(asked(&["--export-to", "main/2027-q1"])["export"], place);
         assert_eq!(asked(&["--dry-run"])["dryRun"], json!(true));
         let other = asked(&["--on-conflict", "Skip", "--skip-safety-point", "--point", "p"]);
         assert_eq!((&other["onConflict"], &other["safetyPoint"]), (&json!("Skip"), &json!("Skip")));
+    }
+
+    #[test]
+    fn a_dump_goes_into_the_pods_and_the_command_that_are_given() {
+        let plain = asked(&["--dump", "orders"]);
+        assert_eq!(plain["only"], json!({"dumps": [{"name": "orders"}]}));
+        let given = ["--dump", "orders", "--source-namespace", "shop", "--into", "app=x,tier=db", "--container", "pg"];
+        let other = asked(&[&given[..], &["--", "pg_restore", "-d", "looks"]].concat());
+        let into = json!({"pods": {"matchLabels": {"app": "x", "tier": "db"}}, "container": "pg",
+            "load": ["pg_restore", "-d", "looks"]});
+        assert_eq!(other["only"], json!({"dumps": [{"name": "orders", "into": into}]}));
+        for wrong in [&["--into", "app=x"][..], &["--dump", "a", "--into", "x"], &["--dump", "a", "--", "psql"]] {
+            let given = ["kubectl-reprise", "restore", "shop"].iter().chain(wrong);
+            assert!(Arguments::try_parse_from(given).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 
 use super::{
     app_key::AppKey,
     child::{Run, job_key},
-    dump,
+    dump, dump_target,
     effect::Effect,
     mover_job::MoverSettings,
     mover_task::Ran,
@@ -22,6 +21,7 @@ use super::{
 };
 use crate::api::{
     application::{Dump, LoadOnRestore, ProtectedApplication},
+    restore::DumpPart,
     restoring::DumpLoad,
     vault::VaultSpec,
 };
@@ -36,6 +36,8 @@ const PAUSES: (i64, i64) = (10, 300);
 pub struct Seen {
     /// The application's pods that it may be loaded in, running or not.
     pub pods: Vec<PodSeen>,
+    /// Why they may not be listed.
+    pub forbidden: Option<String>,
     /// The mover.
     pub job: Option<JobSeen>,
 }
@@ -43,6 +45,8 @@ pub struct Seen {
 /// A pod that a dump may be loaded in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodSeen {
+    /// Its name.
+    pub name: String,
     /// Whether it runs and is ready.
     pub ready: bool,
     /// The claims that it mounts.
@@ -57,6 +61,8 @@ pub struct Loads<'a> {
     pub movers: &'a MoverSettings,
     /// The application.
     pub application: &'a ProtectedApplication,
+    /// Its name, and the namespace in which it is protected: whose repository has the dumps.
+    pub of: &'a AppKey,
     /// The vault.
     pub vault: &'a VaultSpec,
     /// The point.
@@ -64,7 +70,7 @@ pub struct Loads<'a> {
     /// What was found, by the dump's name.
     pub seen: &'a BTreeMap<String, Seen>,
     /// The dumps that are asked for by name: these, and no others, are loaded whatever volumes there are.
-    pub named: Option<&'a [String]>,
+    pub named: Option<&'a [DumpPart]>,
     /// The time.
     pub now: Timestamp,
 }
@@ -114,7 +120,7 @@ pub fn told(loads: &[DumpLoad]) -> String {
 impl Loads<'_> {
     /// The dumps that are looked at.
     fn planned(&self) -> Vec<DumpLoad> {
-        let wanted = |name: &String| self.named.is_none_or(|it| it.contains(name));
+        let wanted = |name: &String| self.named.is_none_or(|it| it.iter().any(|it| it.name == *name));
         let planned = |it: &super::point::Dump| DumpLoad {
             name: it.name.clone(),
             snapshot: it.snapshot.clone(),
@@ -155,12 +161,18 @@ impl Loads<'_> {
     }
 
     fn one(&self, load: &mut DumpLoad, effects: &mut Vec<Effect>) -> Next {
-        let Some(declared) = self.application.spec.backup.dumps.iter().find(|it| it.name == load.name) else {
+        let Some(target) = dump_target::target(self.application, self.named, &load.name) else {
             return self.undeclared(load);
         };
         let nothing = Seen::default();
         let seen = self.seen.get(&load.name).unwrap_or(&nothing);
-        if let Some(next) = self.left_out(declared, load, seen) {
+        if let (Some(why), None) = (&seen.forbidden, &seen.job) {
+            let namespace = &self.run.namespace;
+            return Next::Failed(format!(
+                "is {namespace} one of the chart's protectedNamespaces? Its pods cannot be listed: {why}"
+            ));
+        }
+        if let Some(next) = self.left_out(&target, load, seen) {
             return next;
         }
         let job = job_key(&self.movers.namespace, &self.run.derived(&dump::label(&load.name)));
@@ -185,8 +197,7 @@ impl Loads<'_> {
             }
             Some(JobSeen::Running(_)) => Next::Going("it is being loaded"),
             None if seen.pods.iter().any(|it| it.ready) => {
-                let of = AppKey { namespace: self.run.namespace.clone(), name: self.application.name_any() };
-                let task = dump::load_task(declared, &of, &load.snapshot, &self.run.namespace);
+                let task = dump::load_task(&target, self.of, &load.snapshot, &self.run.namespace);
                 let job = dump::job(self.movers, self.run, self.vault, &load.name, &task, DEADLINE);
                 effects.push(Effect::Apply(Box::new(job)));
                 Next::Going("it is being loaded")

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
-    mover_task::Report,
+    mover_task::{Report, Task},
     point::{self, FORMAT, Objects, Volume},
 };
 
@@ -56,18 +56,26 @@ struct Play {
     point: Point,
     seen: Seen,
     status: Vec<DumpLoad>,
-    named: Option<Vec<String>>,
+    named: Option<Vec<DumpPart>>,
+    namespace: String,
 }
 
 impl Play {
     fn new(load: &str, claims: &[&str]) -> Self {
-        let pods = vec![PodSeen { ready: true, claims: vec!["data-db-0".into()] }];
+        let pods = vec![PodSeen { name: "db-0".into(), ready: true, claims: vec!["data-db-0".into()] }];
         let (application, point) = (application(load), the_point(claims));
-        Self { application, point, seen: Seen { pods, job: None }, status: vec![], named: None }
+        Self {
+            application,
+            point,
+            seen: Seen { pods, ..Seen::default() },
+            status: vec![],
+            named: None,
+            namespace: "shop".into(),
+        }
     }
 
     fn pass(&mut self, second: i64) -> Option<Progress> {
-        let run = Run { namespace: "shop".into(), name: "back".into(), uid: "run-1".into() };
+        let run = Run { namespace: self.namespace.clone(), name: "back".into(), uid: "run-1".into() };
         let movers = MoverSettings {
             namespace: "reprise".into(),
             image: "reprise".into(),
@@ -86,6 +94,7 @@ impl Play {
             run: &run,
             movers: &movers,
             application: &self.application,
+            of: &AppKey { namespace: "shop".into(), name: "shop".into() },
             vault: &vault,
             point: &self.point,
             seen: &BTreeMap::from([("orders".to_owned(), self.seen.clone())]),
@@ -148,7 +157,7 @@ fn what_its_owner_says_of_loading_holds() {
 #[test]
 fn what_is_named_is_loaded_whatever_volumes_there_are_and_nothing_else_is() {
     let named = |names: &[&str]| Play {
-        named: Some(names.iter().map(|it| (*it).to_owned()).collect()),
+        named: Some(names.iter().map(|it| DumpPart { name: (*it).to_owned(), into: None }).collect()),
         ..Play::new("Never", &["data-db-0"])
     };
     assert_eq!(jobs(&named(&["orders"]).begun().1).len(), 1);
@@ -220,4 +229,44 @@ fn a_dump_that_nothing_says_how_to_load_is_a_failure_only_where_it_is_all_the_da
     };
     assert_eq!(undeclared(&[]).failed.len(), 1);
     assert_eq!(undeclared(&["data-db-0"]), Progress::default());
+}
+
+#[test]
+fn pods_that_may_not_be_listed_are_no_pods_that_are_waited_for() {
+    let mut play = Play::new("Always", &[]);
+    play.seen = Seen { forbidden: Some("pods is forbidden".into()), ..Seen::default() };
+    let (_, progress) = play.begun();
+    let [why] = progress.failed.as_slice() else { panic!("{progress:?}") };
+    assert!(why.contains("protectedNamespaces") && why.contains("pods is forbidden"), "{why}");
+}
+
+/// The task of the one mover.
+fn task(progress: &Progress) -> Task {
+    let jobs = jobs(progress);
+    let [job] = jobs.as_slice() else { panic!("{} movers", jobs.len()) };
+    let environment = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+    let task = environment.iter().find(|it| it["name"] == "REPRISE_TASK").unwrap();
+    serde_json::from_str(task["value"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn into_another_database_the_repository_is_the_applications_and_the_pods_are_of_the_runs_namespace() {
+    let into = |more: Value| {
+        let mut into = json!({"pods": {"matchLabels": {"app": "analyst"}}});
+        into.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value::<DumpPart>(json!({"name": "orders", "into": into})).unwrap()
+    };
+    let loaded = |part: DumpPart| {
+        let play = Play { named: Some(vec![part]), namespace: "drill".into(), ..Play::new("Never", &["data-db-0"]) };
+        let Task::Load { namespace, application, into, command, .. } = task(&play.begun().1) else { panic!("a load") };
+        assert_eq!((namespace.as_str(), application.as_str(), into.as_str()), ("shop", "shop", "drill"));
+        assert_eq!(command.pods, BTreeMap::from([("app".to_owned(), "analyst".to_owned())]));
+        (command.container, command.command, command.timeout_seconds)
+    };
+    assert_eq!(loaded(into(json!({}))), (None, vec!["load".to_owned()], 3_600), "as the application says");
+    let own = into(json!({"container": "pg", "load": ["psql"], "timeout": "5m"}));
+    assert_eq!(loaded(own.clone()), (Some("pg".to_owned()), vec!["psql".to_owned()], 300));
+    let mut undeclared = Play { named: Some(vec![own]), ..Play::new("Never", &[]) };
+    undeclared.application.spec.backup.dumps.clear();
+    assert_eq!(jobs(&undeclared.begun().1).len(), 1, "a command of its own needs no declaration");
 }

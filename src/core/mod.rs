@@ -13,6 +13,7 @@ pub mod copies;
 pub mod dns_zone;
 pub mod dump;
 pub mod dump_load;
+pub mod dump_target;
 pub mod effect;
 pub mod empty_claim;
 pub mod failover;

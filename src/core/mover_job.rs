@@ -107,7 +107,7 @@ impl Mover<'_> {
         self.job_with(None)
     }
 
-    /// The Job of one that copies into another vault.
+    /// The Job of one that copies or exports into another vault.
     #[must_use]
     pub fn copy_job(&self, to: &VaultSpec) -> kube::core::DynamicObject {
         self.job_with(Some(to))

@@ -86,7 +86,7 @@ pub enum Task {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         paths: Vec<String>,
     },
-    /// Write volumes and objects of a point as plain files.
+    /// Write volumes, dumps and objects of a point as plain files.
     Export {
         /// The application's namespace.
         namespace: String,
@@ -96,12 +96,14 @@ pub enum Task {
         point: String,
         /// The volumes.
         volumes: Vec<ExportedVolume>,
+        /// The dumps.
+        dumps: Vec<ExportedDump>,
         /// The bundle of objects. `None`: no objects.
         manifest: Option<String>,
         /// Only these objects. None: all of them.
         objects: Vec<ObjectSelector>,
-        /// The directory to write into: `volumes/CLAIM/…`, `objects/GROUP/KIND/NAME.yaml`.
-        target: String,
+        /// Where to: `volumes/CLAIM/…`, `dumps/NAME`, `objects/GROUP/KIND/NAME.yaml`.
+        target: ExportTarget,
     },
     /// Check that all data of the snapshots is in the repository.
     Verify {
@@ -193,6 +195,38 @@ pub enum Task {
     },
 }
 
+/// Where an export goes.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum ExportTarget {
+    /// Into this directory.
+    Folder(String),
+    /// Into a vault.
+    Vault(ExportPlace),
+}
+
+/// Where an export goes in a vault: below `exports/NAMESPACE/PREFIX/`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportPlace {
+    /// The namespace of whoever wants it.
+    pub namespace: String,
+    /// The prefix.
+    pub prefix: String,
+    /// The uid of the run: what another one has written there is left alone.
+    pub run: String,
+}
+
+/// A dump that is written as a plain file.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportedDump {
+    /// Its name.
+    pub name: String,
+    /// The snapshot's full id.
+    pub snapshot: String,
+}
+
 /// A volume that is written as plain files.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -247,6 +281,12 @@ impl Task {
         }
     }
 
+    /// Whether it writes into another vault than the one that it reads.
+    #[must_use]
+    pub fn writes_elsewhere(&self) -> bool {
+        matches!(self, Self::Copy { .. } | Self::Export { target: ExportTarget::Vault(_), .. })
+    }
+
     /// Whether it runs a command in a pod: only such a mover speaks to the API server.
     #[must_use]
     pub fn runs_a_command(&self) -> bool {
@@ -282,7 +322,8 @@ pub struct Report {
     pub unreadable: u64,
     /// The first of them, with the reason.
     pub unreadable_files: Vec<String>,
-    /// How many files and directories patterns left out, each directory with what is in it.
+    /// How many files and directories patterns left out, each directory with what is in it. Of an export into a vault: how many
+    /// Secrets were left out.
     pub excluded: u64,
     /// How many directories were left out but for their `.nobackup`.
     pub no_backup: u64,
@@ -294,6 +335,8 @@ pub struct Report {
     pub pruned: Option<Pruned>,
     /// What a scrub found.
     pub scrubbed: Option<Scrubbed>,
+    /// Of an export: nothing was written, since something else lies where it was to go.
+    pub occupied: bool,
     /// Why it failed. Absent when it succeeded.
     pub error: Option<String>,
     /// Whether data in the repository is missing or damaged: trying again does not help.

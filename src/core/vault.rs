@@ -255,6 +255,7 @@ mod tests {
             proxy: None,
             limits: None,
             directory: Some(Directory { claim_name: "nfs".into() }),
+            allow_exports: false,
             encryption: Encryption::new("key"),
         };
         Vault::new("main", spec)

@@ -40,6 +40,7 @@ fn next(seen: &Seen, uid: &str, snapshot: &str) -> (Step, Vec<Effect>) {
         proxy: None,
         limits: None,
         directory: Some(Directory { claim_name: "nfs".into() }),
+        allow_exports: false,
         encryption: Encryption::new("k"),
     };
     let volume = Volume {

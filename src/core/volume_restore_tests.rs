@@ -54,6 +54,7 @@ fn vault() -> VaultSpec {
         proxy: None,
         limits: None,
         directory: Some(Directory { claim_name: "nfs".into() }),
+        allow_exports: false,
         encryption: Encryption::new("key"),
     }
 }

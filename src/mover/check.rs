@@ -8,7 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use rustic_core::repofile::{PackId, SnapshotFile};
-use rustic_core::{BlobId, CheckOptions, FileType, Id, OpenStatus, ReadBackend, ReadSubsetOption, Repository, TreeId};
+use rustic_core::{
+    BlobId, CheckOptions, FileType, Id, Open, OpenStatus, ReadBackend, ReadSubsetOption, Repository, TreeId,
+};
 
 use super::engine::Engine;
 use super::error::MoverError;
@@ -93,9 +95,9 @@ fn read(
 }
 
 /// Reads a snapshot by its full id.
-pub(super) fn snapshot(
+pub(super) fn snapshot<S: Open>(
     engine: &Engine,
-    repository: &Repository<OpenStatus>,
+    repository: &Repository<S>,
     id: &str,
 ) -> Result<SnapshotFile, MoverError> {
     let full: Id = id.parse().map_err(|_| MoverError::Task(format!("`{id}` is not a snapshot's id")))?;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The file's name in a snapshot.
-const FILE: &str = "dump";
+pub(super) const FILE: &str = "dump";
 /// A command that fails before it has read all leaves the rest to the shell: the API server breaks a connection off that
 /// nobody reads from, and the exit code would be lost with it.
 const DRAINED: &str = r#""$@" || { code=$?; cat > /dev/null; exit $code; }"#;
@@ -117,11 +117,11 @@ fn begin(runtime: &Handle, namespace: &str, command: &Command, streams: Streams)
     })
 }
 
-fn archive(
+pub(super) fn archive(
     engine: &Engine,
     repository: &Repository<impl IndexedIds>,
     dump: &Dump<'_>,
-    output: Output,
+    output: impl Read + Send + 'static,
 ) -> Result<SnapshotFile, MoverError> {
     let error = |error: Box<rustic_core::RusticError>| engine.error(&error);
     let label = crate::core::dump::label(dump.name);
@@ -137,11 +137,11 @@ fn archive(
 }
 
 /// A source of one file that can be read once.
-struct Once(Mutex<Option<Output>>);
+struct Once<R>(Mutex<Option<R>>);
 
-impl ReadSource for Once {
-    type Open = Output;
-    type Iter = std::iter::Once<RusticResult<ReadSourceEntry<Output>>>;
+impl<R: Read + Send + 'static> ReadSource for Once<R> {
+    type Open = R;
+    type Iter = std::iter::Once<RusticResult<ReadSourceEntry<R>>>;
 
     fn size(&self) -> RusticResult<Option<u64>> {
         Ok(None)

@@ -107,11 +107,8 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     let settings = read_settings(vaults, "")?;
     let runtime = Runtime::new().map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
     let vault = runtime.block_on(Vault::open(&settings))?;
-    let to = if matches!(task, Task::Copy { .. }) {
-        Some(runtime.block_on(Vault::open(&read_settings(vaults, TO)?))?)
-    } else {
-        None
-    };
+    let to =
+        if task.writes_elsewhere() { Some(runtime.block_on(Vault::open(&read_settings(vaults, TO)?))?) } else { None };
     let (namespace, application) = task.application();
     let engine = Engine::new(&vault, namespace, application, runtime.handle().clone());
     let panics = watch_panics(&engine);
@@ -132,7 +129,7 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     outcome
 }
 
-/// `to` is the vault that a copy goes to.
+/// `to` is the vault that a copy or an export goes to.
 fn carry_out(
     engine: &Engine,
     (vault, to): &(Vault, Option<Vault>),
@@ -149,9 +146,10 @@ fn carry_out(
             let paths = Paths::some(paths).map_err(|error| MoverError::Task(format!("`paths`: {error}")))?;
             restore::restore(engine, (snapshot, base), (Path::new(target), exclude), paths.as_ref(), witness)
         }
-        Task::Export { namespace, application, point, volumes, manifest, objects, target } => {
-            let (manifest, target) = (manifest.as_deref(), Path::new(target));
-            Export { namespace, application, point, volumes, manifest, objects, target }.run(engine, vault, witness)
+        Task::Export { namespace, application, point, volumes, dumps, manifest, objects, target } => {
+            let manifest = manifest.as_deref();
+            let export = Export { namespace, application, point, volumes, dumps, manifest, objects };
+            export.run(engine, (vault, to.as_ref()), target, witness)
         }
         Task::Verify { namespace: _, application: _, snapshots, read_percent } => {
             check::verify(engine, snapshots, *read_percent)
@@ -296,7 +294,7 @@ fn read_task(text: &str) -> Result<Task, MoverError> {
                 return wrong("`base` must be full ids of snapshots");
             }
         }
-        Task::Export { volumes, target, .. } => export::check(volumes, target)?,
+        Task::Export { volumes, dumps, target, .. } => export::check(volumes, dumps, target)?,
         Task::Verify { snapshots, .. } | Task::Lock { snapshots, .. }
             if snapshots.is_empty() || !snapshots.iter().all(is_id) =>
         {

@@ -66,6 +66,10 @@ pub struct VaultSpec {
     /// How fast each mover may move data. Default: as fast as it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// Whether a `Restore` may write what is in points into it as plain objects (`export.vault`), below `exports/` and the namespace
+    /// of the `Restore`: whoever reads the bucket then reads them without a key. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_exports: bool,
     /// The key that everything in it is encrypted with.
     pub encryption: Encryption,
 }

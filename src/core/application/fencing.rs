@@ -71,7 +71,9 @@ impl Pass<'_> {
             return self.retake(view, "it had stopped by itself", view.seizable);
         };
         let waited = self.now.as_second() - since.as_second();
-        let point = match self.save(Purpose::Scheduled, "last", since) {
+        // What a restore left half done would hide the good points.
+        let half = self.left_half().is_some();
+        let point = match if half { Saved::Failed } else { self.save(Purpose::Scheduled, "last", since) } {
             Saved::Yes(id) => Some(id),
             Saved::Failed => None,
             Saved::NotYet if waited > LAST_POINT_SECONDS => None,
@@ -122,7 +124,13 @@ impl Pass<'_> {
     pub(super) fn resume(&mut self, view: &View) {
         self.wish(Wish::Hold);
         self.recheck = LOOK_CLOSELY;
-        if !view.valid || !self.sealed(view) {
+        if !view.valid || !self.sealed(view) || self.restore_behind(view.epoch) {
+            return;
+        }
+        if self.restore_starts() {
+            let note = "nobody else took the claim; what was stopped is for a Restore to start";
+            self.effects.push(Effect::note("Resumed", note));
+            self.status.fence = None;
             return;
         }
         let since = self.status.fence.as_ref().and_then(|it| it.since.as_ref()).map(|it| it.0);

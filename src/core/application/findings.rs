@@ -233,6 +233,7 @@ impl Pass<'_> {
         let newest = ended.max_by_key(|it| it.finished_at.as_ref().map(|at| at.0));
         match newest.and_then(|it| condition::find(&it.conditions, condition::SUCCEEDED)) {
             Some(it) if it.status == "False" => format!("the last one failed: {}", it.message),
+            Some(_) | None if self.left_half().is_some() => self.half_restored().unwrap_or_default(),
             Some(_) | None => match self.vault_takes_points() {
                 Ok(()) => "the next one is on its way".to_owned(),
                 Err(why) => why,
@@ -301,6 +302,9 @@ impl Pass<'_> {
         };
         let role = self.status.role;
         let first = wrong(&[CLAIM_SOUND]).or_else(|| wrong(&[REGIONS_PRESENT])).or_else(|| match role {
+            Some(Role::Active) if self.left_half().is_some() => {
+                self.half_restored().map(|it| Finding::new(READY, false, "HalfRestored", it))
+            }
             Some(Role::Active) => wrong(&[HEALTHY, SOURCES_SOUND, RPO_MET, TRAFFIC_PUBLISHED]),
             Some(Role::Activating | Role::Fencing | Role::Standby | Role::Unknown) | None => None,
         });

@@ -11,6 +11,7 @@ mod imported;
 mod locks;
 mod outlook;
 mod points;
+mod restoring;
 pub mod retention;
 pub mod scrub;
 mod traffic;
@@ -42,7 +43,7 @@ use crate::api::{
     dns_zone::DnsZone,
     failover::{Failover, FailoverStatus},
     recovery_point::RecoveryPoint,
-    restore::{Restore, RestoreStatus},
+    restore::Restore,
     vault::Vault,
 };
 
@@ -310,12 +311,6 @@ impl Pass<'_> {
     /// Whether a failover to here was to take the claim with this epoch.
     fn failover_began(&self, epoch: u64) -> bool {
         self.seen.failovers.iter().filter_map(|it| it.status.as_ref()).any(|it| it.epoch == Some(epoch))
-    }
-
-    /// Whether a restore is changing what a point would read.
-    pub(super) fn restoring(&self) -> bool {
-        let changing = |it: &Arc<Restore>| it.in_place() && it.status.as_ref().is_some_and(RestoreStatus::changing);
-        self.seen.restores.iter().any(changing)
     }
 
     /// The failover that goes on here.

@@ -37,7 +37,12 @@ impl Pass<'_> {
         self.forget_old();
         let running = self.statuses().any(|it| !condition::ended(&it.conditions))
             || self.own_points().any(|it| it.status.is_none());
-        if running || self.restoring() || !view.valid || self.vault_takes_points().is_err() {
+        if running
+            || self.restoring()
+            || self.left_half().is_some()
+            || !view.valid
+            || self.vault_takes_points().is_err()
+        {
             return;
         }
         let due = self.due(&rhythm, view.epoch);

@@ -31,6 +31,7 @@ mod kept_warm;
 mod latest;
 mod locks;
 mod points;
+mod restoring;
 mod retention;
 mod scrub;
 mod suspicion;

@@ -205,6 +205,7 @@ impl Pass<'_> {
             run: &self.run,
             movers: &self.seen.movers,
             application: self.application,
+            of: &self.key,
             vault: &vault,
             point: &point,
             seen: &self.seen.dumps,

@@ -24,6 +24,12 @@ impl Pass<'_> {
     }
 
     pub(super) fn cancel(&mut self) -> Next {
+        if self.object.loads_elsewhere() {
+            return self.loading_ended();
+        }
+        if self.object.exports_to().is_some() {
+            return self.export_ended();
+        }
         let steps: Vec<_> = self.status.steps.iter().map(|it| it.name).collect();
         if steps.contains(&RestoreStepName::Start) {
             let loading = dump_load::unsettled(&self.status.dumps);
@@ -50,7 +56,10 @@ impl Pass<'_> {
     /// Nothing half done is in the way of the application.
     fn started(&mut self, what: &str) -> Next {
         match self.start() {
-            Next::Go(_) => Next::Fail("Cancelled", format!("cancelled: {what}, and what was stopped is started")),
+            Next::Go(_) => {
+                self.started = true;
+                Next::Fail("Cancelled", format!("cancelled: {what}, and what was stopped is started"))
+            }
             waiting => waiting,
         }
     }

@@ -4,9 +4,11 @@
 //! names it was written. What is done to one volume is `core::volume_restore`.
 
 mod cancel;
+mod dumps;
 mod export;
 pub mod progress;
 mod steps;
+pub mod vault_export;
 mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -17,7 +19,7 @@ use kube::ResourceExt;
 
 use super::{
     app_key::AppKey,
-    application::LocalCopy,
+    application::{LocalCopy, resumes},
     child::Run,
     claim::view::View,
     condition::{self, Finding, SUCCEEDED, Truth},
@@ -31,7 +33,7 @@ use super::{
 use crate::api::{
     application::ProtectedApplication,
     recovery_point::RecoveryPoint,
-    restore::{Restore, RestoreStatus, RestoreStep, RestoreStepName},
+    restore::{Export, Restore, RestoreStatus, RestoreStep, RestoreStepName},
     vault::Vault,
 };
 
@@ -69,6 +71,8 @@ pub struct Observed {
     pub objects_done: Option<u64>,
     /// What its dumps would be loaded in, and the movers that load them. Looked up while they are loaded.
     pub dumps: BTreeMap<String, dump_load::Seen>,
+    /// What was found of an export into a vault.
+    pub export: vault_export::Seen,
     /// What of its workloads is not ready. Looked up while that is waited for.
     pub not_ready: Vec<String>,
     /// Everything that stands in the operator's namespace for this run.
@@ -97,7 +101,17 @@ struct Pass<'a> {
     now: Timestamp,
     status: RestoreStatus,
     effects: Vec<Effect>,
+    /// Whether what was stopped is started, all volumes being as they were or as in the point.
+    started: bool,
 }
+
+/// The steps of one that only loads dumps into other databases.
+const STEPS_OF_LOADING: [RestoreStepName; 3] =
+    [RestoreStepName::Check, RestoreStepName::ChoosePoint, RestoreStepName::LoadDumps];
+
+/// The steps of one that exports into a vault.
+const STEPS_OF_EXPORT: [RestoreStepName; 3] =
+    [RestoreStepName::Check, RestoreStepName::ChoosePoint, RestoreStepName::Export];
 
 /// The steps, in order, but for that of dry runs, and that of a run which is cancelled.
 const STEPS: [RestoreStepName; 9] = [
@@ -129,7 +143,7 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
     let run = Run { namespace: namespace.clone(), name: object.name_any(), uid: object.uid().unwrap_or_default() };
     let source = object.spec.source_namespace.clone().unwrap_or(namespace);
     let key = AppKey { namespace: source, name: application.name_any() };
-    let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new() };
+    let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new(), started: false };
     match pass.status.step {
         Some(step) if object.spec.cancel && step != RestoreStepName::Cancel => pass.cancelled(step),
         None => {
@@ -185,6 +199,7 @@ impl Pass<'_> {
             (None, RestoreStepName::Start) => self.start(),
             (None, RestoreStepName::LoadDumps) => self.load_dumps(),
             (None, RestoreStepName::AwaitReady) => self.await_ready(),
+            (None, RestoreStepName::Export) => self.export(),
             (None, RestoreStepName::Cancel) => self.cancel(),
         };
         match next {
@@ -212,6 +227,8 @@ impl Pass<'_> {
 
     fn end_without_success(&mut self, step: RestoreStepName, reason: &'static str, message: String) {
         self.leave(step);
+        let stopped = step <= RestoreStepName::Start || (step == RestoreStepName::Cancel && !self.started);
+        self.status.left_stopped = stopped && self.in_place() && self.status.touched_volumes();
         self.status.finished_at = Some(Time(self.now));
         self.effects.push(Effect::warn("RestoreFailed", message.clone()));
         self.report(Truth::False, reason, message);
@@ -222,7 +239,17 @@ impl Pass<'_> {
         match (step, self.object.spec.dry_run) {
             (RestoreStepName::ChoosePoint, true) => Some(RestoreStepName::Plan),
             (RestoreStepName::Plan, _) => None,
-            _ => STEPS.iter().position(|it| *it == step).and_then(|it| STEPS.get(it + 1)).copied(),
+            _ => self.steps().iter().skip_while(|it| **it != step).nth(1).copied(),
+        }
+    }
+
+    fn steps(&self) -> &'static [RestoreStepName] {
+        if self.object.loads_elsewhere() {
+            &STEPS_OF_LOADING
+        } else if self.object.exports_to().is_some() {
+            &STEPS_OF_EXPORT
+        } else {
+            &STEPS
         }
     }
 
@@ -245,7 +272,17 @@ impl Pass<'_> {
         let passed =
             self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
         let (reason, message) = match &self.object.spec.export {
-            Some(export) => ("Exported", format!("exported from {point} into the volume of {}{passed}", export.claim)),
+            Some(Export { claim: Some(claim), .. }) => {
+                ("Exported", format!("exported from {point} into the volume of {claim}{passed}"))
+            }
+            Some(_) => {
+                let told = self.status.steps.last().map_or("", |it| it.message.as_str());
+                ("Exported", format!("exported from {point}: {told}{passed}"))
+            }
+            None if self.object.loads_elsewhere() => {
+                let told = dump_load::told(&self.status.dumps);
+                ("Loaded", format!("of {point}: {told}; nothing else was changed{passed}"))
+            }
             None => ("Restored", format!("restored from {point}{passed}")),
         };
         self.effects.push(Effect::note("RestoreSucceeded", message.clone()));
@@ -279,11 +316,19 @@ impl Pass<'_> {
     }
 
     /// Whether this region is no longer the one that the run began in: what another epoch wrote is not written over.
-    fn claim_lost(&self) -> Option<String> {
+    ///
+    /// One that had stopped by itself under `Strict`, and took the claim anew before anybody else had it, is the same region
+    /// still: the run goes on under the new epoch.
+    fn claim_lost(&mut self) -> Option<String> {
         if !self.in_place() {
             return None;
         }
         let view = self.seen.claim.as_ref()?;
+        let fence = self.application.status.as_ref().and_then(|it| it.fence.as_ref());
+        let resumed = fence.is_some_and(|it| Some(it.epoch) == self.status.epoch && resumes(it, view.epoch));
+        if view.mine && resumed {
+            self.status.epoch = Some(view.epoch);
+        }
         let epoch = self.status.epoch.unwrap_or(0);
         if view.epoch == epoch && (view.mine || view.conflict.is_some() || view.claim.is_none()) {
             return None;
@@ -297,6 +342,15 @@ impl Pass<'_> {
     fn left_behind(&self) -> String {
         if self.status.step < Some(RestoreStepName::Stop) {
             return ": nothing was changed".to_owned();
+        }
+        if self.object.exports_to().is_some() {
+            return format!(
+                ": what was written until then stays at {}, and nothing else was changed",
+                self.export_place()
+            );
+        }
+        if self.object.loads_elsewhere() {
+            return ": nothing but the databases that the dumps were to be loaded into was changed".to_owned();
         }
         if !self.in_place() {
             return ": what was restored into this namespace until then stays".to_owned();

@@ -92,7 +92,14 @@ impl Pass<'_> {
         });
     }
 
-    fn blank(&self) -> RestoreProgress {
+    /// Of an export into a vault.
+    pub(super) fn tell_estimated(&mut self, progress: RestoreProgress) {
+        let RestoreProgress { bytes_done, bytes_total, .. } = progress;
+        let estimated_end = estimated_end(self.step_began(), self.now, bytes_done, bytes_total);
+        self.tell(RestoreProgress { estimated_end, ..progress });
+    }
+
+    pub(super) fn blank(&self) -> RestoreProgress {
         RestoreProgress {
             at: Time(self.now),
             volumes_done: 0,

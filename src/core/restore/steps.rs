@@ -16,7 +16,6 @@ use crate::{
         application::point_object,
         condition,
         copies::{answered_by, failing},
-        dump_load::{self, Loads},
         effect::Effect,
         paths::Paths,
         point::{Point, Volume},
@@ -91,20 +90,23 @@ impl Pass<'_> {
     fn check_elsewhere(&self) -> Next {
         let here = &self.run.namespace;
         if self.key.namespace == *here {
-            // An export: nothing is changed.
-            return self.no_vault().unwrap_or_else(|| Next::Go("nothing is changed here".into()));
+            // An export, or dumps for another database: the application is not changed.
+            let refused = self.no_vault().or_else(|| self.export_refused());
+            return refused.unwrap_or_else(|| Next::Go("nothing of the application is changed".into()));
         }
         if !self.application.spec.shared_with.contains(here) {
             return Next::Fail("NotShared", not_shared(&self.key.name, &self.key.namespace, here));
         }
-        if let Some(other) = self.seen.protected.first().filter(|_| self.object.spec.export.is_none()) {
+        let beside = self.object.spec.export.is_some() || self.object.loads_elsewhere();
+        if let Some(other) = self.seen.protected.first().filter(|_| !beside) {
             let message = format!(
                 "namespace {here} has the ProtectedApplication {other}: restore {} into a namespace without one",
                 self.key
             );
             return Next::Fail("NamespaceProtected", message);
         }
-        self.no_vault().unwrap_or_else(|| Next::Go(format!("{} is shared with this namespace", self.key)))
+        let refused = self.no_vault().or_else(|| self.export_refused());
+        refused.unwrap_or_else(|| Next::Go(format!("{} is shared with this namespace", self.key)))
     }
 
     pub(super) fn choose_point(&mut self) -> Next {
@@ -182,6 +184,9 @@ impl Pass<'_> {
             Ok(it) => it,
             Err(next) => return next,
         };
+        if self.object.loads_elsewhere() {
+            return self.plan_dumps(&point);
+        }
         let mut told = format!("{} volumes would be made equal to the point", volumes.len());
         if !point.dumps.is_empty() {
             let names: Vec<_> = point.dumps.iter().map(|it| it.name.as_str()).collect();
@@ -189,7 +194,7 @@ impl Pass<'_> {
         }
         let mut plan = Plan::default();
         if let Some(only) = self.wanted_objects() {
-            plan = match self.planned_objects(point.objects.manifest, only) {
+            plan = match self.planned_objects(point.objects.manifest.clone(), only) {
                 Ok(it) => it,
                 Err(next) => return next,
             };
@@ -205,6 +210,7 @@ impl Pass<'_> {
             PlannedVolume { claim: it.claim, snapshot: it.snapshot, files: it.files, bytes: it.bytes, paths }
         };
         plan.volumes = volumes.into_iter().take(TOLD).map(planned).collect();
+        plan.dumps = self.planned_dumps(&point);
         self.status.plan = Some(plan);
         Next::Go(told)
     }
@@ -224,7 +230,7 @@ impl Pass<'_> {
             Outcome::ObjectsPlanned { created, updated, unchanged, changes, not_restored } => {
                 self.status.not_restored = not_restored.into_iter().take(TOLD).collect();
                 let changes = changes.into_iter().take(TOLD).collect();
-                Ok(Plan { created, updated, unchanged, changes, volumes: Vec::new() })
+                Ok(Plan { created, updated, unchanged, changes, ..Plan::default() })
             }
             _ => Err(Next::Stay("the objects are being compared".into())),
         }
@@ -370,60 +376,9 @@ impl Pass<'_> {
         }
     }
 
-    /// Gives the databases their dumps whose data is in no volume, or that are named.
-    pub(super) fn load_dumps(&mut self) -> Next {
-        let point = match self.chosen() {
-            Ok(point) => point,
-            Err(next) => return next,
-        };
-        let Some(vault) = &self.seen.vault else { return Next::Stay("the Vault object is gone".into()) };
-        let loads = Loads {
-            run: &self.run,
-            movers: &self.seen.movers,
-            application: self.application,
-            vault: &vault.spec,
-            point: &point,
-            seen: &self.seen.dumps,
-            named: self.object.spec.only.as_ref().map(|it| it.dumps.as_slice()),
-            now: self.now,
-        };
-        let Some(progress) = loads.advance(&mut self.status.dumps) else {
-            return Next::Stay("the dumps are about to be loaded".into());
-        };
-        self.effects.extend(progress.effects);
-        if !progress.failed.is_empty() {
-            let why = progress.failed.join("; ");
-            let again = "everything before this step is done: make another Restore, of only.dumps, to try again";
-            return Next::Fail("DumpNotLoaded", format!("{why}; {again}"));
-        }
-        if progress.going.is_empty() {
-            return Next::Go(dump_load::told(&self.status.dumps));
-        }
-        let going = progress.going.join("; ");
-        let loading = self.seen.dumps.values().any(|it| it.job.is_some());
-        if !loading && self.overdue() {
-            return Next::Fail("DumpNotLoaded", format!("not begun within 30 minutes: {going}"));
-        }
-        Next::Stay(going)
-    }
-
     /// Whether the step has taken as long as workloads may take to be ready.
-    fn overdue(&self) -> bool {
+    pub(super) fn overdue(&self) -> bool {
         self.status.steps.last().map_or(self.now, |it| it.started_at.0) + READY <= self.now
-    }
-
-    /// A dump that is asked for, and that the point does not have or nothing says how to load.
-    fn no_such_dump(&self, point: &Point) -> Option<String> {
-        let only = self.object.spec.only.as_ref().map_or(&[][..], |it| &it.dumps);
-        let there: Vec<_> = point.dumps.iter().map(|it| it.name.as_str()).collect();
-        if let Some(absent) = only.iter().find(|it| !there.contains(&it.as_str())) {
-            return Some(format!("spec.only.dumps: {absent} is not in {}, which has: {}", point.id, there.join(", ")));
-        }
-        let declared = |name: &String| self.application.spec.backup.dumps.iter().any(|it| it.name == *name);
-        let unknown = only.iter().find(|it| !declared(it))?;
-        Some(format!(
-            "spec.only.dumps: {unknown} is not in spec.backup.dumps of the application: declare how it is loaded"
-        ))
     }
 
     pub(super) fn await_ready(&mut self) -> Next {

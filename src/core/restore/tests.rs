@@ -2,9 +2,11 @@
 
 mod cancel;
 mod damaged;
+mod dumps;
 mod elsewhere;
 mod export;
 mod progress;
+mod strict;
 
 use serde_json::{Value, json};
 
@@ -17,7 +19,7 @@ use crate::{
     core::{
         child::job_key,
         claim::fixtures,
-        point::{Objects, Point, Skipped, Volume},
+        point::{Dump, Objects, Point, Skipped, Volume},
         recovery_point::JobSeen,
         volume_restore::{ClaimSeen, RESTORED_FROM, Seen as VolumeSeen, VolumeSeen as Pv},
         work::{Failure, Outcome, Progress, Work},
@@ -116,6 +118,12 @@ struct Play {
     mark: &'static str,
     /// Of which point the mover of `log` finds the data damaged.
     damaged: Option<String>,
+    /// Dumps in the points.
+    dumps: Vec<Dump>,
+    /// What dumps would be loaded in, and the movers that load them.
+    pods: BTreeMap<String, dump_load::Seen>,
+    /// What was found of an export into a vault.
+    export: vault_export::Seen,
     /// The application that is seen.
     application: Option<ProtectedApplication>,
     /// Applications that are protected where the restore is.
@@ -152,6 +160,9 @@ impl Play {
             marks: None,
             mark: "",
             damaged: None,
+            dumps: Vec::new(),
+            pods: BTreeMap::new(),
+            export: vault_export::Seen::default(),
             application: Some(application()),
             protected: Vec::new(),
             second: 0,
@@ -210,7 +221,8 @@ impl Play {
             volumes: self.filled.iter().map(|it| self.broken(it).unwrap_or_else(|| tenant(it))).collect(),
             told: self.told.clone(),
             objects_done: None,
-            dumps: BTreeMap::new(),
+            dumps: self.pods.clone(),
+            export: self.export.clone(),
             not_ready: Vec::new(),
             made: self.broken("log").map(|_| job_key("reprise", "mover")).into_iter().collect(),
             works: self.works.clone(),
@@ -262,7 +274,10 @@ impl Play {
             None => older_than.is_none_or(|older| *it < older),
         };
         let good = if *vault == self.empty { &[][..] } else { &self.good };
-        let chosen = good.iter().find(wanted).map(|id| Box::new(Point { id: id.clone(), ..point(self.size) }));
+        let chosen = good
+            .iter()
+            .find(wanted)
+            .map(|id| Box::new(Point { id: id.clone(), dumps: self.dumps.clone(), ..point(self.size) }));
         Outcome::Surveyed { chosen, passed_over: vec![] }
     }
 
@@ -286,8 +301,11 @@ impl Play {
                 self.done.push("save".into());
             }
             Effect::Apply(it) if it.types.as_ref().unwrap().kind == "Job" => {
-                assert_eq!(self.running, 0, "nothing writes into a volume that is in use");
                 let claim = it.metadata.annotations.as_ref().unwrap()[crate::core::child::CLAIM].clone();
+                if claim.contains('/') {
+                    return self.done.push(claim);
+                }
+                assert_eq!(self.running, 0, "nothing writes into a volume that is in use");
                 self.done.push(format!("fill {claim}"));
                 self.filled.push(claim);
             }

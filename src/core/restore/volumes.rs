@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use super::{Next, Pass, export};
 use crate::{
-    api::vault::VaultSpec,
+    api::{restore::RestoreProgress, vault::VaultSpec},
     core::{
         effect::Effect,
         empty_claim,
@@ -134,7 +134,8 @@ impl Pass<'_> {
         self.status.not_restored.clear();
         self.status.passed_over.extend(passed_over);
         self.status.passed_over.truncate(2 * REASONS);
-        self.status.progress = None;
+        let volumes_total = self.status.progress.take().map_or(0, |it| it.volumes_total);
+        self.status.progress = Some(RestoreProgress { volumes_total, ..self.blank() });
         self.take(&older);
         Some(Next::Stay(format!("{reason}: {} is restored in its place", older.id)))
     }

@@ -10,11 +10,15 @@ use super::lab::{Lab, noise};
 use crate::api::mappings::ObjectSelector;
 use crate::capture::blocks::Span;
 use crate::capture::bundle::{Count, Entry, FORMAT, Id, Index, Namespace, Scope, canonical, write};
-use crate::core::mover_task::{CORRUPT, ExportedVolume, MISCONFIGURED, Report, Task};
+use crate::core::mover_task::{
+    CORRUPT, Command, ExportTarget, ExportedDump, ExportedVolume, MISCONFIGURED, Report, Task,
+};
+use crate::mover::backup::id_text;
+use crate::mover::dump::{self, Dump};
 use crate::vault::manifest::Content;
 
 /// A bundle with two `ConfigMap`s and a Secret, stored in the vault; its name.
-fn bundle_in(lab: &Lab) -> String {
+pub(super) fn bundle_in(lab: &Lab) -> String {
     let object = |kind: &str, name: &str| {
         let id = Id { group: String::new(), kind: kind.into(), namespace: Some("shop".into()), name: name.into() };
         let metadata = json!({"name": name, "namespace": "shop"});
@@ -39,6 +43,17 @@ fn bundle_in(lab: &Lab) -> String {
     lab.runtime.block_on(written).unwrap().manifest
 }
 
+/// Stores a dump; its snapshot.
+pub(super) fn dump_in(lab: &Lab, text: &[u8]) -> String {
+    let engine = lab.engine();
+    let command = Command { pods: BTreeMap::new(), container: None, command: vec![], timeout_seconds: 1 };
+    let tags = ["a", "b", "c"].map(str::to_owned);
+    let dump = Dump { namespace: "shop", host: "east", name: "orders", tags, command: &command, max_bytes: None };
+    let repository = engine.open_or_make().unwrap().to_indexed_ids().unwrap();
+    let stored = dump::archive(&engine, &repository, &dump, Cursor::new(text.to_vec())).unwrap();
+    id_text(stored.id)
+}
+
 fn task(lab: &Lab, backup: &Report, manifest: Option<String>, objects: Vec<ObjectSelector>) -> Task {
     let snapshot = backup.snapshot.clone().unwrap();
     Task::Export {
@@ -49,9 +64,10 @@ fn task(lab: &Lab, backup: &Report, manifest: Option<String>, objects: Vec<Objec
             ExportedVolume { claim: "data".into(), snapshot: snapshot.clone(), paths: vec![] },
             ExportedVolume { claim: "log".into(), snapshot, paths: vec!["a/*".into()] },
         ],
+        dumps: vec![],
         manifest,
         objects,
-        target: lab.target().to_str().unwrap().to_owned(),
+        target: ExportTarget::Folder(lab.target().to_str().unwrap().to_owned()),
     }
 }
 
@@ -63,16 +79,20 @@ fn volumes_and_objects_become_plain_files_and_a_second_run_transfers_nothing() {
     fs::write(lab.volume().join("b"), noise(2, 50_000)).unwrap();
     let backup = lab.back_up();
     let manifest = bundle_in(&lab);
-    let wanted = task(&lab, &backup, Some(manifest.clone()), vec![]);
+    let mut wanted = task(&lab, &backup, Some(manifest.clone()), vec![]);
+    let text = noise(3, 3_000_000);
+    let Task::Export { dumps, .. } = &mut wanted else { panic!("an export") };
+    dumps.push(ExportedDump { name: "orders".into(), snapshot: dump_in(&lab, &text) });
     let report = lab.run(&wanted, |_| ()).done();
-    assert_eq!((report.snapshot.as_deref(), report.files), (Some("p1"), 3 + 3));
+    assert_eq!((report.snapshot.as_deref(), report.files), (Some("p1"), 3 + 1 + 3));
     let read = |name: &str| fs::read(lab.target().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!((read("volumes/data/b"), read("volumes/log/a/x")), (noise(2, 50_000), noise(1, 50_000)));
     assert!(!lab.target().join("volumes/log/b").exists());
+    assert_eq!(read("dumps/orders"), text);
     let object: Value = serde_yaml::from_slice(&read("objects/core/ConfigMap/web.yaml")).unwrap();
     assert_eq!(object["data"]["x"], "web");
     assert!(lab.target().join("objects/core/Secret/web.yaml").exists());
-    assert_eq!(lab.run(&wanted, |_| ()).done().added_bytes, 0);
+    assert_eq!(lab.run(&wanted, |_| ()).done().added_bytes, 3_000_000, "the dump, and nothing else");
 
     let only = ObjectSelector { kind: Some("Secret".into()), ..ObjectSelector::default() };
     fs::remove_dir_all(lab.target().join("objects")).unwrap();

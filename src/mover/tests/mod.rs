@@ -9,6 +9,7 @@ mod device;
 mod dump;
 mod exclude;
 mod export;
+mod export_bucket;
 mod fidelity;
 pub(super) mod lab;
 mod locks;

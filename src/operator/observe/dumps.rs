@@ -7,27 +7,32 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::movers;
 use crate::{
-    api::application::ProtectedApplication,
+    api::application::Dump,
     core::{dump, dump_load},
     exec,
     operator::{context::Context, shell::Error},
 };
 
-/// What the application's dumps would be loaded in, and this run's movers that load them.
+/// What these dumps would be loaded in, in that namespace, and the movers of the run that load them.
 pub(super) async fn dumps(
     uid: &str,
-    application: Option<&ProtectedApplication>,
+    namespace: &str,
+    dumps: &[Dump],
     context: &Context,
 ) -> Result<BTreeMap<String, dump_load::Seen>, Error> {
-    let Some(application) = application else { return Ok(BTreeMap::new()) };
     let (mut jobs, mut seen) = (movers(uid, context).await?, BTreeMap::new());
-    let pods = Api::<Pod>::namespaced(context.client.clone(), &application.namespace().unwrap_or_default());
-    for dump in &application.spec.backup.dumps {
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
+    for dump in dumps {
         let labels = exec::labels(&dump.pods.match_labels);
         let listed = pods.list(&ListParams::default().labels(&labels).limit(500)).await;
-        let pods = listed.map_err(Error::observe("pods"))?.items.iter().map(dump_pod).collect();
+        let (pods, forbidden) = match listed {
+            Ok(listed) => (listed.items.iter().map(dump_pod).collect(), None),
+            // That is told: it does not pass by itself.
+            Err(kube::Error::Api(status)) if status.code == 403 => (Vec::new(), Some(status.message)),
+            Err(error) => return Err(Error::observe("pods")(error)),
+        };
         let job = jobs.remove(&dump::label(&dump.name));
-        seen.insert(dump.name.clone(), dump_load::Seen { pods, job });
+        seen.insert(dump.name.clone(), dump_load::Seen { pods, forbidden, job });
     }
     Ok(seen)
 }
@@ -35,5 +40,5 @@ pub(super) async fn dumps(
 fn dump_pod(pod: &Pod) -> dump_load::PodSeen {
     let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
     let claims = volumes.filter_map(|it| Some(it.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
-    dump_load::PodSeen { ready: exec::is_ready(pod), claims }
+    dump_load::PodSeen { name: pod.name_any(), ready: exec::is_ready(pod), claims }
 }

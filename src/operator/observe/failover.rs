@@ -88,7 +88,8 @@ impl Reconciled for Failover {
                 BTreeMap::new()
             },
             dumps: if step == Some(StepName::LoadDumps) && !ended {
-                dumps(&run.uid, application.as_deref(), context).await?
+                let all = application.as_ref().map_or(&[][..], |it| &it.spec.backup.dumps);
+                dumps(&run.uid, &namespace, all, context).await?
             } else {
                 BTreeMap::new()
             },

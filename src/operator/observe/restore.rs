@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{copy, dumps::dumps, failover::volumes, not_ready, progress::told, recent, recovery_point::made};
+use super::{copy, dumps::dumps, failover::volumes, movers, not_ready, progress::told, recent, recovery_point::made};
 use crate::{
     api::{
         application::ProtectedApplication,
@@ -17,10 +17,10 @@ use crate::{
         app_key::AppKey,
         application::LocalCopy,
         child::Run,
-        condition,
+        condition, dump_target,
         effect::Decision,
         point::Point,
-        restore::{Observed, mappings, progress},
+        restore::{Observed, mappings, progress, vault_export},
     },
     operator::{
         clock,
@@ -66,18 +66,24 @@ impl Reconciled for Restore {
             } else {
                 BTreeMap::new()
             },
-            dumps: if step == Some(RestoreStepName::LoadDumps) {
-                dumps(&run.uid, application.as_deref(), context).await?
+            dumps: if matches!(step, Some(RestoreStepName::LoadDumps | RestoreStepName::Plan | RestoreStepName::Cancel))
+            {
+                let named = self.spec.only.as_ref().map(|it| it.dumps.as_slice());
+                let targets = application.as_ref().map(|it| dump_target::targets(it, named)).unwrap_or_default();
+                dumps(&run.uid, &namespace, &targets, context).await?
             } else {
                 BTreeMap::new()
             },
+            export: self.export_seen(&run, step, context).await?,
             not_ready: if step == Some(RestoreStepName::AwaitReady) {
                 not_ready(&namespace, context).await?
             } else {
                 Vec::new()
             },
             made: if (ended && recent) || restoring { made(&namespace, &run.uid, context).await? } else { Vec::new() },
-            told: if restoring && progress::due(self.status.as_ref(), clock::second()) {
+            told: if (restoring || step == Some(RestoreStepName::Export))
+                && progress::due(self.status.as_ref(), clock::second())
+            {
                 told(&run.uid, context).await
             } else {
                 BTreeMap::new()
@@ -105,6 +111,22 @@ fn protected(namespace: &str, context: &Context) -> Vec<String> {
 }
 
 impl Restore {
+    /// Where it exports to, and the mover that does.
+    async fn export_seen(
+        &self,
+        run: &Run,
+        step: Option<RestoreStepName>,
+        context: &Context,
+    ) -> Result<vault_export::Seen, Error> {
+        let Some(to) = self.exports_to() else { return Ok(vault_export::Seen::default()) };
+        let job = if matches!(step, Some(RestoreStepName::Export | RestoreStepName::Cancel)) {
+            movers(&run.uid, context).await?.remove(vault_export::LABEL)
+        } else {
+            None
+        };
+        Ok(vault_export::Seen { vault: stores::get(&context.stores.vaults, None, &to.name), job })
+    }
+
     /// What goes on with the application and comes first: failovers, and restores that were begun, or made before.
     fn others(&self, app: &AppKey, context: &Context) -> Vec<String> {
         // What goes on where the data comes from is in nobody's way.

@@ -4,14 +4,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use reprise::{
-    api::restore::Restore,
-    vault::{Location, Locked, S3Credentials, S3Location, SecretText, Settings},
-};
+use reprise::api::restore::Restore;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::stage::{NORTH, SOON, Scene, TERMS, WEST, ask, failover, point, reprise, serving};
+use super::stage::{NORTH, SOON, Scene, TERMS, WEST, ask, bucket, failover, point, reprise, serving};
 use crate::harness::{app::App, file, lab::filled, product};
 
 /// The other vault, in a bucket of its own.
@@ -36,26 +33,7 @@ impl Drop for Gone<'_> {
 
 /// Removes all that the first vault has of the application, but for its claim.
 fn lose(scene: &Scene, app: &App) -> Result<()> {
-    let of = |name: &str| scene.lab.env.get(name).cloned().with_context(|| format!("the lab tells {name}"));
-    let prefix = scene.shared.lines().find_map(|it| it.trim().strip_prefix("prefix: ")).context("a prefix")?;
-    let location = Location::S3(S3Location {
-        bucket: of("LAB_S3_BUCKET")?,
-        prefix: prefix.to_owned(),
-        region: of("LAB_S3_REGION")?,
-        endpoint: Some(of("LAB_S3_ENDPOINT")?),
-        path_style: true,
-        ca_bundle: None,
-        credentials: Some(S3Credentials {
-            access_key_id: of("LAB_S3_ACCESS_KEY")?,
-            secret_access_key: SecretText::new(of("LAB_S3_SECRET_KEY")?),
-            session_token: None,
-        }),
-        server_side_encryption: None,
-        object_lock: None,
-        proxy: None,
-    });
-    let key = SecretText::new("nothing is opened with this key, which only is long enough");
-    let vault = Locked::new(Settings { location, key, limits: None })?;
+    let vault = bucket(scene)?;
     Runtime::new()?.block_on(async {
         let mut lost = 0;
         for folder in [format!("apps/{0}/{0}/", app.name), format!("repos/{0}.{0}/", app.name)] {

@@ -16,6 +16,7 @@ mod points;
 mod power_loss;
 mod recover;
 mod restore;
+mod restore_elsewhere;
 mod restore_parts;
 mod stage;
 mod thief;

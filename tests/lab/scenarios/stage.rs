@@ -11,9 +11,12 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::Namespace;
-use reprise::api::{
-    application::{ProtectedApplicationStatus, Role, Verdict},
-    recovery_point::{RecoveryPoint, RecoveryPointStatus},
+use reprise::{
+    api::{
+        application::{ProtectedApplicationStatus, Role, Verdict},
+        recovery_point::{RecoveryPoint, RecoveryPointStatus},
+    },
+    vault::{Location, Locked, S3Credentials, S3Location, SecretText, Settings},
 };
 
 use serde_json::json;
@@ -303,6 +306,33 @@ pub fn failover(app: &App, to: &str) -> String {
         "spec": {"application": app.name, "to": to},
     });
     failover.to_string()
+}
+
+/// The bucket of the first vault, as whoever has its credentials sees it, and not the key.
+///
+/// # Errors
+/// When the lab does not tell where it is.
+pub fn bucket(scene: &Scene) -> Result<Locked> {
+    let of = |name: &str| scene.lab.env.get(name).cloned().with_context(|| format!("the lab tells {name}"));
+    let prefix = scene.shared.lines().find_map(|it| it.trim().strip_prefix("prefix: ")).context("a prefix")?;
+    let location = Location::S3(S3Location {
+        bucket: of("LAB_S3_BUCKET")?,
+        prefix: prefix.to_owned(),
+        region: of("LAB_S3_REGION")?,
+        endpoint: Some(of("LAB_S3_ENDPOINT")?),
+        path_style: true,
+        ca_bundle: None,
+        credentials: Some(S3Credentials {
+            access_key_id: of("LAB_S3_ACCESS_KEY")?,
+            secret_access_key: SecretText::new(of("LAB_S3_SECRET_KEY")?),
+            session_token: None,
+        }),
+        server_side_encryption: None,
+        object_lock: None,
+        proxy: None,
+    });
+    let key = SecretText::new("nothing is opened with this key, which only is long enough");
+    Ok(Locked::new(Settings { location, key, limits: None })?)
 }
 
 /// Make a recovery point now, as a person would.

@@ -295,8 +295,9 @@ fn a_dump_of_a_copy_is_read_from_the_copy() {
         minimum: crate::api::recovery_point::Level::default(),
     };
     seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
-    let pod = dump_load::PodSeen { ready: true, claims: vec![] };
-    seen.dumps = BTreeMap::from([("orders".to_owned(), dump_load::Seen { pods: vec![pod], job: None })]);
+    let pod = dump_load::PodSeen { name: "db-0".into(), ready: true, claims: vec![] };
+    seen.dumps =
+        BTreeMap::from([("orders".to_owned(), dump_load::Seen { pods: vec![pod], ..dump_load::Seen::default() })]);
     object.status.as_mut().unwrap().vault = Some("second".into());
     object.status = Some(decide(&object, &seen, at(10)).status);
     let effects = decide(&object, &seen, at(11)).effects;
