@@ -138,10 +138,19 @@ pub struct RecoveryPointStatus {
     /// How far it was checked, of a point that is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
-    /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
+    /// `Succeeded` is `Unknown` while the run goes on. `Verified`, of a point that is whole, is `False` while something of
+    /// it is known to be damaged. One entry per type.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+impl RecoveryPointStatus {
+    /// Whether something of it was found damaged since it was made.
+    #[must_use]
+    pub fn damaged(&self) -> bool {
+        self.verification.as_ref().is_some_and(|it| it.damage.is_some())
+    }
 }
 
 /// How far a point was checked. Each level has what the one before it has.
@@ -165,7 +174,7 @@ pub struct Verification {
     pub at: Time,
     /// What was checked.
     pub detail: String,
-    /// What was found damaged since: the point is not chosen by itself.
+    /// What was found damaged since, and when: the point does not count then, and is not chosen by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
 }

@@ -164,7 +164,9 @@ fn told(report: &CheckReport, colour: bool) -> String {
     let mut out = table(&["NAMESPACE", "NAME", "POINTS", "WHOLE", "VERDICT"], &rows, colour);
     for it in &report.applications {
         let lines = it.findings.iter().map(finding).chain(it.repaired.iter().map(|it| format!("repaired: {it}")));
-        for line in lines.chain(it.doubts.iter().map(|it| format!("not known: {it}"))) {
+        let noted =
+            (it.noted > 0).then(|| format!("damage is noted now at {} points: no failover chooses them", it.noted));
+        for line in lines.chain(noted).chain(it.doubts.iter().map(|it| format!("not known: {it}"))) {
             let _ = writeln!(out, "{}/{}: {line}", it.namespace, it.name);
         }
     }
@@ -202,8 +204,9 @@ fn finding(it: &Finding) -> String {
         Finding::Snapshot { snapshot, claim, reason, points, count } => {
             format!("snapshot {} of volume {claim}: {reason}; {}", short(snapshot), of(points, *count))
         }
+        Finding::Noted { point, damage } => format!("point {point} was {damage}: no failover chooses it"),
         Finding::Packs { packs, count } => format!(
-            "{count} packs of the repository are missing, as {}: verify the points, to learn which need them",
+            "{count} packs of the repository are missing, as {}: see the points that are noted as damaged",
             packs.first().map_or("?", |it| short(it))
         ),
     }
@@ -226,6 +229,7 @@ mod tests {
             whole: 1,
             findings,
             repaired: repaired.iter().map(|it| (*it).to_owned()).collect(),
+            noted: 0,
             doubts: vec![],
         }
     }

@@ -186,7 +186,7 @@ impl Loads<'_> {
             Some(JobSeen::Running(_)) => Next::Going("it is being loaded"),
             None if seen.pods.iter().any(|it| it.ready) => {
                 let of = AppKey { namespace: self.run.namespace.clone(), name: self.application.name_any() };
-                let task = dump::load_task(declared, &of, &load.snapshot, &self.run.namespace);
+                let task = dump::load_task(declared, &of, (&self.point.id, &load.snapshot), &self.run.namespace);
                 let job = dump::job(self.movers, self.run, self.vault, &load.name, &task, DEADLINE);
                 effects.push(Effect::Apply(Box::new(job)));
                 Next::Going("it is being loaded")

@@ -35,6 +35,7 @@ pub mod slo;
 pub mod vault;
 pub mod vault_answer;
 pub mod vault_check;
+pub mod verified;
 pub mod volume_ahead;
 pub mod volume_restore;
 pub mod work;

@@ -85,6 +85,9 @@ pub enum Task {
         /// Only what lies under these paths of it (`core::paths`); nothing is deleted then. None: all.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         paths: Vec<String>,
+        /// The id of the point that it is restored from: damage is noted there. `None`: it is noted nowhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        point: Option<String>,
     },
     /// Write volumes and objects of a point as plain files.
     Export {
@@ -190,6 +193,8 @@ pub enum Task {
         into: String,
         /// The command.
         command: Command,
+        /// The id of the point that it is loaded from: damage is noted there.
+        point: String,
     },
 }
 
@@ -244,6 +249,22 @@ impl Task {
             | Self::Dump { namespace, application, .. }
             | Self::Copy { namespace, application, .. }
             | Self::Load { namespace, application, .. } => (namespace, application),
+        }
+    }
+
+    /// The point whose data it needs, and which is noted as damaged when that is.
+    #[must_use]
+    pub fn restores(&self) -> Option<&str> {
+        match self {
+            Self::Restore { point, .. } => point.as_deref(),
+            Self::Export { point, .. } | Self::Load { point, .. } => Some(point),
+            Self::Backup { .. }
+            | Self::Verify { .. }
+            | Self::Lock { .. }
+            | Self::Prune { .. }
+            | Self::Scrub { .. }
+            | Self::Dump { .. }
+            | Self::Copy { .. } => None,
         }
     }
 

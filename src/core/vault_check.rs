@@ -42,6 +42,8 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// What was repaired of that.
     pub repaired: Vec<String>,
+    /// At how many points damage was noted that was not known.
+    pub noted: usize,
     /// What could not be looked at, and why.
     pub doubts: Vec<String>,
 }
@@ -104,6 +106,13 @@ pub enum Finding {
         /// How many there are.
         count: usize,
     },
+    /// A point was found damaged before, by a scrub or by who needed it, and was not found whole since.
+    Noted {
+        /// The point.
+        point: String,
+        /// What is wrong with it, and since when.
+        damage: String,
+    },
     /// The repository's index names packs that are not there.
     Packs {
         /// Some of them: at most 20.
@@ -123,6 +132,7 @@ impl Finding {
             | Self::PointDamaged { .. }
             | Self::Manifest { .. }
             | Self::Snapshot { .. }
+            | Self::Noted { .. }
             | Self::Packs { .. } => false,
         }
     }
@@ -169,6 +179,10 @@ pub struct Contents {
     pub damaged: BTreeMap<String, String>,
     /// Packs that the index names and that are not there.
     pub missing_packs: Vec<String>,
+    /// Snapshots that need one of these.
+    pub lacking: BTreeSet<String>,
+    /// What was noted of damaged points before, by point.
+    pub noted: BTreeMap<String, String>,
 }
 
 impl Contents {
@@ -206,6 +220,9 @@ impl Contents {
         for ((snapshot, claim), (reason, of)) in self.bad_snapshots() {
             let (points, count) = (of.iter().take(NAMED).cloned().collect(), of.len());
             findings.push(Finding::Snapshot { snapshot, claim, reason, points, count });
+        }
+        for (point, damage) in &self.noted {
+            findings.push(Finding::Noted { point: point.clone(), damage: damage.clone() });
         }
         if !self.missing_packs.is_empty() {
             let packs = self.missing_packs.iter().take(NAMED).cloned().collect();
@@ -274,11 +291,24 @@ impl Contents {
     /// How many of the points that were read have all that was looked for.
     #[must_use]
     pub fn whole(&self) -> usize {
-        let has_all = |it: &&Point| {
-            self.wrong(&it.objects.manifest, self.manifests.as_ref()).is_none()
-                && it.snapshots().all(|(_, snapshot)| self.wrong(snapshot, self.snapshots.as_ref()).is_none())
-        };
-        self.sound().filter(has_all).count()
+        let noted = |it: &Point| self.noted.contains_key(&it.id);
+        self.sound().filter(|it| !noted(it) && self.lacks(it).is_empty()).count()
+    }
+
+    /// The points that lack something, each with what.
+    pub fn damaged_points(&self) -> impl Iterator<Item = (&Point, Vec<String>)> {
+        self.sound().map(|it| (it, self.lacks(it))).filter(|(_, lacks)| !lacks.is_empty())
+    }
+
+    fn lacks(&self, point: &Point) -> Vec<String> {
+        let objects = self.wrong(&point.objects.manifest, self.manifests.as_ref());
+        let objects = objects.map(|why| format!("its objects: {why}"));
+        let snapshots = point.snapshots().filter_map(|(of, snapshot)| {
+            let why = self.wrong(snapshot, self.snapshots.as_ref());
+            let lacking = || self.lacking.contains(snapshot).then(|| "packs are missing".to_owned());
+            Some(format!("{of}: {}", why.or_else(lacking)?))
+        });
+        objects.into_iter().chain(snapshots).collect()
     }
 
     /// What the head must say, from the signed points. It is sealed with the highest epoch that anything tells of, so

@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     app_key::AppKey,
-    point::{Head, Objects, Point, Verified},
+    point::{Head, Objects, Point},
+    verified::Verified,
 };
 use crate::api::{
     application::{Hook, ObjectSettings, Probe, RetainedPoint, Retention},
@@ -96,6 +97,13 @@ pub enum Work {
         application: AppKey,
         /// Its name in the vault.
         id: String,
+    },
+    /// Read what was found out about the points that this cluster shows.
+    ReadNotes {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
     },
     /// Read which point the head names in each of some vaults, and of when it is.
     ReadCopies {
@@ -285,6 +293,7 @@ impl Work {
             Self::ReadLatest { .. } => "ReadLatest",
             Self::ReadCopies { .. } => "ReadCopies",
             Self::ReadPoint { .. } => "ReadPoint",
+            Self::ReadNotes { .. } => "ReadNotes",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::FindPoint { .. } => "FindPoint",
@@ -326,6 +335,7 @@ impl Work {
             | Self::ReadLatest { .. }
             | Self::ReadCopies { .. }
             | Self::ReadPoint { .. }
+            | Self::ReadNotes { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
             | Self::ExtendLocks { .. }
@@ -487,7 +497,7 @@ pub enum Outcome {
     },
     /// Of `Ask`: what was bad. Empty when all is well.
     Answered(Vec<String>),
-    /// Of `TestZone`, `SetHold`, `StartWorkloads` and `Publish`.
+    /// Of `TestZone`, `SetHold`, `ReadNotes`, `StartWorkloads` and `Publish`.
     Done,
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use futures::{StreamExt, stream};
@@ -17,6 +18,7 @@ use crate::{
         claim::record::{Claim, Intent},
         hex::hex,
         vault_check::{CheckReport, Checked, ClaimFacts, Contents, Finding, HeadSeen},
+        verified::Verified,
     },
     mover::look,
     vault::{PAGE_LIMIT, Store, StoreError, Vault, catalogue::CatalogueError, repository},
@@ -63,6 +65,7 @@ async fn checked(vault: &Vault, key: AppKey, depth: &Depth) -> Result<Checked, I
     let mut doubts = Vec::new();
     let contents = gather(vault, &key, depth, &mut doubts).await?;
     let findings = contents.findings(Timestamp::now());
+    let noted = if depth.read { note(vault, &key, &contents).await? } else { 0 };
     let mut repaired = Vec::new();
     if depth.repair && findings.iter().any(Finding::of_head) {
         match contents.rebuilt() {
@@ -87,6 +90,7 @@ async fn checked(vault: &Vault, key: AppKey, depth: &Depth) -> Result<Checked, I
         name: key.name,
         findings,
         repaired,
+        noted,
         doubts,
     })
 }
@@ -143,7 +147,10 @@ async fn gather(
         snapshots,
         damaged: BTreeMap::new(),
         missing_packs: Vec::new(),
+        lacking: BTreeSet::new(),
+        noted: BTreeMap::new(),
     };
+    contents.noted = noted(vault, key, &contents).await?;
     if depth.read {
         read_all(vault, key, &mut contents, doubts).await?;
     }
@@ -190,11 +197,49 @@ async fn read_all(
         let runtime = Handle::current();
         let looked = tokio::task::spawn_blocking(move || look::missing_packs(&vault, &namespace, &name, runtime));
         match looked.await.expect("the work does not panic, and nobody cancels it") {
-            Ok(missing) => contents.missing_packs = missing,
+            Ok(missing) => {
+                contents.missing_packs = missing.packs;
+                contents.lacking = missing.snapshots.into_iter().collect();
+            }
             Err(error) => doubts.push(format!("the repository: {error}")),
         }
     }
     Ok(())
+}
+
+/// What was noted of the points that were read, by whoever found them damaged.
+async fn noted(vault: &Vault, key: &AppKey, contents: &Contents) -> Result<BTreeMap<String, String>, InspectError> {
+    let (namespace, name) = (&key.namespace, &key.name);
+    let read: BTreeSet<&String> = contents.points.iter().map(|(id, _)| id).collect();
+    let listed = vault.list_verified(namespace, name).await?.into_iter().filter(|(id, _)| read.contains(id));
+    let notes = stream::iter(listed).map(async |(id, _)| vault.read_verified(namespace, name, &id).await);
+    let mut noted = BTreeMap::new();
+    for note in notes.buffered(AT_ONCE).collect::<Vec<_>>().await {
+        match note {
+            Ok(note) => noted.extend(note.and_then(|it| Some((it.point.clone(), it.damage()?)))),
+            Err(error @ CatalogueError::Store(_)) => return Err(error.into()),
+            // It was tampered with: it says nothing.
+            Err(_) => {}
+        }
+    }
+    Ok(noted)
+}
+
+/// Notes at the points what they lack, so that no region chooses them. Gives how many did not have that yet.
+async fn note(vault: &Vault, key: &AppKey, contents: &Contents) -> Result<usize, InspectError> {
+    let at = Timestamp::from_second(Timestamp::now().as_second()).expect("a timestamp's seconds are in range");
+    let new = AtomicUsize::new(0);
+    for (point, lacks) in contents.damaged_points() {
+        let lacking = point.snapshots().any(|(_, it)| contents.lacking.contains(it));
+        let packs = if lacking { &contents.missing_packs[..] } else { &[] };
+        let change = |before: Option<&Verified>| {
+            let met = Verified::met(before, &point.id, at, packs, &lacks);
+            new.fetch_add(usize::from(met.is_some()), Ordering::Relaxed);
+            met
+        };
+        vault.change_verified(&key.namespace, &key.name, &point.id, change).await?;
+    }
+    Ok(new.into_inner())
 }
 
 fn facts(claim: &Claim) -> ClaimFacts {

@@ -284,6 +284,21 @@ async fn what_is_there_and_damaged_is_found_when_it_is_read() {
 }
 
 #[tokio::test]
+async fn what_a_read_finds_damaged_is_noted_once_and_told_by_every_check_from_then_on() {
+    let (scene, made) = Scene::usual().await;
+    scene.fake.tamper(&manifest(&made[1]), |it| *it.last_mut().unwrap() ^= 1);
+    let read = || scene.checked(check::Depth { repair: false, read: true, points: 1000 });
+    assert_eq!(read().await.noted, 6, "the scene's snapshots are no snapshots");
+    let note = scene.vault.read_verified("shop", "db", &made[1].id).await.unwrap().unwrap();
+    let damage = note.damage().unwrap();
+    assert!(damage.contains("its objects") && damage.contains("data: "), "{damage}");
+    assert_eq!(read().await.noted, 0);
+    let later = scene.check(false).await;
+    assert_eq!((later.whole, later.findings.len()), (0, 6));
+    assert!(later.findings.iter().all(|it| matches!(it, Finding::Noted { .. })), "{:?}", later.findings);
+}
+
+#[tokio::test]
 async fn points_that_are_not_read_are_counted_and_do_not_pass_for_gone() {
     let (scene, _) = Scene::usual().await;
     let checked = scene.checked(check::Depth { repair: true, read: false, points: 2 }).await;

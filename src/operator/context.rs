@@ -21,7 +21,7 @@ use crate::{
     api::application::ProtectedApplication,
     capture::policy::Policy,
     core::{app_key::AppKey, mover_job::MoverSettings},
-    operator::work::PointCache,
+    operator::work::{Notes, PointCache},
     probe::Vantage,
     traffic::resolve::Resolve,
 };
@@ -60,6 +60,8 @@ pub struct Context {
     pub claims: Mutex<HashMap<String, Arc<Claims>>>,
     /// Points that were read for retention: they never change.
     pub points: PointCache,
+    /// What was found out about points since they were made.
+    pub notes: Notes,
     /// Itself, for what outlives a borrow of it.
     pub itself: OnceLock<Weak<Context>>,
 }

@@ -35,7 +35,7 @@ use super::{
     stores::{self, Stores},
     sweep,
     watch::Watch,
-    work::{PointCache, Registry, Wake},
+    work::{Notes, PointCache, Registry, Wake},
 };
 use crate::{
     api::{
@@ -161,6 +161,7 @@ async fn lead(
         works: Arc::new(Registry::new(ended)),
         keeper: Keeper::new(journal, wake.clone())?,
         points: PointCache::default(),
+        notes: Notes::default(),
         itself: OnceLock::new(),
         claims: std::sync::Mutex::default(),
         client,

@@ -9,6 +9,7 @@ mod fencing;
 mod findings;
 mod imported;
 mod locks;
+mod noted;
 mod outlook;
 mod points;
 pub mod retention;
@@ -158,6 +159,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     };
     if pass.runs_here() {
         pass.judge();
+        pass.follow_notes();
         pass.follow_claim();
         pass.follow_prune(pass.status.role == Some(Role::Active));
         pass.scrub();

@@ -30,6 +30,7 @@ mod handing_over;
 mod kept_warm;
 mod latest;
 mod locks;
+mod noted;
 mod points;
 mod retention;
 mod scrub;

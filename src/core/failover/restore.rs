@@ -51,6 +51,7 @@ impl Pass<'_> {
                 movers: &self.seen.movers,
                 application: &self.key,
                 vault: &vault,
+                point: &point.id,
                 volume: &mapped(volume, &mappings),
                 data: Data::Snapshot(&[]),
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),

@@ -4,13 +4,13 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::{failure, open};
+use super::{failure, notes::noted, open};
 use crate::{
     api::application::ObjectSettings,
     capture::{collect, select::Selection},
     core::{
         app_key::AppKey,
-        point::{Point, Verified, is_id},
+        point::{Point, is_id},
         work::{Catalogue, Failure, IMPORTED, Outcome},
     },
     operator::{context::Context, stores},
@@ -129,15 +129,6 @@ pub(super) async fn read(name: &str, application: &AppKey, id: &str, context: &C
     let point = vault.read_point(namespace, app, id).await.map_err(|error| catalogue_failure(&error))?;
     let verified = noted(&vault, application, id).await?;
     Ok(Outcome::PointRead(Box::new(point), verified.map(Box::new)))
-}
-
-/// What was found out about a point since it was made. A note that was tampered with says nothing, neither good nor bad.
-pub(super) async fn noted(vault: &Vault, application: &AppKey, id: &str) -> Result<Option<Verified>, Failure> {
-    match vault.read_verified(&application.namespace, &application.name, id).await {
-        Ok(it) => Ok(it),
-        Err(error @ CatalogueError::Store(_)) => Err(catalogue_failure(&error)),
-        Err(_) => Ok(None),
-    }
 }
 
 /// The newest point of each vault. One that cannot be read is told by the copy that is made into it.

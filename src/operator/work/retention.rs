@@ -11,7 +11,12 @@ use std::{
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{failure, open, point::catalogue_failure};
+use super::{
+    failure,
+    notes::{Noted, notes},
+    open,
+    point::catalogue_failure,
+};
 use crate::{
     api::{
         application::{RetainedPoint, Retention},
@@ -39,15 +44,7 @@ pub type PointCache = Mutex<HashMap<AppKey, Remembered>>;
 #[derive(Default)]
 pub struct Remembered {
     points: BTreeMap<String, Known>,
-    notes: BTreeMap<String, Note>,
-}
-
-/// What was found out about a point since it was made.
-struct Note {
-    /// When it was written: it is read again when it is another time.
-    written: Timestamp,
-    level: Level,
-    damaged: bool,
+    notes: BTreeMap<String, Noted>,
 }
 
 /// Goes through all points.
@@ -129,9 +126,9 @@ struct Gathered {
 impl Gathered {
     /// The points, with what is known of each besides.
     fn points(&self) -> impl Iterator<Item = Known> {
-        let damaged = |it: &Known| self.read.notes.get(&it.id).is_some_and(|it| it.damaged);
+        let damaged = |it: &Known| self.read.notes.get(&it.id).is_some_and(|it| it.note.damage.is_some());
         let verified = |it: &&Known| {
-            let level = self.read.notes.get(&it.id).map(|it| it.level);
+            let level = self.read.notes.get(&it.id).map(|it| it.note.level);
             it.good && !damaged(it) && level.is_some_and(|it| it >= Level::L2)
         };
         let last = self.read.points.values().filter(verified).max_by_key(|it| it.at).map(|it| &it.id);
@@ -168,42 +165,10 @@ async fn gather(vault: &Vault, application: &AppKey, mut known: Remembered) -> R
             }
         }
     }
-    let notes = notes(vault, application, known.notes).await?;
+    let notes = notes(vault, application, known.notes, |_| true).await?;
     // Read last: what is held by now is not dropped.
     let held = vault.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
     Ok(Gathered { read: Remembered { points, notes }, held, unreadable })
-}
-
-/// What was found out about points since, and is not known.
-async fn notes(
-    vault: &Vault,
-    application: &AppKey,
-    mut known: BTreeMap<String, Note>,
-) -> Result<BTreeMap<String, Note>, Failure> {
-    let (namespace, app) = (&application.namespace, &application.name);
-    let listed = vault.list_verified(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
-    let (mut notes, mut new) = (BTreeMap::new(), Vec::new());
-    for (id, written) in listed {
-        match known.remove(&id).filter(|it| it.written == written) {
-            Some(it) => drop(notes.insert(id, it)),
-            None => new.push((id, written)),
-        }
-    }
-    for some in new.chunks(AT_ONCE) {
-        let read = join_all(some.iter().map(|(id, _)| vault.read_verified(namespace, app, id))).await;
-        for ((id, written), read) in some.iter().zip(read) {
-            match read {
-                Ok(Some(note)) => {
-                    let (level, damaged) = (note.level, note.damage().is_some());
-                    notes.insert(id.clone(), Note { written: *written, level, damaged });
-                }
-                // It is gone, or was tampered with: it says nothing, neither good nor bad.
-                Ok(None) | Err(CatalogueError::Corrupt { .. }) => {}
-                Err(error) => return Err(catalogue_failure(&error)),
-            }
-        }
-    }
-    Ok(notes)
 }
 
 fn of(point: &Point) -> Known {

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    core::point::{FORMAT, Objects, Verified},
+    core::{
+        point::{FORMAT, Objects},
+        verified::example,
+    },
     vault::{
         Store, StoreError,
         fake::{Fake, Manner},
@@ -139,16 +142,9 @@ async fn a_clock_that_differs_from_the_vaults_is_noticed_by_the_claims_age() {
 #[tokio::test]
 async fn the_last_verified_point_is_never_dropped_and_a_damaged_one_counts_for_no_rule() {
     let (fake, vault, ids) = filled(10).await;
-    let note = |id: &String, level, packs: &[&str]| Verified {
-        point: id.clone(),
-        level,
-        at: Timestamp::UNIX_EPOCH,
-        region: "east".to_owned(),
-        detail: String::new(),
-        damaged_packs: packs.iter().map(|it| (*it).to_owned()).collect(),
-    };
-    for it in [note(&ids[1], Level::L2, &[]), note(&ids[2], Level::L2, &[]), note(&ids[9], Level::L1, &["ab12"])] {
-        vault.write_verified("shop", "db", &it).await.unwrap();
+    for (id, level, packs) in [(1, Level::L2, &[][..]), (2, Level::L2, &[]), (9, Level::L1, &["ab12"])] {
+        let note = example(&ids[id], level, packs);
+        vault.change_verified("shop", "db", &ids[id], |_| Some(note.clone())).await.unwrap();
     }
     let review = look(&vault, &last(1)).await;
     assert!(!review.drop.contains(&ids[2]) && review.drop.contains(&ids[1]), "{:?}", review.drop);
