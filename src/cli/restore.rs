@@ -300,6 +300,9 @@ fn outcome(name: &str, status: &RestoreStatus) -> String {
     if let (Some(point), Some(at)) = (&status.point, &status.consistent_at) {
         let _ = writeln!(out, "  from {point}, whose data is of {}", at.0);
     }
+    for it in &status.passed_over {
+        let _ = writeln!(out, "  passed over: {it}");
+    }
     if let Some(id) = &status.safety_point_id {
         let _ = writeln!(out, "  what was there before: {id}");
     }
