@@ -6,6 +6,7 @@
 pub mod app_key;
 pub mod application;
 pub mod calendar;
+pub mod chain;
 pub mod child;
 pub mod claim;
 pub mod condition;

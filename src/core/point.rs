@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::chain::Link;
+
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
 
@@ -48,6 +50,9 @@ pub struct Point {
     pub suspicious: Vec<String>,
     /// Until when it is to be locked as the first good point of a day, week, month or year: retention keeps it so long.
     pub lock_until: Option<Timestamp>,
+    /// The point that the head named when this one was written: a chain, in which is noticed what is gone. Branches have
+    /// none, nor has the first point.
+    pub previous: Option<Link>,
 }
 
 impl Point {
@@ -211,5 +216,6 @@ pub(crate) fn example(namespace: &str, application: &str) -> Point {
         missing: Vec::new(),
         suspicious: Vec::new(),
         lock_until: None,
+        previous: None,
     }
 }

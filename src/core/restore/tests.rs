@@ -82,6 +82,7 @@ fn point((bytes, files): (u64, u64)) -> Point {
         skipped: vec![Skipped { claim: "cache".into(), size: "1Gi".into(), ..Skipped::default() }],
         suspicious: vec![],
         lock_until: None,
+        previous: None,
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Resu
         let message = format!("the objects of {} are gone from the vault: the next point reads them again", point.id);
         return Err(Failure { reason: "Absent", message, lasting: true });
     }
-    vault.write_point(point).await.map_err(|error| catalogue_failure(&error))?;
+    let point = &vault.write_linked(point).await.map_err(|error| catalogue_failure(&error))?;
     let locked_until = vault.lock_point(point).await.map_err(|error| catalogue_failure(&error.into()))?;
     // A partial or suspicious point is kept for people; the head names only what counts.
     if point.good() || point.branch {
@@ -215,6 +215,7 @@ mod tests {
             missing: vec![],
             suspicious: vec![],
             lock_until: None,
+            previous: None,
         };
         vault.write_point(&point).await.unwrap();
         vault.enter_head(&point, 1, "east").await.unwrap();

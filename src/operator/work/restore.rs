@@ -414,6 +414,7 @@ mod tests {
             skipped: vec![],
             suspicious: vec![],
             lock_until: None,
+            previous: None,
         }
     }
 

@@ -44,6 +44,7 @@ fn of_west(branch: bool, missing: &[&str], suspicious: &[&str]) -> Progress {
         missing: missing.iter().map(|it| (*it).to_owned()).collect(),
         suspicious: suspicious.iter().map(|it| (*it).to_owned()).collect(),
         lock_until: None,
+        previous: None,
     };
     let work = Work::ReadPoint {
         vault: "main".into(),
