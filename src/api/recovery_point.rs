@@ -162,6 +162,8 @@ pub enum Level {
     L1,
     /// Besides, a sample of the data was read back, decrypted, and compared with its checksums.
     L2,
+    /// It was restored into a namespace of its own, its workloads became ready there, and its probes were answered.
+    L3,
 }
 
 /// How far a point was checked, and when.
@@ -174,6 +176,9 @@ pub struct Verification {
     pub at: Time,
     /// What was checked.
     pub detail: String,
+    /// How long it took in a rehearsal, in seconds: from the first volume until every workload was ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_seconds: Option<u64>,
     /// What was found damaged since, and when: the point does not count then, and is not chosen by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,

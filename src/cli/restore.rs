@@ -82,6 +82,10 @@ pub struct RestoreArguments {
     /// `PersistentVolumeClaim`.
     #[arg(long, value_name = "CLAIM", conflicts_with_all = ["dry_run", "on_conflict", "skip_safety_point"])]
     pub export: Option<String>,
+    /// Change nothing that is there: restore the point into a namespace that is made for it, see whether the application
+    /// works there, note that at the point, and remove it.
+    #[arg(long, conflicts_with_all = REHEARSED)]
+    pub rehearse: bool,
     /// Change nothing, and tell what would be changed. Stays until that is known.
     #[arg(long)]
     pub dry_run: bool,
@@ -90,8 +94,12 @@ pub struct RestoreArguments {
     pub waiting: Waiting,
 }
 
+/// What is not said of a rehearsal.
+const REHEARSED: [&str; 9] =
+    ["source_namespace", "volumes", "dumps", "kind", "name", "on_conflict", "skip_safety_point", "export", "dry_run"];
 /// What is said of one that is made.
-const WANTED: [&str; 11] = [
+const WANTED: [&str; 12] = [
+    "rehearse",
     "export",
     "source_namespace",
     "application",
@@ -212,6 +220,7 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
             only: part.then(|| Part { volumes: parts(&wanted.volumes), objects, dumps: wanted.dumps.clone() }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },
+            rehearse: wanted.rehearse,
             dry_run: wanted.dry_run,
             cancel: false,
         },

@@ -26,8 +26,20 @@ pub struct Verified {
     pub at: Timestamp,
     /// What was checked, and where, for people.
     pub detail: String,
+    /// How long its restore took in the last rehearsal, in seconds.
+    pub restore_seconds: Option<u64>,
     /// What of it is damaged or missing.
     pub damage: Option<Damage>,
+}
+
+/// What is known of what was found out about a point.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Found {
+    /// It was not asked for yet.
+    #[default]
+    Unknown,
+    /// It was read: nothing, for most points.
+    Read(Option<Verified>),
 }
 
 /// What of a point is damaged or missing.
@@ -69,7 +81,7 @@ impl Verified {
         let packs = found.packs.into_iter().take(PACKS).collect();
         let other = found.other.iter().take(OTHER).map(|it| it.chars().take(LETTERS).collect()).collect();
         let damage = Some(Damage { since, packs, other });
-        Self { point: point.to_owned(), level: Level::L1, at, detail, damage }
+        Self { point: point.to_owned(), level: Level::L1, at, detail, restore_seconds: None, damage }
     }
 
     /// Somebody who needed the point met these packs, and this besides. Nothing else was looked at: what was known before
@@ -93,7 +105,14 @@ impl Verified {
     /// What was damaged was looked at again, and is whole.
     #[must_use]
     pub fn mended(&self, at: Timestamp, detail: String) -> Self {
-        Self { at, detail, level: Level::L1, damage: None, ..self.clone() }
+        Self { at, detail, level: Level::L1, restore_seconds: None, damage: None, ..self.clone() }
+    }
+
+    /// It was rehearsed well, within so many seconds. `None` when it is known to be damaged.
+    #[must_use]
+    pub fn rehearsed(before: Option<&Self>, point: &str, at: Timestamp, detail: String, seconds: u64) -> Option<Self> {
+        let reached = Self::reached(before, point, Level::L3, at, detail)?;
+        Some(Self { restore_seconds: Some(seconds), ..reached })
     }
 
     /// It reached a level. One that was higher stays, and nothing counts while it is damaged: that is looked at first.
@@ -101,7 +120,8 @@ impl Verified {
     #[must_use]
     pub fn reached(before: Option<&Self>, point: &str, level: Level, at: Timestamp, detail: String) -> Option<Self> {
         let stands = before.is_some_and(|it| it.damage.is_some() || it.level > level);
-        (!stands).then(|| Self { point: point.to_owned(), level, at, detail, damage: None })
+        let point = point.to_owned();
+        (!stands).then_some(Self { point, level, at, detail, restore_seconds: None, damage: None })
     }
 }
 
@@ -111,7 +131,7 @@ pub(crate) fn example(point: &str, level: Level, packs: &[&str]) -> Verified {
     let packs: Vec<String> = packs.iter().map(|it| (*it).to_owned()).collect();
     let since = Timestamp::UNIX_EPOCH;
     let damage = (!packs.is_empty()).then_some(Damage { since, packs, other: Vec::new() });
-    Verified { point: point.to_owned(), level, at: since, detail: String::new(), damage }
+    Verified { point: point.to_owned(), level, at: since, detail: String::new(), restore_seconds: None, damage }
 }
 
 #[cfg(test)]

@@ -273,16 +273,16 @@ async fn noted(vault: &Vault, key: &AppKey, contents: &Contents) -> Result<BTree
     let read: BTreeSet<&String> = contents.points.iter().map(|(id, _)| id).collect();
     let listed = vault.list_verified(namespace, name).await?.into_iter().filter(|(id, _)| read.contains(id));
     let notes = stream::iter(listed).map(async |(id, _)| vault.read_verified(namespace, name, &id).await);
-    let mut noted = BTreeMap::new();
+    let mut damaged = BTreeMap::new();
     for note in notes.buffered(AT_ONCE).collect::<Vec<_>>().await {
         match note {
-            Ok(note) => noted.extend(note.and_then(|it| Some((it.point.clone(), it.damage()?)))),
+            Ok(note) => damaged.extend(note.and_then(|it| Some((it.point.clone(), it.damage()?)))),
             Err(error @ CatalogueError::Store(_)) => return Err(error.into()),
             // It was tampered with: it says nothing.
             Err(_) => {}
         }
     }
-    Ok(noted)
+    Ok(damaged)
 }
 
 /// Notes at the points what they lack, so that no region chooses them. Gives how many did not have that yet.

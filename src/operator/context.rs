@@ -36,6 +36,8 @@ pub struct Context {
     pub movers: MoverSettings,
     /// What restores may bring back of objects that grant rights.
     pub policy: Policy,
+    /// Whether namespaces may be made for rehearsals.
+    pub rehearsals: bool,
     /// Kubernetes events.
     pub recorder: Recorder,
     /// Objects as the API server's watches tell them.

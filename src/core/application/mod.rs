@@ -12,6 +12,7 @@ mod locks;
 mod noted;
 mod outlook;
 mod points;
+mod rehearse;
 pub mod retention;
 pub mod scrub;
 mod traffic;
@@ -164,6 +165,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
         pass.follow_prune(pass.status.role == Some(Role::Active));
         pass.scrub();
         pass.follow_copies(pass.status.role == Some(Role::Active));
+        pass.rehearse();
     } else {
         pass.status.role = None;
     }

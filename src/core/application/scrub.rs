@@ -132,7 +132,7 @@ impl Pass<'_> {
     }
 
     /// Applications that were made together are not all read at one time.
-    fn spread(&self, every: u64) -> u64 {
+    pub(super) fn spread(&self, every: u64) -> u64 {
         let uid = self.object.uid().unwrap_or_default();
         uid.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % every.max(1)
     }

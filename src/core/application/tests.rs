@@ -32,6 +32,7 @@ mod latest;
 mod locks;
 mod noted;
 mod points;
+mod rehearse;
 mod retention;
 mod scrub;
 mod suspicion;

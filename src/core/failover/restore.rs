@@ -175,6 +175,7 @@ impl Pass<'_> {
             only: Vec::new(),
             on_conflict: OnConflict::default(),
             epoch: Some(self.epoch()),
+            isolated: false,
         };
         match self.working(work, "the objects are being restored") {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {

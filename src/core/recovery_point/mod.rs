@@ -32,7 +32,7 @@ use super::{
     mover_job::MoverSettings,
     mover_task::{Ran, Report},
     vault,
-    verified::Verified,
+    verified::Found,
     work::{Outcome, Progress, Seen, Work, Works, see},
 };
 use crate::api::{
@@ -88,8 +88,8 @@ pub struct Observed {
     pub snapshots: BTreeMap<String, SnapshotSeen>,
     /// The movers of this run, by claim.
     pub jobs: BTreeMap<String, JobSeen>,
-    /// What was found out about it since it was made. `None` while that is not known.
-    pub noted: Option<Option<Verified>>,
+    /// What was found out about it since it was made.
+    pub noted: Found,
     /// Everything that stands in the cluster for this run.
     pub made: Vec<ObjectKey>,
     /// A restore of the application that has begun to change it.

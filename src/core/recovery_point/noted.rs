@@ -9,7 +9,7 @@ use crate::{
     core::{
         condition::{self, Finding, VERIFIED},
         point::Point,
-        verified::Verified,
+        verified::{Found, Verified},
     },
 };
 
@@ -20,11 +20,17 @@ pub(super) fn first(point: &Point, note: Option<&Verified>) -> Verification {
 
 /// What every point is checked for before it is entered.
 pub(super) fn made(at: Time) -> Verification {
-    Verification { level: Level::L1, at, detail: CHECKED.into(), damage: None }
+    Verification { level: Level::L1, at, detail: CHECKED.into(), restore_seconds: None, damage: None }
 }
 
 fn of(note: &Verified) -> Verification {
-    Verification { level: note.level, at: Time(note.at), detail: note.detail.clone(), damage: note.damage() }
+    Verification {
+        level: note.level,
+        at: Time(note.at),
+        detail: note.detail.clone(),
+        restore_seconds: note.restore_seconds,
+        damage: note.damage(),
+    }
 }
 
 /// What is to be shown of a point, as far as it is whole, with what was found out since.
@@ -51,12 +57,13 @@ fn format_level(level: Level) -> &'static str {
     match level {
         Level::L1 => "L1",
         Level::L2 => "L2",
+        Level::L3 => "L3",
     }
 }
 
 /// Takes over what was found out since.
 pub(super) fn take_over(point: &RecoveryPoint, status: &mut RecoveryPointStatus, seen: &Observed, now: Timestamp) {
-    let Some(note) = &seen.noted else { return };
+    let Found::Read(note) = &seen.noted else { return };
     let Some(shown) = verification(status, note.as_ref()) else { return };
     let finding = finding(&shown);
     status.conditions = condition::with(&status.conditions, finding, point.metadata.generation, now);

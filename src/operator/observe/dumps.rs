@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, api::ListParams};
 
 use super::movers;
 use crate::{
@@ -13,15 +13,15 @@ use crate::{
     operator::{context::Context, shell::Error},
 };
 
-/// What the application's dumps would be loaded in, and this run's movers that load them.
+/// What the application's dumps would be loaded in, in that namespace, and this run's movers that load them.
 pub(super) async fn dumps(
-    uid: &str,
+    (namespace, uid): (&str, &str),
     application: Option<&ProtectedApplication>,
     context: &Context,
 ) -> Result<BTreeMap<String, dump_load::Seen>, Error> {
     let Some(application) = application else { return Ok(BTreeMap::new()) };
     let (mut jobs, mut seen) = (movers(uid, context).await?, BTreeMap::new());
-    let pods = Api::<Pod>::namespaced(context.client.clone(), &application.namespace().unwrap_or_default());
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     for dump in &application.spec.backup.dumps {
         let labels = exec::labels(&dump.pods.match_labels);
         let listed = pods.list(&ListParams::default().labels(&labels).limit(500)).await;

@@ -88,7 +88,7 @@ impl Reconciled for Failover {
                 BTreeMap::new()
             },
             dumps: if step == Some(StepName::LoadDumps) && !ended {
-                dumps(&run.uid, application.as_deref(), context).await?
+                dumps((&run.namespace, &run.uid), application.as_deref(), context).await?
             } else {
                 BTreeMap::new()
             },

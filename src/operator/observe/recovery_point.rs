@@ -23,6 +23,7 @@ use crate::{
         locks::Previous,
         point::begun_at,
         recovery_point::{Before, Mounting, Observed, SnapshotSeen, Source, Unbound},
+        verified::Found,
     },
     operator::{
         context::Context,
@@ -48,7 +49,7 @@ impl Reconciled for RecoveryPoint {
             region: context.region.clone(),
             movers: Some(context.movers.clone()),
             vault: vault.as_ref().and_then(|it| stores::get(&context.stores.vaults, None, it)),
-            noted: vault.as_ref().zip(id).and_then(|(vault, id)| context.notes.of(vault, &app, id)),
+            noted: vault.as_ref().zip(id).map_or(Found::Unknown, |(vault, id)| context.notes.of(vault, &app, id)),
             claim: context.keeper.view(&app),
             restoring: stores::all(&context.stores.restores, |it| {
                 it.is_of(&namespace, &app.name)

@@ -249,6 +249,7 @@ fn deadline(work: &Work) -> Duration {
         | Work::ReadCopies { .. }
         | Work::ReadPoint { .. }
         | Work::ReadNotes { .. }
+        | Work::NoteRehearsal { .. }
         | Work::SealCatalogue { .. }
         | Work::Publish { .. }
         | Work::CommitPoint { .. }
@@ -281,6 +282,9 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::ReadCopies { vaults, application } => Ok(point::read_copies(vaults, application, context).await),
         Work::ReadPoint { vault, application, id } => point::read(vault, application, id, context).await,
         Work::ReadNotes { vault, application } => notes::read(vault, application, context).await,
+        Work::NoteRehearsal { vault, application, point, detail, seconds } => {
+            notes::rehearsed(vault, application, point, (detail, *seconds), context).await
+        }
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
         Work::SurveyPoints { vault, application, older_than, minimum } => {
             restore::survey(vault, application, older_than.as_deref(), *minimum, context).await
@@ -288,9 +292,9 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::FindPoint { vault, application, choice, older_than } => {
             restore::find(vault, application, choice, older_than.as_deref(), context).await
         }
-        Work::RestoreObjects { vault, application, into, manifest, mappings, only, on_conflict, epoch } => {
+        Work::RestoreObjects { vault, application, into, manifest, mappings, only, on_conflict, epoch, isolated } => {
             let asked = asked(mappings, only, *on_conflict, context);
-            let options = Options { done: Arc::clone(count), ..asked };
+            let options = Options { done: Arc::clone(count), isolated: *isolated, ..asked };
             Box::pin(restore::objects((vault, application, manifest), into, options, *epoch, context)).await
         }
         Work::ReviewPoints { vault, application, policy, in_use, epoch: _ } => {

@@ -14,10 +14,10 @@ use crate::{
     core::{
         app_key::AppKey,
         recovery_point::noted,
-        verified::Verified,
+        verified::{Found, Verified},
         work::{Failure, Outcome},
     },
-    operator::{context::Context, stores},
+    operator::{clock, context::Context, stores},
     vault::{Vault, catalogue::CatalogueError},
 };
 
@@ -36,12 +36,12 @@ pub struct Noted {
 pub struct Notes(Mutex<HashMap<(String, AppKey), BTreeMap<String, Noted>>>);
 
 impl Notes {
-    /// What was found out about a point, if anything was; `None` while that is not known.
+    /// What was found out about a point, as far as it is known.
     #[must_use]
-    pub fn of(&self, vault: &str, application: &AppKey, id: &str) -> Option<Option<Verified>> {
+    pub fn of(&self, vault: &str, application: &AppKey, id: &str) -> Found {
         let all = self.0.lock().expect("no holder of this lock panics");
-        let notes = all.get(&(vault.to_owned(), application.clone()))?;
-        Some(notes.get(id).map(|it| it.note.clone()))
+        let notes = all.get(&(vault.to_owned(), application.clone()));
+        notes.map_or(Found::Unknown, |it| Found::Read(it.get(id).map(|it| it.note.clone())))
     }
 
     fn known(&self, vault: &str, application: &AppKey) -> BTreeMap<String, Noted> {
@@ -119,12 +119,27 @@ pub(super) async fn noted(vault: &Vault, application: &AppKey, id: &str) -> Resu
     }
 }
 
+/// Writes down that a point was rehearsed well.
+pub(super) async fn rehearsed(
+    name: &str,
+    application: &AppKey,
+    point: &str,
+    (detail, seconds): (&str, u64),
+    context: &Context,
+) -> Result<Outcome, Failure> {
+    let (vault, at) = (open(name, context).await?, clock::second());
+    let change = |before: Option<&Verified>| Verified::rehearsed(before, point, at, detail.to_owned(), seconds);
+    let noted = vault.change_verified(&application.namespace, &application.name, point, change).await;
+    noted.map_err(|it| catalogue_failure(&it))?;
+    read(name, application, context).await
+}
+
 /// Notes at a point that its objects are damaged or missing. It is passed over in any case: that this fails is only logged.
 pub(super) async fn met(vault: &Vault, application: &AppKey, id: &str, error: &CatalogueError) {
     if !matches!(error, CatalogueError::Corrupt { .. } | CatalogueError::Absent { .. }) {
         return;
     }
-    let (at, what) = (super::super::clock::second(), [format!("its objects: {error}")]);
+    let (at, what) = (clock::second(), [format!("its objects: {error}")]);
     let change = |before: Option<&Verified>| Verified::met(before, id, at, &[], &what);
     let noted = vault.change_verified(&application.namespace, &application.name, id, change).await;
     if let Err(error) = noted {

@@ -63,6 +63,7 @@ pub fn install(region: &Region, settings: &[&str]) -> Result<()> {
         "image.pullPolicy=Never".to_owned(),
         format!("movers.direct.kubeletRoot={}", region.kubelet_root),
         "log.format=text".to_owned(),
+        "rehearsals.enabled=true".to_owned(),
         r"log.level=info\,reprise=debug".to_owned(),
     ];
     // The tag stays the same when the image changes: in a lab that was kept, this is what brings in the new one.

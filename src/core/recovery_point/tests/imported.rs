@@ -92,7 +92,10 @@ fn an_imported_point_says_what_the_vault_says_of_it() {
 #[test]
 fn what_is_found_out_about_a_point_is_shown_in_every_region_and_goes_when_it_is_whole_again() {
     use crate::api::recovery_point::Level;
-    use crate::core::{condition::VERIFIED, verified::example};
+    use crate::core::{
+        condition::VERIFIED,
+        verified::{Found, example},
+    };
     let mut object = point(Purpose::Imported);
     object.spec.id = Some(IMPORTED.into());
     let first = imported(Some(of_west(false, &[], &[]))).status;
@@ -105,13 +108,13 @@ fn what_is_found_out_about_a_point_is_shown_in_every_region_and_goes_when_it_is_
         let shown = condition::find(&decision.status.conditions, VERIFIED).unwrap();
         (shown.status.clone(), shown.reason.clone(), decision.status)
     };
-    assert_eq!(look(None).2, first, "it is not known yet");
-    assert_eq!(look(Some(None)).2, first, "nothing was found out");
-    let (truth, reason, status) = look(Some(Some(example(IMPORTED, Level::L1, &["ab12"]))));
+    assert_eq!(look(Found::Unknown).2, first, "it is not known yet");
+    assert_eq!(look(Found::Read(None)).2, first, "nothing was found out");
+    let (truth, reason, status) = look(Found::Read(Some(example(IMPORTED, Level::L1, &["ab12"]))));
     assert_eq!((truth.as_str(), reason.as_str(), status.damaged()), ("False", "Damaged", true));
     assert!(condition::is_true(&status.conditions, SUCCEEDED), "it was made all the same");
-    let (truth, reason, status) = look(Some(Some(example(IMPORTED, Level::L2, &[]))));
+    let (truth, reason, status) = look(Found::Read(Some(example(IMPORTED, Level::L2, &[]))));
     assert_eq!((truth.as_str(), reason.as_str(), status.damaged()), ("True", "L2", false));
-    let (_, reason, status) = look(Some(None));
+    let (_, reason, status) = look(Found::Read(None));
     assert_eq!((reason.as_str(), status.verification.unwrap().level), ("L1", Level::L1), "the note is gone");
 }
