@@ -73,13 +73,16 @@ pub fn isolate(id: &Id, json: &mut Value) -> Verdict {
             json["spec"]["suspend"] = json!(true);
             Verdict::Closed
         }
-        ("", "Pod") => pod(&json["spec"]),
-        _ => pod(&json["spec"]["template"]["spec"]),
+        ("", "Pod") => json.get_mut("spec").map_or(Verdict::Closed, pod),
+        _ => json.pointer_mut("/spec/template/spec").map_or(Verdict::Closed, pod),
     }
 }
 
-/// Whether a pod, if there is one, keeps to its namespace.
-fn pod(spec: &Value) -> Verdict {
+/// Whether a pod keeps to its namespace. None takes the place of a pod that serves.
+fn pod(spec: &mut Value) -> Verdict {
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|name, _| !["priorityClassName", "priority", "preemptionPolicy"].contains(&name.as_str()));
+    }
     for field in ["hostNetwork", "hostPID", "hostIPC"] {
         if spec[field] == true {
             return Verdict::Refused(format!("{field} reaches out of the namespace: it cannot be rehearsed"));
@@ -171,6 +174,15 @@ mod tests {
         let plain = json!({"volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "a"}}, {"name": "b", "emptyDir": {}}],
             "containers": [{"ports": [{"containerPort": 80}]}]});
         assert_eq!(deployment(plain), Verdict::Closed);
+    }
+
+    #[test]
+    fn no_pod_of_a_rehearsal_takes_the_place_of_one_that_serves() {
+        let urgent = json!({"spec": {"template": {"spec": {"priorityClassName": "high", "containers": []}}}});
+        let (verdict, closed) = judged("apps", "StatefulSet", urgent);
+        assert_eq!((verdict, closed), (Verdict::Closed, json!({"spec": {"template": {"spec": {"containers": []}}}})));
+        let (verdict, same) = judged("", "ConfigMap", json!({"data": {"a": "b"}}));
+        assert_eq!((verdict, same), (Verdict::Closed, json!({"data": {"a": "b"}})));
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::{
         application::{ProtectedApplication, Role},
         mappings::ObjectSelector,
         restore::{
-            Export, Part, Plan, PlannedVolume, PointChoice, Restore, RestoreProgress, RestoreSpec, RestoreStatus,
-            RestoreStep, RestoreStepName, SafetyPoint, VolumePart,
+            Export, Part, Plan, PlannedVolume, PointChoice, Rehearsal, Restore, RestoreProgress, RestoreSpec,
+            RestoreStatus, RestoreStep, RestoreStepName, SafetyPoint, VolumePart,
         },
         restoring::OnConflict,
         span::Span,
@@ -318,9 +318,26 @@ fn outcome(name: &str, status: &RestoreStatus) -> String {
     if let Some(plan) = &status.plan {
         out.push_str(&planned(plan));
     }
+    if let Some(it) = &status.rehearsal {
+        out.push_str(&rehearsed(it));
+    }
     let not = if status.plan.is_some() { "would not be restored" } else { "not restored" };
     for it in &status.not_restored {
         let _ = writeln!(out, "  {not}: {it}");
+    }
+    out
+}
+
+fn rehearsed(it: &Rehearsal) -> String {
+    let mut out = String::new();
+    if let Some(seconds) = it.restore_seconds {
+        let _ = writeln!(out, "  every workload was ready after {}", short(seconds));
+    }
+    for name in &it.answered {
+        let _ = writeln!(out, "  probe {name}: answered");
+    }
+    for why in &it.not_asked {
+        let _ = writeln!(out, "  not asked: {why}");
     }
     out
 }

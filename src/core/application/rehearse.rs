@@ -14,6 +14,8 @@ use crate::{
 
 /// So many records of rehearsals are kept.
 const KEPT: usize = 3;
+/// The last number of one: with it, its name is as long as a `Restore`'s may be.
+const LAST: u64 = 9_999;
 
 impl Pass<'_> {
     /// Begins one when it is due.
@@ -21,7 +23,7 @@ impl Pass<'_> {
         let Some(settings) = self.object.spec.backup.verification.rehearse.clone() else { return };
         let mut known: Vec<(u64, Arc<Restore>)> =
             self.seen.restores.iter().filter_map(|it| Some((self.numbered(it)?, Arc::clone(it)))).collect();
-        known.sort_by_key(|(number, _)| *number);
+        known.sort_by_key(|(number, it)| (it.creation_timestamp().map(|at| at.0), *number));
         self.forget_rehearsals(&known);
         let ended = |it: &Restore| it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
         let going = known.iter().any(|(_, it)| !ended(it)) || self.moving().is_some();
@@ -42,7 +44,8 @@ impl Pass<'_> {
         if due > self.now {
             return self.look_at(due);
         }
-        let number = known.last().map_or(0, |(number, _)| *number) + 1;
+        // After the last number comes the first: those of so long ago are gone.
+        let number = known.last().map_or(0, |(number, _)| number % LAST) + 1;
         let spec = RestoreSpec { application: self.key.name.clone(), rehearse: true, ..RestoreSpec::default() };
         let mut object = Restore::new(&format!("{}{number:04}", self.stem()), spec);
         object.metadata.namespace = Some(self.key.namespace.clone());

@@ -52,6 +52,15 @@ fn one_is_made_when_it_is_due_and_never_two_at_a_time() {
 }
 
 #[test]
+fn after_the_last_number_comes_the_first() {
+    let object = rehearsing(Some("west"));
+    let names = |restores, second| made(&at_time(&object, standby(), restores, second), "Restore");
+    assert_eq!(names(vec![rehearsal(9_999, 0, true)], WEEK), ["shop-rehearsal-0001"]);
+    let both = vec![rehearsal(9_999, 0, true), rehearsal(1, WEEK, true)];
+    assert_eq!(names(both, 2 * WEEK), ["shop-rehearsal-0002"], "the newest is the one that was made last");
+}
+
+#[test]
 fn it_is_done_where_it_is_asked_for_or_where_nothing_serves() {
     let makes =
         |object: &ProtectedApplication, seen| !made(&at_time(object, seen, vec![], 2 * WEEK), "Restore").is_empty();
