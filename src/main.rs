@@ -62,6 +62,9 @@ struct OperatorArguments {
     /// What restores may bring back of objects that grant rights or reach beyond a namespace, as JSON.
     #[arg(long, env = "REPRISE_RESTORE_ALLOW", value_parser = policy, default_value = "{}")]
     restore_allow: Policy,
+    /// Whether namespaces may be made for rehearsals, and deleted.
+    #[arg(long, env = "REPRISE_REHEARSALS", default_value_t = false, action = clap::ArgAction::Set)]
+    rehearsals: bool,
     /// Where metrics and health are served.
     #[arg(long, env = "REPRISE_HTTP", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
@@ -143,6 +146,7 @@ fn operate(arguments: OperatorArguments) -> anyhow::Result<()> {
             resources: arguments.mover_resources,
         },
         policy: arguments.restore_allow,
+        rehearsals: arguments.rehearsals,
         http: arguments.http,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

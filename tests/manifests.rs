@@ -118,9 +118,9 @@ fn every_setting_that_the_chart_hands_over_is_read_by_the_program() {
 fn the_operator_has_the_rights_that_it_uses_and_no_others() {
     let in_cluster = [
         "reprise.dev/protectedapplications: list watch",
-        "reprise.dev/restores: list watch",
         "reprise.dev/vaults: list watch",
         "reprise.dev/dnszones: list watch",
+        "reprise.dev/restores: list watch create patch delete",
         "reprise.dev/recoverypoints: list watch create patch delete",
         "reprise.dev/failovers: list watch create patch",
         "reprise.dev/protectedapplications/status: patch",

@@ -172,6 +172,7 @@ fn point(number: u64) -> Point {
         skipped: vec![],
         suspicious: vec![],
         lock_until: None,
+        previous: None,
     }
 }
 

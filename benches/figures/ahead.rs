@@ -71,5 +71,6 @@ fn restore(snapshot: &str, target: &Path, base: &[&str]) -> Task {
         exclude: vec![],
         base: base.iter().map(|it| (*it).to_owned()).collect(),
         paths: Vec::new(),
+        point: None,
     }
 }

@@ -210,6 +210,7 @@ impl Pair<'_> {
             exclude: vec![],
             base: Vec::new(),
             paths: Vec::new(),
+            point: None,
         };
         let (restored, _) = self.move_data(&restore).await?;
         self.check(&target, &target)?;

@@ -93,6 +93,28 @@ impl Bucket {
         }
     }
 
+    /// What was found out about the point, and which points stay: as they are, and signed.
+    fn notes(&self, bytes: &[u8]) {
+        let (note, kept) = (format!("apps/shop/db/verified/{POINT}.json"), "apps/shop/db/kept.json");
+        let read = || {
+            let note = self.runtime.block_on(self.vault.read_verified(NAMESPACE, NAME, POINT));
+            (note, self.runtime.block_on(self.vault.read_kept(NAMESPACE, NAME)))
+        };
+        self.put(&note, bytes);
+        self.put(kept, bytes);
+        let (found, list) = read();
+        assert!(found.is_err() && list.is_err(), "something was taken that nobody signed");
+        for (key, of, begin) in [(note.as_str(), Signed::Verified, "verified"), (kept, Signed::Kept, "kept")] {
+            let mac = self.vault.keys().mac(of, NAMESPACE, NAME, bytes);
+            let (begin, end) = (format!("{{\"{begin}\":"), format!(",\"mac\":\"{mac}\"}}"));
+            self.put(key, &[begin.as_bytes(), bytes, end.as_bytes()].concat());
+        }
+        if let Ok(Some(found)) = read().0 {
+            assert_eq!(found.point, POINT);
+            drop(found.damage());
+        }
+    }
+
     fn manifest(&self, bytes: &[u8]) {
         let manifest = "0".repeat(64);
         self.put(&format!("apps/shop/db/manifests/{manifest}"), bytes);
@@ -103,11 +125,12 @@ impl Bucket {
 
 fuzz_target!(|bytes: &[u8]| -> Corpus {
     let Some((first, rest)) = bytes.split_first() else { return Corpus::Reject };
-    BUCKET.with_borrow(|bucket| match first % 5 {
+    BUCKET.with_borrow(|bucket| match first % 6 {
         0 => bucket.identity(rest),
         1 => bucket.head(rest),
         2 => bucket.point(rest, false),
         3 => bucket.point(rest, true),
+        4 => bucket.notes(rest),
         _ => bucket.manifest(rest),
     });
     Corpus::Keep

@@ -138,10 +138,19 @@ pub struct RecoveryPointStatus {
     /// How far it was checked, of a point that is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
-    /// `Succeeded` is `Unknown` while the run goes on. One entry per type.
+    /// `Succeeded` is `Unknown` while the run goes on. `Verified`, of a point that is whole, is `False` while something of
+    /// it is known to be damaged. One entry per type.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+impl RecoveryPointStatus {
+    /// Whether something of it was found damaged since it was made.
+    #[must_use]
+    pub fn damaged(&self) -> bool {
+        self.verification.as_ref().is_some_and(|it| it.damage.is_some())
+    }
 }
 
 /// How far a point was checked. Each level has what the one before it has.
@@ -153,6 +162,8 @@ pub enum Level {
     L1,
     /// Besides, a sample of the data was read back, decrypted, and compared with its checksums.
     L2,
+    /// It was restored into a namespace of its own, its workloads became ready there, and its probes were answered.
+    L3,
 }
 
 /// How far a point was checked, and when.
@@ -165,7 +176,10 @@ pub struct Verification {
     pub at: Time,
     /// What was checked.
     pub detail: String,
-    /// What was found damaged since: the point is not chosen by itself.
+    /// How long it took in a rehearsal, in seconds: from the first volume until every workload was ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_seconds: Option<u64>,
+    /// What was found damaged since, and when: the point does not count then, and is not chosen by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
 }

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// A request to bring an application back.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "reprise.dev",
     version = "v1alpha1",
@@ -37,9 +37,10 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.application == oldSelf.application && has(self.sourceNamespace) == has(oldSelf.sourceNamespace) && (!has(self.sourceNamespace) || self.sourceNamespace == oldSelf.sourceNamespace) && has(self.vault) == has(oldSelf.vault) && (!has(self.vault) || self.vault == oldSelf.vault) && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun && has(self.export) == has(oldSelf.export) && (!has(self.export) || self.export == oldSelf.export)").message("spec is immutable but for cancel: make another Restore instead"),
+    validation = Rule::new("self.application == oldSelf.application && has(self.sourceNamespace) == has(oldSelf.sourceNamespace) && (!has(self.sourceNamespace) || self.sourceNamespace == oldSelf.sourceNamespace) && has(self.vault) == has(oldSelf.vault) && (!has(self.vault) || self.vault == oldSelf.vault) && has(self.mappings) == has(oldSelf.mappings) && (!has(self.mappings) || self.mappings == oldSelf.mappings) && self.point == oldSelf.point && has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only) && self.onConflict == oldSelf.onConflict && self.safetyPoint == oldSelf.safetyPoint && self.?dryRun == oldSelf.?dryRun && self.?rehearse == oldSelf.?rehearse && has(self.export) == has(oldSelf.export) && (!has(self.export) || self.export == oldSelf.export)").message("spec is immutable but for cancel: make another Restore instead"),
     validation = Rule::new("!has(self.export) || (!has(self.mappings) && !has(self.dryRun) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("export changes nothing that is there: leave mappings, dryRun, onConflict and safetyPoint away"),
     validation = Rule::new("!has(self.only) || !has(self.only.dumps) || !self.only.dumps.exists(it, has(it.into)) || (!has(self.mappings) && !has(self.export) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("only.dumps.into changes nothing but the database that the dump is loaded into: leave mappings, export, onConflict and safetyPoint away"),
+    validation = Rule::new("!self.?rehearse.orValue(false) || (!has(self.sourceNamespace) && !has(self.export) && !has(self.only) && !has(self.dryRun) && self.onConflict == 'Update' && self.safetyPoint == 'Required')").message("rehearse restores a whole point into a namespace made for it: leave sourceNamespace, export, only, dryRun, onConflict and safetyPoint away"),
     validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)").message("cancel cannot be taken back: make another Restore instead"),
 )]
 pub struct RestoreSpec {
@@ -77,6 +78,12 @@ pub struct RestoreSpec {
     /// volume or into a vault. It may be done in any region. `only` says what; default: everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<Export>,
+    /// Change nothing that is there: restore the point into a namespace that is made for it, with no way out but DNS; wait
+    /// until its workloads are ready, ask its probes, note that it reached level `L3`, and remove the namespace. It may be
+    /// done in any region. Custom resources, what grants rights, and what leads into the namespace from outside are left
+    /// out. Default `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearse: bool,
     /// Change nothing, and tell in `status.plan` what would be changed. Default `false`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -267,6 +274,9 @@ pub struct RestoreStatus {
     /// Of a dry run: what would be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+    /// Of a rehearsal: where it takes place, and how it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
     /// Objects that were not restored as they were (of a dry run: would not be), each with the reason. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_restored: Vec<String>,
@@ -281,6 +291,26 @@ pub struct RestoreStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A rehearsal.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rehearsal {
+    /// The namespace that is made for it. Written before it is made.
+    pub namespace: String,
+    /// From the first volume until every workload was ready, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_seconds: Option<u64>,
+    /// The probes that were answered well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answered: Vec<String>,
+    /// The probes that nobody could ask there, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_asked: Vec<String>,
+    /// Why it failed: the namespace is removed before the condition says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// How far a restore is.
@@ -386,6 +416,8 @@ pub enum RestoreStepName {
     SafetyPoint,
     /// Stop the workloads, when volumes are to be restored.
     Stop,
+    /// Of a rehearsal: make the namespace that it takes place in.
+    Isolate,
     /// Make the volumes equal to the point.
     RestoreVolumes,
     /// Bring the objects back.
@@ -398,6 +430,10 @@ pub enum RestoreStepName {
     AwaitReady,
     /// Of one that exports into a vault, and its last: store everything there.
     Export,
+    /// Of a rehearsal: ask the application's probes, and note at the point how far it was checked.
+    Probe,
+    /// Of a rehearsal, and its last: remove all that was made for it.
+    CleanUp,
     /// Of one that is cancelled, and its last: give back what it has in its hands.
     Cancel,
 }
@@ -448,7 +484,7 @@ impl Restore {
     #[must_use]
     pub fn in_place(&self) -> bool {
         let here = |it: &String| Some(it) == self.metadata.namespace.as_ref();
-        let beside = self.spec.export.is_some() || self.loads_elsewhere();
+        let beside = self.spec.export.is_some() || self.spec.rehearse || self.loads_elsewhere();
         !beside && self.spec.source_namespace.as_ref().is_none_or(here)
     }
 }

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -69,6 +69,8 @@ pub struct Options {
     /// Nothing is written: `created`, `updated` and `changes` tell what would be. Objects of kinds whose definitions
     /// would be made first count as not restored.
     pub dry_run: bool,
+    /// Nothing of it may reach out of the namespace, nor into it.
+    pub isolated: bool,
     /// Counts the objects that were dealt with, for whoever wants to know how far it is.
     pub done: Arc<AtomicU64>,
 }
@@ -181,7 +183,9 @@ pub async fn restore(
         mapper,
         only,
         options: options.clone(),
+        left_out: Arc::default(),
     };
+    let left_out = Arc::clone(&setup.left_out);
     let mut run = Run { client, bundle, tally: Tally::default() };
     run.tally.restored.warnings = warnings;
     if options.dry_run {
@@ -191,6 +195,9 @@ pub async fn restore(
     }
     let with_data = setup.index.kinds.iter().filter(|it| order::way(&it.group, &it.kind) == Way::WithData);
     run.tally.restored.left_to_data = with_data.map(|it| it.count).sum();
+    for (why, count) in left_out.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        run.tally.restored.notes.insert((*why).to_owned(), *count);
+    }
     run.tally.restored.not_restored.sort();
     run.tally.restored.changes.sort();
     Ok(run.tally.restored)

@@ -22,6 +22,7 @@ pub mod definitions;
 pub mod discover;
 pub mod fence;
 pub mod graph;
+pub mod isolate;
 mod listed;
 pub mod map;
 pub mod marks;

@@ -1,6 +1,9 @@
 //! Makes of a recorded object what is sent to the API server. No questions are asked here: it runs beside the sending.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use kube::core::Request;
 use serde_json::Value;
@@ -11,6 +14,7 @@ use super::{
     clean::{self, Move},
     discover::{Discovered, Resource},
     graph::Plan,
+    isolate,
     map::{Mapper, Selector},
     policy::Verdict,
 };
@@ -34,6 +38,8 @@ pub struct Setup {
     pub only: Vec<Selector>,
     /// How they go back.
     pub options: Options,
+    /// What was left out of a rehearsal: why, and how many.
+    pub left_out: Arc<Mutex<BTreeMap<&'static str, u64>>>,
 }
 
 /// An object on its way.
@@ -77,9 +83,20 @@ impl Setup {
     /// Makes an object ready; none when it is not among those that are asked for.
     #[must_use]
     pub fn prepare(&self, object: Object) -> Option<Prepared> {
-        let Object { id, version, json } = object;
+        let Object { id, version, mut json } = object;
         if !self.only.is_empty() && !self.only.iter().any(|it| it.fits(&id, &json)) {
             return None;
+        }
+        let refused = match self.options.isolated.then(|| isolate::isolate(&id, &mut json)) {
+            Some(isolate::Verdict::LeftOut(why)) => {
+                *self.left_out.lock().unwrap_or_else(PoisonError::into_inner).entry(why).or_default() += 1;
+                return None;
+            }
+            Some(isolate::Verdict::Refused(why)) => Some(why),
+            Some(isolate::Verdict::Closed) | None => None,
+        };
+        if let Some(why) = refused {
+            return Some(Prepared { id, notes: Vec::new(), ready: Err(why) });
         }
         let mut notes = Vec::new();
         let ready = self.ready(&id, &version, json, &mut notes);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     api::{
         application::{ProtectedApplication, RetentionStatus},
-        recovery_point::RecoveryPoint,
+        recovery_point::{Level, RecoveryPoint},
     },
     cli::{
         CliError, application,
@@ -47,6 +47,12 @@ struct Row {
     state: String,
     consistent_at: Option<Timestamp>,
     bytes: Option<u64>,
+    /// How far it was checked, of a point that is whole.
+    level: Option<Level>,
+    /// When.
+    verified_at: Option<Timestamp>,
+    /// What of it was found damaged since, and when.
+    damage: Option<String>,
     /// Until when it is locked at least, as the vault said when it was stored.
     locked_until: Option<Timestamp>,
     hold: bool,
@@ -88,7 +94,11 @@ pub async fn run(cluster: &Cluster, wanted: &PointsArguments, printer: &mut Prin
 fn rows(points: &[RecoveryPoint]) -> Vec<Row> {
     let one = |it: &RecoveryPoint| {
         let status = it.status.clone().unwrap_or_default();
+        let verified = status.verification.as_ref();
         Row {
+            level: verified.map(|it| it.level),
+            verified_at: verified.map(|it| it.at.0),
+            damage: verified.and_then(|it| it.damage.clone()),
             id: status.id,
             name: Some(it.name_any()),
             application: it.spec.application.clone(),
@@ -111,11 +121,22 @@ fn text(rows: &[Row], now: Timestamp, colour: bool) -> String {
         return "this cluster has no recovery points here\n".to_owned();
     }
     let lines: Vec<Vec<Cell>> = rows.iter().map(|it| cells(it, now)).collect();
-    table(
-        &["NAME", "APPLICATION", "PURPOSE", "STATE", "DATA OF", "READ", "LOCKED UNTIL", "HELD", "DESCRIPTION"],
-        &lines,
-        colour,
-    )
+    let columns =
+        ["NAME", "APPLICATION", "PURPOSE", "STATE", "DATA OF", "READ", "LEVEL", "LOCKED UNTIL", "HELD", "DESCRIPTION"];
+    let mut out = table(&columns, &lines, colour);
+    for (row, damage) in rows.iter().filter_map(|it| Some((it, it.damage.as_ref()?))) {
+        let _ = writeln!(out, "{}: {damage}", row.name.as_deref().unwrap_or_default());
+    }
+    out
+}
+
+/// How far a point was checked, and when.
+fn level(row: &Row, age: impl Fn(Timestamp) -> String) -> Cell {
+    match (&row.damage, row.level, row.verified_at) {
+        (Some(_), _, _) => Cell::toned("damaged", Tone::Bad),
+        (None, Some(level), Some(at)) => Cell::plain(format!("{level:?}, {}", age(at))),
+        (None, _, _) => Cell::plain("-"),
+    }
 }
 
 fn cells(row: &Row, now: Timestamp) -> Vec<Cell> {
@@ -133,6 +154,7 @@ fn cells(row: &Row, now: Timestamp) -> Vec<Cell> {
         Cell::toned(&row.state, tone),
         Cell::plain(row.consistent_at.map_or_else(|| "-".to_owned(), age)),
         Cell::plain(bytes),
+        level(row, age),
         Cell::plain(row.locked_until.map_or_else(|| "-".to_owned(), |it| it.strftime("%Y-%m-%d").to_string())),
         Cell::plain(if row.hold { "yes" } else { "" }),
         Cell::plain(row.description.clone().unwrap_or_default()),
@@ -215,6 +237,23 @@ mod tests {
         let lines: Vec<&str> = told.lines().collect();
         assert!(lines[1].starts_with("b     shop         Manual   Suspicious  1h30m ago"), "{told}");
         assert!(lines[2].contains("Stored") && lines[2].contains("yes"), "{told}");
+    }
+
+    #[test]
+    fn a_point_is_told_with_how_far_it_was_checked_and_when_or_what_is_damaged() {
+        let with = |name: &str, damage: Option<&str>| {
+            let mut it = point(name, name, "Imported");
+            let verification = json!({"level": "L2", "at": "2026-11-22T09:30:00Z", "detail": "", "damage": damage});
+            it.status.as_mut().unwrap().verification = serde_json::from_value(verification).unwrap();
+            it
+        };
+        let rows = rows(&[with("a", None), with("b", Some("found damaged: 2 packs")), point("c", "c", "Partial")]);
+        let told = text(&rows, "2026-11-22T12:30:00Z".parse().unwrap(), false);
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[3].contains("L2, 3h ago") && lines[2].contains("damaged"), "{told}");
+        assert_eq!(lines[4], "b: found damaged: 2 packs", "{told}");
+        let json = serde_json::to_value(&rows[2]).unwrap();
+        assert_eq!((json["level"].as_str(), json["verifiedAt"].as_str()), (Some("L2"), Some("2026-11-22T09:30:00Z")));
     }
 
     #[test]

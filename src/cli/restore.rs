@@ -21,8 +21,9 @@ use crate::{
         application::{PodSelector, ProtectedApplication, Role},
         mappings::ObjectSelector,
         restore::{
-            DumpPart, Export, LoadInto, Part, Plan, PlannedDump, PlannedVolume, PointChoice, Restore, RestoreProgress,
-            RestoreSpec, RestoreStatus, RestoreStep, RestoreStepName, SafetyPoint, VaultExport, VolumePart,
+            DumpPart, Export, LoadInto, Part, Plan, PlannedDump, PlannedVolume, PointChoice, Rehearsal, Restore,
+            RestoreProgress, RestoreSpec, RestoreStatus, RestoreStep, RestoreStepName, SafetyPoint, VaultExport,
+            VolumePart,
         },
         restoring::OnConflict,
         span::Span,
@@ -100,6 +101,10 @@ pub struct RestoreArguments {
     #[arg(long, value_name = "VAULT/PREFIX", value_parser = vault_place,
         conflicts_with_all = ["export", "dry_run", "on_conflict", "skip_safety_point"])]
     pub export_to: Option<VaultExport>,
+    /// Change nothing that is there: restore the point into a namespace that is made for it, see whether the application
+    /// works there, note that at the point, and remove it.
+    #[arg(long, conflicts_with_all = REHEARSED)]
+    pub rehearse: bool,
     /// Change nothing, and tell what would be changed. Stays until that is known.
     #[arg(long)]
     pub dry_run: bool,
@@ -111,8 +116,23 @@ pub struct RestoreArguments {
 /// What is not said of dumps that go into another database.
 const BESIDE: [&str; 7] = ["export", "export_to", "volumes", "kind", "name", "on_conflict", "skip_safety_point"];
 
+/// What is not said of a rehearsal.
+const REHEARSED: [&str; 10] = [
+    "source_namespace",
+    "volumes",
+    "dumps",
+    "kind",
+    "name",
+    "on_conflict",
+    "skip_safety_point",
+    "export",
+    "export_to",
+    "dry_run",
+];
+
 /// What is said of one that is made.
-const WANTED: [&str; 16] = [
+const WANTED: [&str; 17] = [
+    "rehearse",
     "export",
     "export_to",
     "dumps",
@@ -253,6 +273,7 @@ fn asked_for(application: &str, wanted: &RestoreArguments, now: Timestamp) -> Re
             only: part.then(|| Part { volumes: parts(&wanted.volumes), objects, dumps: dumps(wanted) }),
             on_conflict: wanted.on_conflict,
             safety_point: if wanted.skip_safety_point { SafetyPoint::Skip } else { SafetyPoint::Required },
+            rehearse: wanted.rehearse,
             dry_run: wanted.dry_run,
             cancel: false,
         },
@@ -360,15 +381,35 @@ fn outcome(name: &str, status: &RestoreStatus) -> String {
     if let (Some(point), Some(at)) = (&status.point, &status.consistent_at) {
         let _ = writeln!(out, "  from {point}, whose data is of {}", at.0);
     }
+    for it in &status.passed_over {
+        let _ = writeln!(out, "  passed over: {it}");
+    }
     if let Some(id) = &status.safety_point_id {
         let _ = writeln!(out, "  what was there before: {id}");
     }
     if let Some(plan) = &status.plan {
         out.push_str(&planned(plan));
     }
+    if let Some(it) = &status.rehearsal {
+        out.push_str(&rehearsed(it));
+    }
     let not = if status.plan.is_some() { "would not be restored" } else { "not restored" };
     for it in &status.not_restored {
         let _ = writeln!(out, "  {not}: {it}");
+    }
+    out
+}
+
+fn rehearsed(it: &Rehearsal) -> String {
+    let mut out = String::new();
+    if let Some(seconds) = it.restore_seconds {
+        let _ = writeln!(out, "  every workload was ready after {}", short(seconds));
+    }
+    for name in &it.answered {
+        let _ = writeln!(out, "  probe {name}: answered");
+    }
+    for why in &it.not_asked {
+        let _ = writeln!(out, "  not asked: {why}");
     }
     out
 }

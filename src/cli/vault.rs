@@ -56,6 +56,9 @@ pub struct CheckArguments {
     /// How many points of each application are read: the newest ones.
     #[arg(long, default_value_t = 1000)]
     pub points: usize,
+    /// Do not miss the points any more that are gone and that nobody dropped: those that are there now are to be there.
+    #[arg(long)]
+    pub accept_missing: bool,
 }
 
 /// The vault that is meant: the one that is named, or the only one.
@@ -125,6 +128,7 @@ async fn check(
     asked.extend(depth.application.iter().map(String::as_str));
     asked.extend(depth.repair.then_some("--repair"));
     asked.extend(depth.read.then_some("--read"));
+    asked.extend(depth.accept_missing.then_some("--accept-missing"));
     let report: CheckReport = wanted.inside.ask(cluster, &asked, "").await?;
     printer.answer(&report, |colour| told(&report, colour))?;
     let left = report.applications.iter().filter(|it| !sound(it)).count();
@@ -164,7 +168,9 @@ fn told(report: &CheckReport, colour: bool) -> String {
     let mut out = table(&["NAMESPACE", "NAME", "POINTS", "WHOLE", "VERDICT"], &rows, colour);
     for it in &report.applications {
         let lines = it.findings.iter().map(finding).chain(it.repaired.iter().map(|it| format!("repaired: {it}")));
-        for line in lines.chain(it.doubts.iter().map(|it| format!("not known: {it}"))) {
+        let noted =
+            (it.noted > 0).then(|| format!("damage is noted now at {} points: no failover chooses them", it.noted));
+        for line in lines.chain(noted).chain(it.doubts.iter().map(|it| format!("not known: {it}"))) {
             let _ = writeln!(out, "{}/{}: {line}", it.namespace, it.name);
         }
     }
@@ -202,8 +208,24 @@ fn finding(it: &Finding) -> String {
         Finding::Snapshot { snapshot, claim, reason, points, count } => {
             format!("snapshot {} of volume {claim}: {reason}; {}", short(snapshot), of(points, *count))
         }
+        Finding::Noted { point, damage } => format!("point {point} was {damage}: no failover chooses it"),
+        Finding::Missing { points, count } => format!(
+            "{count} points are gone that nobody dropped, as {}: see what was deleted with kubectl reprise recover --at TIME, or \
+             accept it with --accept-missing",
+            points.first().map_or("?", String::as_str)
+        ),
+        Finding::Replaced { point, named_by } => {
+            format!(
+                "point {point} is not the one that {named_by} names: somebody with the vault's key wrote another in its place"
+            )
+        }
+        Finding::KeptDamaged { reason } => {
+            format!(
+                "{reason}: which points stay is not known; --accept-missing makes it anew from those that are there"
+            )
+        }
         Finding::Packs { packs, count } => format!(
-            "{count} packs of the repository are missing, as {}: verify the points, to learn which need them",
+            "{count} packs of the repository are missing, as {}: see the points that are noted as damaged",
             packs.first().map_or("?", |it| short(it))
         ),
     }
@@ -226,6 +248,7 @@ mod tests {
             whole: 1,
             findings,
             repaired: repaired.iter().map(|it| (*it).to_owned()).collect(),
+            noted: 0,
             doubts: vec![],
         }
     }

@@ -34,6 +34,8 @@ pub const FENCE_IN_TIME: &str = "FenceInTime";
 /// Whether every region of the application has an operator on this vault.
 pub const REGIONS_PRESENT: &str = "RegionsPresent";
 
+/// Whether a point is as it was stored, as far as it was looked at since.
+pub const VERIFIED: &str = "Verified";
 /// Whether the volumes are restored ahead, where that is asked for.
 pub const WARM: &str = "Warm";
 
@@ -106,6 +108,14 @@ pub fn conditions(
         }
     };
     findings.into_iter().map(one).collect()
+}
+
+/// The same conditions, but for what is found now.
+#[must_use]
+pub fn with(standing: &[Condition], finding: Finding, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let mut all: Vec<Condition> = standing.iter().filter(|it| it.type_ != finding.type_).cloned().collect();
+    all.extend(conditions(standing, vec![finding], generation, now));
+    all
 }
 
 /// Whether a condition of this type stands at `True`.

@@ -40,15 +40,16 @@ pub fn dump_task(dump: &Dump, application: &AppKey, host: &str, point: &str) -> 
     }
 }
 
-/// Gives the snapshot of a dump of application `of` to the dump's load command, in a pod of namespace `into`.
+/// Gives the snapshot of a dump, as a point of application `of` names it, to the dump's load command, in a pod of namespace `into`.
 #[must_use]
-pub fn load_task(dump: &Dump, of: &AppKey, snapshot: &str, into: &str) -> Task {
+pub fn load_task(dump: &Dump, of: &AppKey, (point, snapshot): (&str, &str), into: &str) -> Task {
     Task::Load {
         namespace: of.namespace.clone(),
         application: of.name.clone(),
         snapshot: snapshot.to_owned(),
         into: into.to_owned(),
         command: command(dump, &dump.load),
+        point: point.to_owned(),
     }
 }
 
@@ -183,7 +184,7 @@ mod tests {
         let vault: VaultSpec =
             serde_json::from_value(json!({"s3": {"bucket": "b"}, "encryption": {"secret": {"name": "k"}}})).unwrap();
         let app = AppKey { namespace: "shop".into(), name: "shop".into() };
-        let task = load_task(&every(None), &app, "ab", "elsewhere");
+        let task = load_task(&every(None), &app, ("p1", "ab"), "elsewhere");
         let job = job(&settings, &run, &vault, "db", &task, 60);
         let pod = &job.data["spec"]["template"]["spec"];
         assert_eq!(

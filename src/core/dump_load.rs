@@ -197,7 +197,8 @@ impl Loads<'_> {
             }
             Some(JobSeen::Running(_)) => Next::Going("it is being loaded"),
             None if seen.pods.iter().any(|it| it.ready) => {
-                let task = dump::load_task(&target, self.of, &load.snapshot, &self.run.namespace);
+                let from = (self.point.id.as_str(), load.snapshot.as_str());
+                let task = dump::load_task(&target, self.of, from, &self.run.namespace);
                 let job = dump::job(self.movers, self.run, self.vault, &load.name, &task, DEADLINE);
                 effects.push(Effect::Apply(Box::new(job)));
                 Next::Going("it is being loaded")

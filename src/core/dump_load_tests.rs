@@ -47,6 +47,7 @@ fn the_point(claims: &[&str]) -> Point {
         missing: vec![],
         suspicious: vec![],
         lock_until: None,
+        previous: None,
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod app_key;
 pub mod application;
 pub mod calendar;
+pub mod chain;
 pub mod child;
 pub mod claim;
 pub mod condition;
@@ -36,6 +37,7 @@ pub mod slo;
 pub mod vault;
 pub mod vault_answer;
 pub mod vault_check;
+pub mod verified;
 pub mod volume_ahead;
 pub mod volume_restore;
 pub mod work;

@@ -85,6 +85,9 @@ pub enum Task {
         /// Only what lies under these paths of it (`core::paths`); nothing is deleted then. None: all.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         paths: Vec<String>,
+        /// The id of the point that it is restored from: damage is noted there. `None`: it is noted nowhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        point: Option<String>,
     },
     /// Write volumes, dumps and objects of a point as plain files.
     Export {
@@ -192,6 +195,8 @@ pub enum Task {
         into: String,
         /// The command.
         command: Command,
+        /// The id of the point that it is loaded from: damage is noted there.
+        point: String,
     },
 }
 
@@ -285,6 +290,22 @@ impl Task {
     #[must_use]
     pub fn writes_elsewhere(&self) -> bool {
         matches!(self, Self::Copy { .. } | Self::Export { target: ExportTarget::Vault(_), .. })
+    }
+
+    /// The point whose data it needs, and which is noted as damaged when that is.
+    #[must_use]
+    pub fn restores(&self) -> Option<&str> {
+        match self {
+            Self::Restore { point, .. } => point.as_deref(),
+            Self::Export { point, .. } | Self::Load { point, .. } => Some(point),
+            Self::Backup { .. }
+            | Self::Verify { .. }
+            | Self::Lock { .. }
+            | Self::Prune { .. }
+            | Self::Scrub { .. }
+            | Self::Dump { .. }
+            | Self::Copy { .. } => None,
+        }
     }
 
     /// Whether it runs a command in a pod: only such a mover speaks to the API server.

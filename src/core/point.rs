@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::recovery_point::Level;
+use super::chain::Link;
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
@@ -50,6 +50,9 @@ pub struct Point {
     pub suspicious: Vec<String>,
     /// Until when it is to be locked as the first good point of a day, week, month or year: retention keeps it so long.
     pub lock_until: Option<Timestamp>,
+    /// The point that the head named when this one was written: a chain, in which is noticed what is gone. Branches have
+    /// none, nor has the first point.
+    pub previous: Option<Link>,
 }
 
 impl Point {
@@ -166,39 +169,6 @@ pub struct Dump {
     pub bytes: u64,
 }
 
-/// What was found out about a point after it was made: `apps/<ns>/<name>/verified/<id>.json`, written anew each time.
-/// Most points have none: they are at level `L1` since they were made.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Verified {
-    /// The point's name.
-    pub point: String,
-    /// The level it has reached.
-    pub level: Level,
-    /// When that was found.
-    pub at: Timestamp,
-    /// The region that found it.
-    pub region: String,
-    /// What was checked, for people.
-    pub detail: String,
-    /// Packs of the repository that the point needs, and that are damaged or missing: the first of them.
-    pub damaged_packs: Vec<String>,
-}
-
-impl Verified {
-    /// What is wrong with the point, for people.
-    #[must_use]
-    pub fn damage(&self) -> Option<String> {
-        let first = self.damaged_packs.first()?;
-        let at = self.at;
-        Some(format!(
-            "found damaged at {at}: {} packs of its volumes, as `data/{}/{first}`",
-            self.damaged_packs.len(),
-            first.get(..2)?
-        ))
-    }
-}
-
 /// The head of an application's catalogue: `apps/<ns>/<name>/head.json`, changed by compare-and-swap only.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -246,5 +216,6 @@ pub(crate) fn example(namespace: &str, application: &str) -> Point {
         missing: Vec::new(),
         suspicious: Vec::new(),
         lock_until: None,
+        previous: None,
     }
 }

@@ -42,6 +42,8 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// What was repaired of that.
     pub repaired: Vec<String>,
+    /// At how many points damage was noted that was not known.
+    pub noted: usize,
     /// What could not be looked at, and why.
     pub doubts: Vec<String>,
 }
@@ -104,6 +106,32 @@ pub enum Finding {
         /// How many there are.
         count: usize,
     },
+    /// A point was found damaged before, by a scrub or by who needed it, and was not found whole since.
+    Noted {
+        /// The point.
+        point: String,
+        /// What is wrong with it, and since when.
+        damage: String,
+    },
+    /// Points are gone that nobody dropped.
+    Missing {
+        /// The points, newest first: at most 20.
+        points: Vec<String>,
+        /// How many there are.
+        count: usize,
+    },
+    /// A point is not the one that the next one names.
+    Replaced {
+        /// The point.
+        point: String,
+        /// The next one.
+        named_by: String,
+    },
+    /// The list of the points that stay is not what was written.
+    KeptDamaged {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The repository's index names packs that are not there.
     Packs {
         /// Some of them: at most 20.
@@ -123,6 +151,10 @@ impl Finding {
             | Self::PointDamaged { .. }
             | Self::Manifest { .. }
             | Self::Snapshot { .. }
+            | Self::Noted { .. }
+            | Self::Missing { .. }
+            | Self::Replaced { .. }
+            | Self::KeptDamaged { .. }
             | Self::Packs { .. } => false,
         }
     }
@@ -169,6 +201,16 @@ pub struct Contents {
     pub damaged: BTreeMap<String, String>,
     /// Packs that the index names and that are not there.
     pub missing_packs: Vec<String>,
+    /// Snapshots that need one of these.
+    pub lacking: BTreeSet<String>,
+    /// What was noted of damaged points before, by point.
+    pub noted: BTreeMap<String, String>,
+    /// Points that are to be there and are not, newest first.
+    pub missing: Vec<String>,
+    /// The digests of the points that were read, by point.
+    pub digests: BTreeMap<String, String>,
+    /// What is wrong with the list of points that stay.
+    pub kept_damaged: Option<String>,
 }
 
 impl Contents {
@@ -207,11 +249,39 @@ impl Contents {
             let (points, count) = (of.iter().take(NAMED).cloned().collect(), of.len());
             findings.push(Finding::Snapshot { snapshot, claim, reason, points, count });
         }
+        self.judge_chain(&mut findings);
+        for (point, damage) in &self.noted {
+            findings.push(Finding::Noted { point: point.clone(), damage: damage.clone() });
+        }
         if !self.missing_packs.is_empty() {
             let packs = self.missing_packs.iter().take(NAMED).cloned().collect();
             findings.push(Finding::Packs { packs, count: self.missing_packs.len() });
         }
         findings
+    }
+
+    fn judge_chain(&self, findings: &mut Vec<Finding>) {
+        if !self.missing.is_empty() {
+            let points = self.missing.iter().take(NAMED).cloned().collect();
+            findings.push(Finding::Missing { points, count: self.missing.len() });
+        }
+        for (point, link) in self.sound().filter_map(|it| Some((it, it.previous.as_ref()?))) {
+            if self.digests.get(&link.id).is_some_and(|it| *it != link.digest) {
+                findings.push(Finding::Replaced { point: link.id.clone(), named_by: point.id.clone() });
+            }
+        }
+        findings.extend(self.kept_damaged.iter().map(|reason| Finding::KeptDamaged { reason: reason.clone() }));
+    }
+
+    /// The points that others name: as the one before, or as a branch.
+    #[must_use]
+    pub fn named(&self) -> BTreeSet<String> {
+        let branches = match &self.head {
+            HeadSeen::Sound(head) => &head.branches[..],
+            HeadSeen::Absent | HeadSeen::Damaged(_) => &[],
+        };
+        let before = self.sound().filter_map(|it| it.previous.as_ref().map(|it| it.id.clone()));
+        before.chain(branches.iter().cloned()).collect()
     }
 
     fn judge_head(&self, now: Timestamp, findings: &mut Vec<Finding>) {
@@ -237,7 +307,9 @@ impl Contents {
     /// The point that the head names, if it is not there. Older ones than were read may be there all the same.
     fn gone(&self) -> Option<&String> {
         let HeadSeen::Sound(Head { latest: Some(latest), .. }) = &self.head else { return None };
-        (self.unread == 0 && !self.points.iter().any(|(id, _)| id == latest)).then_some(latest)
+        // What is older than all that were read may be among those that were not.
+        let among = self.unread == 0 || self.points.last().is_some_and(|(oldest, _)| latest > oldest);
+        (among && !self.points.iter().any(|(id, _)| id == latest)).then_some(latest)
     }
 
     fn bad_manifests(&self) -> BTreeMap<String, (String, Vec<String>)> {
@@ -274,11 +346,24 @@ impl Contents {
     /// How many of the points that were read have all that was looked for.
     #[must_use]
     pub fn whole(&self) -> usize {
-        let has_all = |it: &&Point| {
-            self.wrong(&it.objects.manifest, self.manifests.as_ref()).is_none()
-                && it.snapshots().all(|(_, snapshot)| self.wrong(snapshot, self.snapshots.as_ref()).is_none())
-        };
-        self.sound().filter(has_all).count()
+        let noted = |it: &Point| self.noted.contains_key(&it.id);
+        self.sound().filter(|it| !noted(it) && self.lacks(it).is_empty()).count()
+    }
+
+    /// The points that lack something, each with what.
+    pub fn damaged_points(&self) -> impl Iterator<Item = (&Point, Vec<String>)> {
+        self.sound().map(|it| (it, self.lacks(it))).filter(|(_, lacks)| !lacks.is_empty())
+    }
+
+    fn lacks(&self, point: &Point) -> Vec<String> {
+        let objects = self.wrong(&point.objects.manifest, self.manifests.as_ref());
+        let objects = objects.map(|why| format!("its objects: {why}"));
+        let snapshots = point.snapshots().filter_map(|(of, snapshot)| {
+            let why = self.wrong(snapshot, self.snapshots.as_ref());
+            let lacking = || self.lacking.contains(snapshot).then(|| "packs are missing".to_owned());
+            Some(format!("{of}: {}", why.or_else(lacking)?))
+        });
+        objects.into_iter().chain(snapshots).collect()
     }
 
     /// What the head must say, from the signed points. It is sealed with the highest epoch that anything tells of, so

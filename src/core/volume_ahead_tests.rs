@@ -58,6 +58,7 @@ fn next(seen: &Seen, uid: &str, snapshot: &str) -> (Step, Vec<Effect>) {
         movers: &movers,
         application: &AppKey { namespace: "shop".into(), name: "shop".into() },
         vault: &vault,
+        point: "p1",
         volume: &volume,
         data: Data::Snapshot(&[]),
         seen,

@@ -106,6 +106,8 @@ pub struct Restore<'a> {
     pub application: &'a AppKey,
     /// The vault.
     pub vault: &'a VaultSpec,
+    /// The point's id.
+    pub point: &'a str,
     /// The volume, as it stands in the point.
     pub volume: &'a Volume,
     /// What is written into it.
@@ -473,6 +475,7 @@ impl Restore<'_> {
             exclude: if self.ahead { Vec::new() } else { self.volume.exclude.clone() },
             base: if paths.is_empty() { base } else { Vec::new() },
             paths: paths.to_vec(),
+            point: Some(self.point.to_owned()),
         };
         let task = match self.data {
             Data::Snapshot(paths) => restore(paths),

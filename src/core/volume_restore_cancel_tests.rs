@@ -10,6 +10,7 @@ fn asked(world: &World) -> ((Step, Vec<Effect>), Held) {
         movers: &movers,
         application: &application(),
         vault: &vault,
+        point: "p1",
         volume: &volume,
         data: Data::Snapshot(&[]),
         seen: &seen,

@@ -67,6 +67,7 @@ fn next(seen: &Seen, snapshot: &str, now: Timestamp) -> (Step, Vec<Effect>) {
         movers: &movers,
         application: &application(),
         vault: &vault,
+        point: "p1",
         volume: &volume,
         data: Data::Snapshot(&[]),
         seen,

@@ -3,13 +3,17 @@
 //! `Effect::Begin` starts it under the object's key and its own name; the next passes see its `Progress`. It lives
 //! in the operator's memory: after a restart it is simply begun again, so each work is idempotent.
 
+mod progress;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+pub use self::progress::{Failure, Progress, Seen, Works, doubled, retry_after, see};
 use super::{
     app_key::AppKey,
-    point::{Head, Objects, Point, Verified},
+    point::{Head, Objects, Point},
+    verified::Verified,
 };
 use crate::api::{
     application::{Hook, ObjectSettings, Probe, RetainedPoint, Retention},
@@ -96,6 +100,26 @@ pub enum Work {
         application: AppKey,
         /// Its name in the vault.
         id: String,
+    },
+    /// Read what was found out about the points that this cluster shows.
+    ReadNotes {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+    },
+    /// Write down at a point that it was rehearsed well.
+    NoteRehearsal {
+        /// The `Vault`.
+        vault: String,
+        /// Whose.
+        application: AppKey,
+        /// Which.
+        point: String,
+        /// What was done, for people.
+        detail: String,
+        /// How long the restore took.
+        seconds: u64,
     },
     /// Read which point the head names in each of some vaults, and of when it is.
     ReadCopies {
@@ -227,6 +251,8 @@ pub enum Work {
         on_conflict: OnConflict,
         /// Only while this region holds the claim with this epoch. `None`: into another namespace, which no claim is about.
         epoch: Option<u64>,
+        /// Whether nothing of it may reach out of the namespace, as in a rehearsal.
+        isolated: bool,
     },
     /// Look what would become of the objects if those of a point were brought back. Changes nothing.
     PlanObjects {
@@ -285,6 +311,8 @@ impl Work {
             Self::ReadLatest { .. } => "ReadLatest",
             Self::ReadCopies { .. } => "ReadCopies",
             Self::ReadPoint { .. } => "ReadPoint",
+            Self::ReadNotes { .. } => "ReadNotes",
+            Self::NoteRehearsal { .. } => "NoteRehearsal",
             Self::SealCatalogue { .. } => "SealCatalogue",
             Self::SurveyPoints { .. } => "SurveyPoints",
             Self::FindPoint { .. } => "FindPoint",
@@ -326,6 +354,8 @@ impl Work {
             | Self::ReadLatest { .. }
             | Self::ReadCopies { .. }
             | Self::ReadPoint { .. }
+            | Self::ReadNotes { .. }
+            | Self::NoteRehearsal { .. }
             | Self::SurveyPoints { .. }
             | Self::FindPoint { .. }
             | Self::ExtendLocks { .. }
@@ -487,7 +517,7 @@ pub enum Outcome {
     },
     /// Of `Ask`: what was bad. Empty when all is well.
     Answered(Vec<String>),
-    /// Of `TestZone`, `SetHold`, `StartWorkloads` and `Publish`.
+    /// Of `TestZone`, `SetHold`, `ReadNotes`, `NoteRehearsal`, `StartWorkloads` and `Publish`.
     Done,
 }
 
@@ -502,78 +532,4 @@ pub struct Review {
     pub drop: Vec<String>,
     /// Why nothing is dropped, though it could be.
     pub suspended: Option<String>,
-}
-
-/// Why a piece of work failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// One word in `CamelCase`.
-    pub reason: &'static str,
-    /// A sentence that says what was tried and what to do.
-    pub message: String,
-    /// Whether trying again is useless.
-    pub lasting: bool,
-}
-
-/// How far a piece of work is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Progress {
-    /// It goes on.
-    Running,
-    /// It ended well.
-    Done {
-        /// When.
-        at: Timestamp,
-        /// The work, as it was begun.
-        work: Box<Work>,
-        /// What came of it.
-        outcome: Outcome,
-    },
-    /// It failed.
-    Failed {
-        /// When.
-        at: Timestamp,
-        /// How many times in a row.
-        times: u32,
-        /// Why.
-        failure: Failure,
-    },
-}
-
-/// Progress of an object's work, by name.
-pub type Works = BTreeMap<&'static str, Progress>;
-
-/// How long to wait after the `times`th failure in a row: 1, 2, 4, ... 60 seconds.
-#[must_use]
-pub fn retry_after(times: u32) -> SignedDuration {
-    doubled(1, times, 60)
-}
-
-/// How long to wait after the `times`th failure in a row, in seconds: `first`, doubled each time, at most `most`.
-#[must_use]
-pub fn doubled(first: i64, times: u32, most: i64) -> SignedDuration {
-    SignedDuration::from_secs(first.saturating_mul(1 << times.saturating_sub(1).min(30)).min(most))
-}
-
-/// What a decision sees of one piece of work.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Seen<'a> {
-    /// Not begun, or due for another try: begin it. The failure before, if there was one.
-    Due(Option<&'a Failure>),
-    /// Goes on, or waits for its next try.
-    Waiting(Option<&'a Failure>),
-    /// Ended well.
-    Done(&'a Outcome, Timestamp),
-}
-
-/// Looks a piece of work up.
-#[must_use]
-pub fn see<'a>(works: &'a Works, name: &str, now: Timestamp) -> Seen<'a> {
-    match works.get(name) {
-        None => Seen::Due(None),
-        Some(Progress::Running) => Seen::Waiting(None),
-        Some(Progress::Done { at, outcome, .. }) => Seen::Done(outcome, *at),
-        Some(Progress::Failed { at, times, failure }) if *at + retry_after(*times) <= now => Seen::Due(Some(failure)),
-        Some(Progress::Failed { failure, .. }) => Seen::Waiting(Some(failure)),
-    }
 }

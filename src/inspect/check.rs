@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use futures::{StreamExt, stream};
@@ -14,18 +15,26 @@ use super::{InspectError, claim};
 use crate::{
     core::{
         app_key::AppKey,
+        chain::{Kept, missing},
         claim::record::{Claim, Intent},
         hex::hex,
         vault_check::{CheckReport, Checked, ClaimFacts, Contents, Finding, HeadSeen},
+        verified::Verified,
     },
     mover::look,
-    vault::{PAGE_LIMIT, Store, StoreError, Vault, catalogue::CatalogueError, repository},
+    vault::{
+        PAGE_LIMIT, Store, StoreError, Vault,
+        catalogue::{CatalogueError, POINTS},
+        repository,
+    },
 };
 
 /// How many points of an application are read at a time.
 const AT_ONCE: usize = 16;
 /// The most manifests, and the most snapshots, of one application.
 const LISTED: usize = 1_000_000;
+/// So many points that seem to be gone are asked for one by one.
+const CONFIRMED: usize = 1_000;
 
 /// How much is looked at.
 #[derive(clap::Args, Clone, Debug)]
@@ -39,6 +48,9 @@ pub(super) struct Depth {
     /// How many points of each application are read: the newest ones.
     #[arg(long, default_value_t = 1000)]
     pub points: usize,
+    /// Do not miss the points any more that are gone and that nobody dropped.
+    #[arg(long)]
+    pub accept_missing: bool,
 }
 
 /// Checks the applications that `wanted` names: all when it is empty.
@@ -61,9 +73,15 @@ pub(super) async fn check(vault: &Vault, wanted: &[AppKey], depth: &Depth) -> Re
 
 async fn checked(vault: &Vault, key: AppKey, depth: &Depth) -> Result<Checked, InspectError> {
     let mut doubts = Vec::new();
-    let contents = gather(vault, &key, depth, &mut doubts).await?;
-    let findings = contents.findings(Timestamp::now());
+    let mut contents = gather(vault, &key, depth, &mut doubts).await?;
     let mut repaired = Vec::new();
+    if depth.accept_missing && (!contents.missing.is_empty() || contents.kept_damaged.is_some()) {
+        accept(vault, &key).await?;
+        repaired.push(format!("{} points that are gone are not missed any more", contents.missing.len()));
+        (contents.missing, contents.kept_damaged) = (Vec::new(), None);
+    }
+    let findings = contents.findings(Timestamp::now());
+    let noted = if depth.read { note(vault, &key, &contents).await? } else { 0 };
     if depth.repair && findings.iter().any(Finding::of_head) {
         match contents.rebuilt() {
             Some(rebuilt) => match vault.repair_head(&key.namespace, &key.name, &rebuilt).await {
@@ -87,6 +105,7 @@ async fn checked(vault: &Vault, key: AppKey, depth: &Depth) -> Result<Checked, I
         name: key.name,
         findings,
         repaired,
+        noted,
         doubts,
     })
 }
@@ -99,6 +118,7 @@ async fn gather(
 ) -> Result<Contents, InspectError> {
     let (namespace, name) = (&key.namespace, &key.name);
     let mut ids = vault.list_points(namespace, name, None, None).await?;
+    let listed: BTreeSet<String> = ids.iter().cloned().collect();
     let unread = ids.split_off(ids.len().min(depth.points)).len();
     let head = match vault.read_head(namespace, name).await {
         Ok(None) => HeadSeen::Absent,
@@ -114,14 +134,18 @@ async fn gather(
         ids.insert(0, latest.clone());
     }
     let read = stream::iter(ids).map(async |id| {
-        let read = vault.read_point(namespace, name, &id).await;
+        let read = vault.read_stored(namespace, name, &id).await;
         (id, read)
     });
-    let mut points = Vec::new();
+    let (mut points, mut digests) = (Vec::new(), BTreeMap::new());
     for (id, read) in read.buffered(AT_ONCE).collect::<Vec<_>>().await {
         match read {
             Err(error @ CatalogueError::Store(_)) => return Err(error.into()),
-            read => points.push((id, read.map_err(|error| error.to_string()))),
+            Ok((point, digest)) => {
+                digests.insert(id.clone(), digest);
+                points.push((id, Ok(point)));
+            }
+            Err(error) => points.push((id, Err(error.to_string()))),
         }
     }
     let claim = claim::read(vault.store(), key).await;
@@ -143,7 +167,14 @@ async fn gather(
         snapshots,
         damaged: BTreeMap::new(),
         missing_packs: Vec::new(),
+        lacking: BTreeSet::new(),
+        noted: BTreeMap::new(),
+        missing: Vec::new(),
+        digests,
+        kept_damaged: None,
     };
+    follow_chain(vault, key, &listed, &mut contents).await?;
+    contents.noted = noted(vault, key, &contents).await?;
     if depth.read {
         read_all(vault, key, &mut contents, doubts).await?;
     }
@@ -190,11 +221,85 @@ async fn read_all(
         let runtime = Handle::current();
         let looked = tokio::task::spawn_blocking(move || look::missing_packs(&vault, &namespace, &name, runtime));
         match looked.await.expect("the work does not panic, and nobody cancels it") {
-            Ok(missing) => contents.missing_packs = missing,
+            Ok(missing) => {
+                contents.missing_packs = missing.packs;
+                contents.lacking = missing.snapshots.into_iter().collect();
+            }
             Err(error) => doubts.push(format!("the repository: {error}")),
         }
     }
     Ok(())
+}
+
+/// Looks for points that are gone. What stays was written before retention took anything, so it is read after the list.
+async fn follow_chain(
+    vault: &Vault,
+    key: &AppKey,
+    listed: &BTreeSet<String>,
+    contents: &mut Contents,
+) -> Result<(), InspectError> {
+    let (namespace, name) = (&key.namespace, &key.name);
+    let kept = match vault.read_kept(namespace, name).await {
+        Ok(kept) => kept,
+        Err(error @ CatalogueError::Store(_)) => return Err(error.into()),
+        Err(error) => {
+            contents.kept_damaged = Some(error.to_string());
+            None
+        }
+    };
+    // Of more points than are listed, nothing is known of the oldest.
+    let oldest = listed.first().filter(|_| listed.len() >= POINTS);
+    for id in missing(kept.as_ref(), listed, &contents.named()) {
+        let young = contents.missing.len() < CONFIRMED && oldest.is_none_or(|it| id > *it);
+        // It may have been made since the list was read.
+        if young && matches!(vault.read_point(namespace, name, &id).await, Err(CatalogueError::Absent { .. })) {
+            contents.missing.push(id);
+        }
+    }
+    Ok(())
+}
+
+/// What is there is what is to be there.
+async fn accept(vault: &Vault, key: &AppKey) -> Result<(), InspectError> {
+    let (namespace, name) = (&key.namespace, &key.name);
+    let listed: BTreeSet<String> = vault.all_points(namespace, name).await?.into_iter().collect();
+    let kept = |_: Option<&Kept>| Kept::after(None, &listed, &BTreeSet::new(), &[]);
+    Ok(vault.change_kept(namespace, name, kept).await?)
+}
+
+/// What was noted of the points that were read, by whoever found them damaged.
+async fn noted(vault: &Vault, key: &AppKey, contents: &Contents) -> Result<BTreeMap<String, String>, InspectError> {
+    let (namespace, name) = (&key.namespace, &key.name);
+    let read: BTreeSet<&String> = contents.points.iter().map(|(id, _)| id).collect();
+    let listed = vault.list_verified(namespace, name).await?.into_iter().filter(|(id, _)| read.contains(id));
+    let notes = stream::iter(listed).map(async |(id, _)| vault.read_verified(namespace, name, &id).await);
+    let mut damaged = BTreeMap::new();
+    for note in notes.buffered(AT_ONCE).collect::<Vec<_>>().await {
+        match note {
+            Ok(note) => damaged.extend(note.and_then(|it| Some((it.point.clone(), it.damage()?)))),
+            Err(error @ CatalogueError::Store(_)) => return Err(error.into()),
+            // It was tampered with: it says nothing.
+            Err(_) => {}
+        }
+    }
+    Ok(damaged)
+}
+
+/// Notes at the points what they lack, so that no region chooses them. Gives how many did not have that yet.
+async fn note(vault: &Vault, key: &AppKey, contents: &Contents) -> Result<usize, InspectError> {
+    let at = Timestamp::from_second(Timestamp::now().as_second()).expect("a timestamp's seconds are in range");
+    let new = AtomicUsize::new(0);
+    for (point, lacks) in contents.damaged_points() {
+        let lacking = point.snapshots().any(|(_, it)| contents.lacking.contains(it));
+        let packs = if lacking { &contents.missing_packs[..] } else { &[] };
+        let change = |before: Option<&Verified>| {
+            let met = Verified::met(before, &point.id, at, packs, &lacks);
+            new.fetch_add(usize::from(met.is_some()), Ordering::Relaxed);
+            met
+        };
+        vault.change_verified(&key.namespace, &key.name, &point.id, change).await?;
+    }
+    Ok(new.into_inner())
 }
 
 fn facts(claim: &Claim) -> ClaimFacts {

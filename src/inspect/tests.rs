@@ -90,9 +90,9 @@ async fn write(vault: &Vault, epoch: u64, minute: u64, branch: bool) -> Point {
         skipped: vec![],
         suspicious: vec![],
         lock_until: None,
+        previous: None,
     };
-    vault.write_point(&point).await.unwrap();
-    point
+    vault.write_linked(&point).await.unwrap()
 }
 
 struct Scene {
@@ -157,7 +157,7 @@ impl Scene {
     }
 
     async fn check(&self, repair: bool) -> Checked {
-        self.checked(check::Depth { repair, read: false, points: 1000 }).await
+        self.checked(check::Depth { repair, read: false, points: 1000, accept_missing: false }).await
     }
 
     async fn checked(&self, depth: check::Depth) -> Checked {
@@ -273,7 +273,7 @@ async fn what_is_there_and_damaged_is_found_when_it_is_read() {
     let (scene, made) = Scene::usual().await;
     scene.fake.tamper(&manifest(&made[1]), |it| *it.last_mut().unwrap() ^= 1);
     assert_eq!(scene.check(false).await.findings, []);
-    let checked = scene.checked(check::Depth { repair: false, read: true, points: 1000 }).await;
+    let checked = scene.checked(check::Depth { repair: false, read: true, points: 1000, accept_missing: false }).await;
     let manifests: Vec<_> = checked.findings.iter().filter(|it| matches!(it, Finding::Manifest { .. })).collect();
     let [Finding::Manifest { points, reason, .. }] = manifests[..] else { panic!("{:?}", checked.findings) };
     assert_eq!(points, &vec![made[1].id.clone()]);
@@ -284,9 +284,57 @@ async fn what_is_there_and_damaged_is_found_when_it_is_read() {
 }
 
 #[tokio::test]
+async fn what_a_read_finds_damaged_is_noted_once_and_told_by_every_check_from_then_on() {
+    let (scene, made) = Scene::usual().await;
+    scene.fake.tamper(&manifest(&made[1]), |it| *it.last_mut().unwrap() ^= 1);
+    let read = || scene.checked(check::Depth { repair: false, read: true, points: 1000, accept_missing: false });
+    assert_eq!(read().await.noted, 6, "the scene's snapshots are no snapshots");
+    let note = scene.vault.read_verified("shop", "db", &made[1].id).await.unwrap().unwrap();
+    let damage = note.damage().unwrap();
+    assert!(damage.contains("its objects") && damage.contains("data: "), "{damage}");
+    assert_eq!(read().await.noted, 0);
+    let later = scene.check(false).await;
+    assert_eq!((later.whole, later.findings.len()), (0, 6));
+    assert!(later.findings.iter().all(|it| matches!(it, Finding::Noted { .. })), "{:?}", later.findings);
+}
+
+#[tokio::test]
+async fn a_point_that_somebody_deleted_from_the_middle_is_missed_until_that_is_accepted() {
+    let (scene, made) = Scene::usual().await;
+    let gone = |it: &Point| format!("apps/shop/db/points/{}.json", it.id);
+    scene.delete(&gone(&made[1]));
+    scene.delete(&gone(&made[3]));
+    let depth = |accept_missing| check::Depth { repair: true, read: false, points: 1000, accept_missing };
+    let checked = scene.checked(depth(false)).await;
+    let both = vec![made[3].id.clone(), made[1].id.clone()];
+    assert_eq!(checked.findings, [Finding::Missing { points: both, count: 2 }]);
+    assert_eq!(scene.checked(depth(true)).await.repaired, ["2 points that are gone are not missed any more"]);
+    assert_eq!(scene.checked(depth(false)).await.findings, []);
+    scene.delete(&gone(&made[2]));
+    let later = scene.checked(depth(false)).await.findings;
+    assert_eq!(later, [Finding::Missing { points: vec![made[2].id.clone()], count: 1 }]);
+    scene.fake.tamper("apps/shop/db/kept.json", |it| it[20] ^= 1);
+    let findings = scene.checked(depth(false)).await.findings;
+    assert!(findings.iter().any(|it| matches!(it, Finding::KeptDamaged { .. })), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_branch_that_is_gone_and_a_point_that_was_written_anew_are_told() {
+    let (scene, made) = Scene::usual().await;
+    scene.delete(&format!("apps/shop/db/points/{}.json", made[1].id));
+    let other = Point { previous: made[1].previous.clone(), region: "thief".to_owned(), ..made[1].clone() };
+    scene.vault.write_point(&other).await.unwrap();
+    let named_by = made[2].id.clone();
+    assert_eq!(scene.check(false).await.findings, [Finding::Replaced { point: made[1].id.clone(), named_by }]);
+    scene.delete(&format!("apps/shop/db/points/{}.json", id(1, 4)));
+    let findings = scene.check(false).await.findings;
+    assert!(findings.contains(&Finding::Missing { points: vec![id(1, 4)], count: 1 }), "{findings:?}");
+}
+
+#[tokio::test]
 async fn points_that_are_not_read_are_counted_and_do_not_pass_for_gone() {
     let (scene, _) = Scene::usual().await;
-    let checked = scene.checked(check::Depth { repair: true, read: false, points: 2 }).await;
+    let checked = scene.checked(check::Depth { repair: true, read: false, points: 2, accept_missing: false }).await;
     assert_eq!((checked.points, checked.unread, checked.findings), (2, 4, vec![]));
 }
 

@@ -4,7 +4,7 @@
 //! It holds the places of all directories that the index names and one directory at a time, and gives up beyond its
 //! limits. No thread of the engine's is involved: a request that fails is an error here, and no panic.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rustic_core::repofile::{IndexFile, Node, NodeType, SnapshotFile};
 use rustic_core::{BlobId, FileType, Id, OpenStatus, ReadBackend, Repository, TreeId};
@@ -14,6 +14,7 @@ use super::check;
 use super::engine::{Engine, ROOT};
 use super::error::MoverError;
 use super::index::Index;
+use super::touched;
 use crate::core::vault_answer::{Entry, EntryKind, FileChange};
 use crate::vault::Vault;
 
@@ -140,8 +141,17 @@ impl Look {
     }
 }
 
-/// The packs that the index of an application's repository names, and that are not there with all they should have.
-/// Holds the names of all packs, and one file of the index at a time. Blocks; requests run on `runtime`.
+/// What a repository lacks.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// The packs that its index names, and that are not there with all they should have.
+    pub packs: Vec<String>,
+    /// The snapshots that need one of them.
+    pub snapshots: HashSet<String>,
+}
+
+/// What an application's repository lacks. Holds the names of all packs, and one file of the index at a time; when
+/// something is missing, the index as a mover does. Blocks; requests run on `runtime`.
 ///
 /// # Errors
 /// When the vault does not answer, or the repository is not there or damaged.
@@ -150,20 +160,26 @@ pub fn missing_packs(
     namespace: &str,
     application: &str,
     runtime: Handle,
-) -> Result<Vec<String>, MoverError> {
+) -> Result<Missing, MoverError> {
     let engine = Engine::new(vault, namespace, application, runtime);
     let repository = engine.open()?;
     let list = |kind| engine.backend.list_with_size(kind).map_err(|error| engine.error(&error));
     // In this order: what an index names that is listed first was stored before.
     let index = list(FileType::Index)?;
     let packs: HashMap<Id, u32> = list(FileType::Pack)?.into_iter().collect();
-    let mut missing = BTreeSet::new();
+    let mut missing = HashSet::new();
     for (id, _) in index {
         let file: IndexFile = repository.get_file(&id.into()).map_err(|error| engine.error(&error))?;
         let gone = file.packs.iter().filter(|it| packs.get(&*it.id).is_none_or(|bytes| *bytes < it.pack_size()));
-        missing.extend(gone.map(|it| it.id.to_hex().as_str().to_owned()));
+        missing.extend(gone.map(|it| it.id));
     }
-    Ok(missing.into_iter().collect())
+    if missing.is_empty() {
+        return Ok(Missing::default());
+    }
+    let held = touched::held(&engine, &missing)?;
+    let snapshots = touched::touched(&engine, &held)?;
+    let packs: BTreeSet<String> = missing.iter().map(|it| it.to_hex().as_str().to_owned()).collect();
+    Ok(Missing { packs: packs.into_iter().collect(), snapshots })
 }
 
 fn entry(node: &Node) -> Entry {

@@ -23,6 +23,7 @@ mod locks;
 mod log;
 pub mod look;
 mod meter;
+mod noted;
 mod parallel;
 mod pieces;
 mod prune;
@@ -30,6 +31,7 @@ mod restore;
 mod scrub;
 mod seal;
 mod source;
+mod touched;
 
 use std::any::Any;
 use std::fs;
@@ -69,6 +71,8 @@ const STALL_MINUTES: u64 = 15;
 /// How long nothing may move once a request has failed for good: the engine's threads may wait for each other for
 /// ever then.
 const STALL_AFTER_FAILURE: Duration = Duration::from_secs(20);
+/// How long it may take to note damage at a point.
+const NOTING: Duration = Duration::from_secs(30);
 /// The stack of the engine's thread.
 const STACK: usize = 16 * 1024 * 1024;
 /// Where the report goes when the environment does not say.
@@ -114,7 +118,8 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
     let panics = watch_panics(&engine);
     let (sender, receiver) = channel();
     stop_on_signal(&runtime, sender.clone());
-    let worker = (engine.clone(), (vault, to), witness.clone());
+    let worker = (engine.clone(), (vault.clone(), to), witness.clone());
+    let noted = task.clone();
     std::thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || {
@@ -124,9 +129,21 @@ fn perform(witness: &Witness, vaults: &str) -> Result<Report, MoverError> {
         })
         .map_err(|error| MoverError::Engine(format!("no threads: {}", error.kind())))?;
     let outcome = supervise(&engine, &receiver);
+    if let Err(MoverError::Corrupt(what)) = &outcome {
+        runtime.block_on(note(&vault, &noted, what));
+    }
     // Requests that hang must not keep the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// Writes down at the point what was met. The report says it in any case.
+async fn note(vault: &Vault, task: &Task, what: &str) {
+    match tokio::time::timeout(NOTING, noted::met(vault, task, what)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the damage is not noted at the point"),
+        Err(_) => tracing::warn!("the damage is not noted at the point: the vault did not answer in time"),
+    }
 }
 
 /// `to` is the vault that a copy or an export goes to.
@@ -142,7 +159,7 @@ fn carry_out(
             let backup = Backup { source: Path::new(source), host, label, tags, exclude };
             backup::back_up(engine, &backup, witness)
         }
-        Task::Restore { namespace: _, application: _, snapshot, target, exclude, base, paths } => {
+        Task::Restore { namespace: _, application: _, snapshot, target, exclude, base, paths, point: _ } => {
             let paths = Paths::some(paths).map_err(|error| MoverError::Task(format!("`paths`: {error}")))?;
             restore::restore(engine, (snapshot, base), (Path::new(target), exclude), paths.as_ref(), witness)
         }
@@ -172,7 +189,7 @@ fn carry_out(
             let to = to.as_ref().ok_or_else(|| MoverError::Task(format!("the environment has no {TO}{VAULT}")))?;
             Copy { from: vault, to, namespace, application, point }.run(engine)
         }
-        Task::Load { namespace: _, application: _, snapshot, into, command } => {
+        Task::Load { namespace: _, application: _, snapshot, into, command, point: _ } => {
             dump::load(engine, engine.runtime(), snapshot, into, command)
         }
     }

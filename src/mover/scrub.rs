@@ -2,33 +2,30 @@
 //!
 //! A round reads the packs whose names fall to it: compared with their names, which are their checksums; then every
 //! blob in them is decrypted, unpacked, and compared with its own. Packs that are missing are found each time, whatever
-//! the share. Only when something is damaged are the trees of all snapshots walked, to find the points that need it;
-//! what is noted of them stands in the vault (`vault::verified`). Packs that earlier notes name are read again each
-//! time, so that a note is lifted once they are whole. Nothing is repaired here.
+//! the share. Only when something is damaged are the trees of all snapshots walked (`touched`), to find the points that
+//! need it, which is noted (`noted`). What earlier notes name is looked at again each time, so that a note is lifted once
+//! it is whole. Nothing is repaired here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures::future::join_all;
-use jiff::Timestamp;
-use rustic_core::repofile::{IndexFile, IndexPack, PackId, SnapshotFile};
-use rustic_core::{BlobId, FileType, Id, ReadBackend, TreeId};
+use rustic_core::repofile::{IndexFile, IndexPack, PackId};
+use rustic_core::{BlobId, FileType, Id, ReadBackend};
 
 use super::check::verify;
 use super::engine::Engine;
 use super::error::MoverError;
-use super::index::Index;
 use super::is_id;
+use super::noted::{Found, Notes};
 use super::parallel;
 use super::seal::blob_id;
+use super::touched::{blobs, held, touched};
 use crate::api::recovery_point::Level;
 use crate::core::mover_task::{Newest, Report, Scrubbed};
-use crate::core::point::Verified;
 use crate::vault::Vault;
 use crate::vault::catalogue::CatalogueError;
 
-/// So many damaged packs are named in a note, and read again the next time.
-const NAMED: usize = 100;
 /// So many packs and points are named in the report.
 const TOLD: usize = 10;
 /// How many packs are read at a time, each in memory as a whole; and how many points.
@@ -73,54 +70,42 @@ pub(super) fn check(part: u32, parts: u32, newest: Option<&Newest>) -> Result<()
 
 impl Scrub<'_> {
     pub(super) fn run(&self, engine: &Engine) -> Result<Report, MoverError> {
-        let notes = self.notes(engine)?;
-        let again: HashSet<&String> = notes.iter().flat_map(|it| &it.damaged_packs).collect();
-        let findings = self.read(engine, &again)?;
+        let notes = Notes { vault: self.vault, namespace: self.namespace, application: self.application };
+        let before = notes.damaged(engine)?;
+        let doubts = notes.looked_at_again(engine, &before)?;
+        let findings = self.read(engine, &doubts.packs)?;
         let touched = if findings.damaged.is_empty() {
             BTreeSet::new()
         } else {
             let snapshots = engine.steadily(|| touched(engine, &findings.damaged))?;
             engine.runtime().block_on(self.points_of(engine, &snapshots))?
         };
-        self.note(engine, &notes, &touched, &findings)?;
-        if findings.damaged.is_empty()
-            && let Some(newest) = self.newest
-        {
+        let packs: Vec<String> = findings.damaged.keys().cloned().collect();
+        let bad = notes.settle(engine, &before, &Found { touched, packs: &packs, doubts: &doubts }, self.region)?;
+        if let Some(newest) = self.newest.filter(|it| findings.damaged.is_empty() && !bad.contains(&it.point)) {
             verify(engine, &newest.snapshots, 0)?;
             let detail = format!(
-                "every chunk of its volumes was looked up; part {} of {} of the repository was read back, decrypted and \
-                 compared with its checksums",
+                "every chunk of its volumes was looked up; part {} of {} of the repository was read back in {}, decrypted \
+                 and compared with its checksums",
                 self.part + 1,
-                self.parts
+                self.parts,
+                self.region
             );
-            self.write(engine, &newest.point, Level::L2, detail, Vec::new())?;
+            notes.reached(engine, &newest.point, Level::L2, &detail)?;
         }
         let scrubbed = Scrubbed {
             packs: findings.read,
             bytes: findings.bytes,
             damaged_packs: findings.damaged.len() as u64,
             first_packs: findings.damaged.keys().take(TOLD).cloned().collect(),
-            damaged_points: touched.len() as u64,
-            last_points: touched.iter().rev().take(TOLD).cloned().collect(),
+            damaged_points: bad.len() as u64,
+            last_points: bad.iter().rev().take(TOLD).cloned().collect(),
         };
         Ok(Report { scrubbed: Some(scrubbed), ..Report::default() })
     }
 
-    /// What was noted of damaged points before.
-    fn notes(&self, engine: &Engine) -> Result<Vec<Verified>, MoverError> {
-        let ids = engine.runtime().block_on(self.vault.list_verified(self.namespace, self.application))?;
-        let mut notes = Vec::new();
-        for (id, _) in ids {
-            engine.meter.step();
-            let read = self.vault.read_verified(self.namespace, self.application, &id);
-            // What cannot be read is no note of ours: it is written anew if there is a reason.
-            notes.extend(engine.runtime().block_on(read).unwrap_or_default().filter(|it| !it.damaged_packs.is_empty()));
-        }
-        Ok(notes)
-    }
-
     /// Reads this round's packs, and those that were damaged before; looks whether all are there.
-    fn read(&self, engine: &Engine, again: &HashSet<&String>) -> Result<Findings, MoverError> {
+    fn read(&self, engine: &Engine, again: &HashSet<String>) -> Result<Findings, MoverError> {
         let named: Mutex<HashMap<PackId, u32>> = Mutex::default();
         let findings = Mutex::new(Findings::default());
         engine.steadily(|| self.read_share(engine, again, &named, &findings))?;
@@ -141,7 +126,7 @@ impl Scrub<'_> {
     fn read_share(
         &self,
         engine: &Engine,
-        again: &HashSet<&String>,
+        again: &HashSet<String>,
         named: &Mutex<HashMap<PackId, u32>>,
         findings: &Mutex<Findings>,
     ) -> Result<(), MoverError> {
@@ -157,7 +142,7 @@ impl Scrub<'_> {
         for file in repository.stream_files::<IndexFile>().map_err(|error| engine.error(&error))? {
             let (_, file) = file.map_err(|error| engine.error(&error))?;
             let mine = |pack: &IndexPack| {
-                pack.id.as_u32() % self.parts == self.part || again.contains(&pack.id.to_hex().as_str().to_owned())
+                pack.id.as_u32() % self.parts == self.part || again.contains(pack.id.to_hex().as_str())
             };
             let mut named = named.lock().unwrap_or_else(PoisonError::into_inner);
             let new = |pack: &IndexPack| named.insert(pack.id, pack.pack_size()).is_none();
@@ -190,44 +175,6 @@ impl Scrub<'_> {
         }
         Ok(points)
     }
-
-    /// Writes down which points are damaged, and which no longer are.
-    fn note(
-        &self,
-        engine: &Engine,
-        before: &[Verified],
-        touched: &BTreeSet<String>,
-        findings: &Findings,
-    ) -> Result<(), MoverError> {
-        for point in touched {
-            let packs = findings.damaged.keys().take(NAMED).cloned().collect();
-            let detail = "packs that its volumes need are damaged or missing".to_owned();
-            self.write(engine, point, Level::L1, detail, packs)?;
-        }
-        let whole = |it: &&Verified| {
-            !touched.contains(&it.point) && !it.damaged_packs.iter().any(|pack| findings.damaged.contains_key(pack))
-        };
-        for note in before.iter().filter(whole) {
-            let detail = "what was found damaged was read again, and is whole".to_owned();
-            self.write(engine, &note.point, Level::L1, detail, Vec::new())?;
-        }
-        Ok(())
-    }
-
-    fn write(
-        &self,
-        engine: &Engine,
-        point: &str,
-        level: Level,
-        detail: String,
-        damaged_packs: Vec<String>,
-    ) -> Result<(), MoverError> {
-        engine.meter.step();
-        let at = Timestamp::from_second(Timestamp::now().as_second()).expect("a timestamp's seconds are in range");
-        let (point, region) = (point.to_owned(), self.region.to_owned());
-        let note = Verified { point, level, at, region, detail, damaged_packs };
-        Ok(engine.runtime().block_on(self.vault.write_verified(self.namespace, self.application, &note))?)
-    }
 }
 
 /// Whether a pack is there, is what its name says, and holds what the index says.
@@ -253,94 +200,4 @@ fn sound(engine: &Engine, pack: &IndexPack, plain: &mut Vec<u8>) -> Result<bool,
         }
     }
     Ok(true)
-}
-
-/// What the index says is in these packs.
-fn held(engine: &Engine, wanted: &HashSet<PackId>) -> Result<BTreeMap<String, Vec<BlobId>>, MoverError> {
-    let mut held = BTreeMap::new();
-    for file in engine.open()?.stream_files::<IndexFile>().map_err(|error| engine.error(&error))? {
-        let (_, file) = file.map_err(|error| engine.error(&error))?;
-        let packs = file.packs.iter().filter(|pack| wanted.contains(&pack.id));
-        held.extend(packs.map(|pack| (pack.id.to_hex().as_str().to_owned(), blobs(pack))));
-    }
-    Ok(held)
-}
-
-fn blobs(pack: &IndexPack) -> Vec<BlobId> {
-    pack.blobs.iter().map(|blob| blob.id).collect()
-}
-
-/// The snapshots that need one of these packs.
-fn touched(engine: &Engine, damaged: &BTreeMap<String, Vec<BlobId>>) -> Result<HashSet<String>, MoverError> {
-    let blobs: HashSet<BlobId> = damaged.values().flatten().copied().collect();
-    let repository = engine.open()?;
-    let index = Index::read(engine, &repository, None)?;
-    let mut judged = HashMap::new();
-    let mut touched = HashSet::new();
-    for file in repository.stream_files::<SnapshotFile>().map_err(|error| engine.error(&error))? {
-        let (id, snapshot) = file.map_err(|error| engine.error(&error))?;
-        if needs(engine, &index, snapshot.tree, &blobs, &mut judged)? {
-            touched.insert(id.to_hex().as_str().to_owned());
-        }
-    }
-    Ok(touched)
-}
-
-/// Whether a directory, or one in it, needs one of these blobs. Each is looked at once; one after the other, since this
-/// is done only when something is wrong.
-fn needs(
-    engine: &Engine,
-    index: &Index,
-    root: TreeId,
-    damaged: &HashSet<BlobId>,
-    judged: &mut HashMap<TreeId, bool>,
-) -> Result<bool, MoverError> {
-    // Directories on the way down, each with those in it that were not looked at yet.
-    let mut way: Vec<(TreeId, Vec<TreeId>, bool)> = Vec::new();
-    let mut next = Some(root);
-    loop {
-        if let Some(tree) = next.take() {
-            if let Some(bad) = judged.get(&tree) {
-                if let Some(above) = way.last_mut() {
-                    above.2 |= *bad;
-                } else {
-                    return Ok(*bad);
-                }
-            } else if damaged.contains(&BlobId::from(tree)) || !index.has_tree(BlobId::from(tree)) {
-                judged.insert(tree, true);
-                next = Some(tree);
-                continue;
-            } else {
-                engine.meter.step();
-                let nodes = match index.tree(engine, tree) {
-                    Ok(tree) => tree.nodes,
-                    // Another round's pack: it is as bad for who needs it.
-                    Err(MoverError::Corrupt(_)) => {
-                        judged.insert(tree, true);
-                        next = Some(tree);
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                let mut content = nodes.iter().flat_map(|node| node.content.iter().flatten());
-                let bad = content.any(|blob| damaged.contains(&BlobId::from(*blob)));
-                // What is bad by itself needs no look below.
-                let below = if bad { Vec::new() } else { nodes.iter().filter_map(|node| node.subtree).collect() };
-                way.push((tree, below, bad));
-            }
-        }
-        match way.last_mut() {
-            None => return Ok(judged.get(&root).copied().unwrap_or(true)),
-            Some((_, below, bad)) => {
-                next = if *bad { None } else { below.pop() };
-                if next.is_none() {
-                    let Some((tree, _, bad)) = way.pop() else { continue };
-                    judged.insert(tree, bad);
-                    if let Some(above) = way.last_mut() {
-                        above.2 |= bad;
-                    }
-                }
-            }
-        }
-    }
 }

@@ -21,7 +21,7 @@ use crate::{
     api::application::ProtectedApplication,
     capture::policy::Policy,
     core::{app_key::AppKey, mover_job::MoverSettings},
-    operator::work::PointCache,
+    operator::work::{Notes, PointCache},
     probe::Vantage,
     traffic::resolve::Resolve,
 };
@@ -36,6 +36,8 @@ pub struct Context {
     pub movers: MoverSettings,
     /// What restores may bring back of objects that grant rights.
     pub policy: Policy,
+    /// Whether namespaces may be made for rehearsals.
+    pub rehearsals: bool,
     /// Kubernetes events.
     pub recorder: Recorder,
     /// Objects as the API server's watches tell them.
@@ -60,6 +62,8 @@ pub struct Context {
     pub claims: Mutex<HashMap<String, Arc<Claims>>>,
     /// Points that were read for retention: they never change.
     pub points: PointCache,
+    /// What was found out about points since they were made.
+    pub notes: Notes,
     /// Itself, for what outlives a borrow of it.
     pub itself: OnceLock<Weak<Context>>,
 }

@@ -35,7 +35,7 @@ use super::{
     stores::{self, Stores},
     sweep,
     watch::Watch,
-    work::{PointCache, Registry, Wake},
+    work::{Notes, PointCache, Registry, Wake},
 };
 use crate::{
     api::{
@@ -85,6 +85,8 @@ pub struct Configuration {
     pub movers: MoverSettings,
     /// What restores may bring back of objects that grant rights or reach beyond a namespace.
     pub policy: Policy,
+    /// Whether namespaces may be made for rehearsals.
+    pub rehearsals: bool,
     /// Where metrics and health are served.
     pub http: SocketAddr,
 }
@@ -148,19 +150,19 @@ async fn lead(
     };
     let resolve = Resolve::system()?;
     let vantage = Vantage::new(resolve.clone(), workload_reader(&stores))?;
-    let watch = Watch::new(vantage.clone(), Arc::new(Timestamp::now), PROBES);
-    restore_minutes(&client, &home, &watch).await?;
+    let watch = watching(&vantage, &client, &home).await?;
     let journal = Journal::open(client.clone(), &home).await?;
-    let reporter = Reporter { controller: "reprise".to_owned(), instance: Some(configuration.pod.clone()) };
     let context = Arc::new(Context {
         region: configuration.region,
         movers: configuration.movers,
         policy: configuration.policy,
-        recorder: Recorder::new(client.clone(), reporter),
+        rehearsals: configuration.rehearsals,
+        recorder: recorder(&client, configuration.pod),
         secrets: Secrets::new(client.clone(), &home),
         works: Arc::new(Registry::new(ended)),
         keeper: Keeper::new(journal, wake.clone())?,
         points: PointCache::default(),
+        notes: Notes::default(),
         itself: OnceLock::new(),
         claims: std::sync::Mutex::default(),
         client,
@@ -195,6 +197,18 @@ async fn lead(
     write_last_minutes(&context, &home).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
+}
+
+/// Writes events.
+fn recorder(client: &Client, pod: String) -> Recorder {
+    Recorder::new(client.clone(), Reporter { controller: "reprise".to_owned(), instance: Some(pod) })
+}
+
+/// The probes' schedule, with the minutes that were kept.
+async fn watching(vantage: &Vantage, client: &Client, home: &str) -> anyhow::Result<Watch> {
+    let watch = Watch::new(vantage.clone(), Arc::new(Timestamp::now), PROBES);
+    restore_minutes(client, home, &watch).await?;
+    Ok(watch)
 }
 
 /// What goes on beside the loops.

@@ -5,7 +5,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Namespace, PersistentVolumeClaim},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Resource, ResourceExt, api::ListParams, core::DynamicObject};
 use serde::de::DeserializeOwned;
@@ -27,6 +30,7 @@ use crate::{
         child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
         condition,
         effect::ObjectKey,
+        restore::rehearsal::{self, REHEARSAL},
         volume_restore::{self, RECLAIM_POLICY, VolumeSeen},
     },
 };
@@ -123,7 +127,28 @@ async fn children(context: &Context) -> Result<(), Error> {
     sweep(&claims, |it| claim_key(home, &it.name_any()), &going, context).await?;
     let of_snapshot = |it: &DynamicObject| snapshot_key(&it.namespace().unwrap_or_default(), &it.name_any());
     sweep(&snapshots, of_snapshot, &going, context).await?;
-    sweep(&contents, |it| content_key(&it.name_any()), &going, context).await
+    sweep(&contents, |it| content_key(&it.name_any()), &going, context).await?;
+    if context.rehearsals { rehearsals(&going, context).await } else { Ok(()) }
+}
+
+/// Namespaces of rehearsals that are over: with all that is in them, and the volumes that were made for them.
+async fn rehearsals(going: &HashSet<String>, context: &Context) -> Result<(), Error> {
+    let labels = format!("{}={},{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1, REHEARSAL.0, REHEARSAL.1);
+    let spaces = Api::<Namespace>::all(context.client.clone());
+    for space in list(&spaces, &labels, "namespaces").await? {
+        let (name, run) = (space.name_any(), space.labels().get(RUN).cloned().unwrap_or_default());
+        // The name tells once more that it was made for nothing else.
+        if going.contains(&run) || name != rehearsal::namespace(&run) {
+            continue;
+        }
+        tracing::info!(name, "deleting the namespace of a rehearsal that is over");
+        for volume in marked_volumes(&format!("{RUN}={run}"), &context.client).await? {
+            let patch = serde_json::json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
+            perform::patch_volume(volume.name, patch, volume.resource_version, &context.client).await?;
+        }
+        perform::delete(&rehearsal::space_key(&name), &context.client).await?;
+    }
+    Ok(())
 }
 
 async fn list<K>(api: &Api<K>, labels: &str, what: &str) -> Result<Vec<K>, Error>

@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::RngExt;
+use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
 use super::envelope;
 use super::keys::Signed;
 use super::manifest::MANIFEST_LIMIT;
 use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
+use crate::core::hex::hex;
 use crate::core::point::{FORMAT, Head, Point};
 
 /// How often a swap is tried against other writers.
@@ -317,6 +319,19 @@ impl Vault {
     /// # Errors
     /// `Absent`, `Corrupt`, `Format`, `Store`.
     pub async fn read_point(&self, namespace: &str, application: &str, id: &str) -> Result<Point, CatalogueError> {
+        self.read_stored(namespace, application, id).await.map(|it| it.0)
+    }
+
+    /// The same, and the SHA-256 of its object, in hex.
+    ///
+    /// # Errors
+    /// As `read_point`.
+    pub async fn read_stored(
+        &self,
+        namespace: &str,
+        application: &str,
+        id: &str,
+    ) -> Result<(Point, String), CatalogueError> {
         let key = point_key(namespace, application, id);
         let corrupt = |reason: &str| CatalogueError::Corrupt { key: key.clone(), reason: reason.to_owned() };
         let Some(object) = self.store().get(&key).await? else { return Err(CatalogueError::Absent { key }) };
@@ -332,7 +347,7 @@ impl Vault {
         if point.id != id || point.namespace != namespace || point.application != application {
             return Err(corrupt("it is a copy of another point"));
         }
-        Ok(point)
+        Ok((point, hex(&Sha256::digest(&object.bytes))))
     }
 
     /// The ids of the newest `POINTS` points, newest first: by epoch, then by time. Only those after `begin` and

@@ -31,6 +31,7 @@ fn point(epoch: u64, number: u64, branch: bool) -> Point {
         skipped: vec![],
         suspicious: vec![],
         lock_until: None,
+        previous: None,
     }
 }
 

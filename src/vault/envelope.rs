@@ -1,5 +1,5 @@
-//! What lies in a vault in the clear and is signed: `{"point":{…},"mac":"…"}`, and the same of a head, and of what was
-//! found out about a point.
+//! What lies in a vault in the clear and is signed: `{"point":{…},"mac":"…"}`, and the same of a head, of what was
+//! found out about a point, and of which points stay.
 //!
 //! The envelope is put together by hand, since the MAC is over the exact bytes of what is in it.
 
@@ -15,6 +15,7 @@ fn beginning(of: Signed) -> &'static str {
         Signed::Point => "{\"point\":",
         Signed::Head => "{\"head\":",
         Signed::Verified => "{\"verified\":",
+        Signed::Kept => "{\"kept\":",
     }
 }
 
@@ -37,6 +38,7 @@ pub(super) fn open<'a>(
         Signed::Point => "it is not a point",
         Signed::Head => "it is not a head",
         Signed::Verified => "it is not a note about a point",
+        Signed::Kept => "it is not a list of points",
     })?;
     if keys.mac_fits(of, namespace, application, json.as_bytes(), mac) {
         Ok(json)

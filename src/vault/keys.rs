@@ -71,6 +71,8 @@ pub enum Signed {
     Head,
     /// What was found out about a point after it was made.
     Verified,
+    /// Which points stay.
+    Kept,
 }
 
 /// What is derived from a vault's root. Cheap to clone.
@@ -164,6 +166,7 @@ impl Keys {
             Signed::Point => "point mac",
             Signed::Head => "head mac",
             Signed::Verified => "verified mac",
+            Signed::Kept => "kept mac",
         };
         let key = self.derive::<32>(&[label, namespace, application]);
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");

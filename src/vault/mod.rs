@@ -14,6 +14,7 @@ pub(crate) mod azurite;
 mod bucket;
 mod bucket_error;
 pub mod catalogue;
+pub mod chain;
 pub mod conformance;
 pub mod directory;
 mod envelope;

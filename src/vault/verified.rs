@@ -7,38 +7,73 @@
 //! So every region knows. A point without such a note is as it was when it was made. What follows from a note is decided
 //! by who reads it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use rand::RngExt;
 
 use super::catalogue::{CatalogueError, folder, point_key};
 use super::keys::Signed;
-use super::{Entry, Vault, envelope};
-use crate::core::point::Verified;
+use super::{Condition, Entry, Object, StoreError, Vault, envelope};
+use crate::core::verified::Verified;
 
 /// The most notes that are listed.
 const LISTED: usize = 100_000;
+/// How often a note is written that others write at the same time.
+const ATTEMPTS: u32 = 8;
+/// The pause in between.
+const PAUSE: Duration = Duration::from_millis(200);
 
 fn notes(namespace: &str, application: &str) -> String {
     format!("{}/verified/", folder(namespace, application))
 }
 
 impl Vault {
-    /// Writes down what was found out about a point, over what was written before.
+    /// Writes down what was found out about a point: what `change` makes of what was written before, `None` leaving it.
+    /// Another writer who is first is not written over: `change` is asked again. A note that is none of ours counts as
+    /// absent, and is replaced.
     ///
     /// # Errors
-    /// `Store`.
+    /// `Store`; `Contended` when another writer was first each time.
     ///
     /// # Panics
     /// Never: a note is plain data.
-    pub async fn write_verified(
+    pub async fn change_verified(
         &self,
         namespace: &str,
         application: &str,
-        verified: &Verified,
+        id: &str,
+        change: impl Fn(Option<&Verified>) -> Option<Verified>,
     ) -> Result<(), CatalogueError> {
-        let key = format!("{}{}.json", notes(namespace, application), verified.point);
-        let json = serde_json::to_string(verified).expect("a note is plain data");
-        let bytes = envelope::sign(self.keys(), Signed::Verified, (namespace, application), &json);
-        Ok(self.store().put(&key, bytes).await?)
+        let key = format!("{}{id}.json", notes(namespace, application));
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                let spread = PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
+                tokio::time::sleep(spread).await;
+            }
+            let found = self.store().get(&key).await?;
+            let before = found.as_ref().and_then(|it| self.opened(namespace, application, id, it));
+            let Some(note) = change(before.as_ref()) else { return Ok(()) };
+            if before.as_ref() == Some(&note) {
+                return Ok(());
+            }
+            let json = serde_json::to_string(&note).expect("a note is plain data");
+            let bytes = envelope::sign(self.keys(), Signed::Verified, (namespace, application), &json);
+            let condition = found.as_ref().map_or(Condition::Absent, |it| Condition::Unchanged(&it.tag));
+            match self.store().put_if(&key, bytes, condition).await {
+                Ok(_) => return Ok(()),
+                // A write whose reply was lost is found at the next attempt.
+                Err(StoreError::Lost | StoreError::Unknown { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(CatalogueError::Contended)
+    }
+
+    /// A note, if it was written about this point with this vault's key.
+    fn opened(&self, namespace: &str, application: &str, id: &str, object: &Object) -> Option<Verified> {
+        let json = envelope::open(self.keys(), Signed::Verified, (namespace, application), &object.bytes).ok()?;
+        serde_json::from_str::<Verified>(json).ok().filter(|it| it.point == id)
     }
 
     /// What was found out about a point since it was made, if anything was.
@@ -53,9 +88,7 @@ impl Vault {
     ) -> Result<Option<Verified>, CatalogueError> {
         let key = format!("{}{id}.json", notes(namespace, application));
         let Some(object) = self.store().get(&key).await? else { return Ok(None) };
-        let whose = (namespace, application);
-        let json = envelope::open(self.keys(), Signed::Verified, whose, &object.bytes);
-        match json.ok().and_then(|it| serde_json::from_str::<Verified>(it).ok()).filter(|it| it.point == id) {
+        match self.opened(namespace, application, id, &object) {
             Some(verified) => Ok(Some(verified)),
             None => Err(CatalogueError::Corrupt {
                 key,
@@ -95,19 +128,9 @@ impl Vault {
 mod tests {
     use super::*;
     use crate::api::recovery_point::Level;
+    use crate::core::verified::example;
     use crate::vault::Store;
     use crate::vault::fake::{Fake, Manner};
-
-    fn note(point: &str) -> Verified {
-        Verified {
-            point: point.to_owned(),
-            level: Level::L2,
-            at: Timestamp::UNIX_EPOCH,
-            region: "east".to_owned(),
-            detail: "a sample".to_owned(),
-            damaged_packs: vec![],
-        }
-    }
 
     #[tokio::test]
     async fn every_region_reads_a_note_and_none_that_was_changed_moved_or_made_without_the_key() {
@@ -116,9 +139,10 @@ mod tests {
         let (east, west) =
             (vault("a key that is long enough for a vault"), vault("a key that is long enough for a vault"));
         assert_eq!(west.read_verified("shop", "db", "p1").await.unwrap(), None);
-        east.write_verified("shop", "db", &note("p1")).await.unwrap();
-        east.write_verified("shop", "db", &note("p1")).await.unwrap();
-        assert_eq!(west.read_verified("shop", "db", "p1").await.unwrap(), Some(note("p1")));
+        let note = example("p1", Level::L2, &[]);
+        east.change_verified("shop", "db", "p1", |_| Some(note.clone())).await.unwrap();
+        east.change_verified("shop", "db", "p1", |_| Some(note.clone())).await.unwrap();
+        assert_eq!(west.read_verified("shop", "db", "p1").await.unwrap(), Some(note));
         let listed = west.list_verified("shop", "db").await.unwrap();
         assert_eq!(listed.iter().map(|it| it.0.as_str()).collect::<Vec<_>>(), ["p1"]);
         let key = "apps/shop/db/verified/p1.json";
@@ -131,5 +155,21 @@ mod tests {
         assert!(corrupt(&vault("another key, long enough for a vault"), "p1").await);
         fake.tamper(key, |it| it[30] ^= 1);
         assert!(corrupt(&west, "p1").await);
+    }
+
+    #[tokio::test]
+    async fn of_two_that_write_at_once_neither_is_lost_and_what_is_no_note_is_replaced() {
+        let fake = Fake::new(Manner::Sound);
+        let vault = || Vault::with(Store::Fake(fake.clone()), "a key that is long enough for a vault");
+        fake.put("apps/shop/db/verified/p1.json", "rubbish".into()).unwrap();
+        let met = async |what: &str| {
+            let what = [what.to_owned()];
+            let change = |before: Option<&Verified>| Verified::met(before, "p1", Timestamp::UNIX_EPOCH, &[], &what);
+            vault().change_verified("shop", "db", "p1", change).await.unwrap();
+        };
+        tokio::join!(met("a"), met("b"), met("c"));
+        let mut other = vault().read_verified("shop", "db", "p1").await.unwrap().unwrap().damage.unwrap().other;
+        other.sort();
+        assert_eq!(other, ["a", "b", "c"]);
     }
 }

@@ -86,6 +86,7 @@ impl Volume {
             exclude: vec![],
             base: Vec::new(),
             paths: Vec::new(),
+            point: None,
         }
     }
 

@@ -102,11 +102,28 @@ pub struct VerificationSettings {
     #[serde(default = "five")]
     #[schemars(range(max = 100))]
     pub share_percent: u8,
+    /// Restore the newest point now and then into a namespace that is made for it, and see whether the application works
+    /// there (`spec.rehearse` of a `Restore`). Without it, only by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearse: Option<RehearseSettings>,
+}
+
+/// How often a point is rehearsed, and where.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct RehearseSettings {
+    /// How often. Default `168h`: a week.
+    #[serde(default = "seconds::<604_800>")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("backup.verification.rehearse.every must be at least 1h"))]
+    pub every: Span,
+    /// The region. Default: the first of `spec.regions` that does not serve, or the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub region: Option<String>,
 }
 
 impl Default for VerificationSettings {
     fn default() -> Self {
-        Self { every: Span::from_secs(86_400), share_percent: five() }
+        Self { every: Span::from_secs(86_400), share_percent: five(), rehearse: None }
     }
 }
 

@@ -22,8 +22,9 @@ pub struct FailoverSettings {
     #[schemars(range(min = 0, max = 24))]
     pub max_automatic: u32,
     /// The least that a point must have been checked to be chosen by a failover: `L1`, every chunk is in the vault;
-    /// `L2`, besides, a sample was read back. Only the points that the scrubs of `backup.verification` have read reach
-    /// `L2`: with it, a failover goes back to the last of them. Default `L1`.
+    /// `L2`, besides, a sample was read back; `L3`, it was rehearsed. Only the points that the scrubs of
+    /// `backup.verification` have read reach `L2`, and only rehearsed ones `L3`: with these, a failover goes back to the
+    /// last of them. Default `L1`.
     #[serde(default)]
     pub minimum_level: Level,
 }

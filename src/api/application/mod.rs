@@ -47,6 +47,7 @@ use super::{
     printcolumn(name = "SLO", type_ = "string", json_path = ".status.slo.availability"),
     printcolumn(name = "Reason", type_ = "string", priority = 1, json_path = r#".status.conditions[?(@.type=="Ready")].message"#),
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name may have at most 40 characters: names of recovery points are derived from it"),
+    validation = Rule::new("self.spec.backup.?verification.?rehearse.?region.orValue(self.spec.regions[0].name) in self.spec.regions.map(it, it.name)").message("backup.verification.rehearse.region must be the name of one of spec.regions"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProtectedApplicationSpec {

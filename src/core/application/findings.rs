@@ -229,6 +229,9 @@ impl Pass<'_> {
 
     /// Why the newest ended point did not come to be.
     fn last_failure(&self) -> String {
+        if let Some(damaged) = self.newer_damaged() {
+            return damaged;
+        }
         let ended = self.own_points().filter_map(|it| it.status.as_ref()).filter(|it| condition::ended(&it.conditions));
         let newest = ended.max_by_key(|it| it.finished_at.as_ref().map(|at| at.0));
         match newest.and_then(|it| condition::find(&it.conditions, condition::SUCCEEDED)) {

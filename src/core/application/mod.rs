@@ -9,8 +9,10 @@ mod fencing;
 mod findings;
 mod imported;
 mod locks;
+mod noted;
 mod outlook;
 mod points;
+mod rehearse;
 mod restoring;
 pub mod retention;
 pub mod scrub;
@@ -159,10 +161,12 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
     };
     if pass.runs_here() {
         pass.judge();
+        pass.follow_notes();
         pass.follow_claim();
         pass.follow_prune(pass.status.role == Some(Role::Active));
         pass.scrub();
         pass.follow_copies(pass.status.role == Some(Role::Active));
+        pass.rehearse();
     } else {
         pass.status.role = None;
     }

@@ -33,7 +33,6 @@ impl Pass<'_> {
             duration_seconds: rhythm.duration,
             basis: rhythm.basis,
         });
-        self.take_over_newest();
         self.forget_old();
         let running = self.statuses().any(|it| !condition::ended(&it.conditions))
             || self.own_points().any(|it| it.status.is_none());
@@ -88,21 +87,9 @@ impl Pass<'_> {
         ended + doubled(AFTER_FAILURE, u32::try_from(in_a_row).unwrap_or(u32::MAX), interval)
     }
 
-    /// The newest point that counts.
-    fn take_over_newest(&mut self) {
-        let newest = self
-            .statuses()
-            .filter(|it| condition::is_true(&it.conditions, condition::SUCCEEDED))
-            .filter_map(|it| Some((it.id.clone()?, it.consistent_at.as_ref()?.0)))
-            .max();
-        if let Some((id, at)) = newest {
-            self.take_over(&id, at);
-        }
-    }
-
     pub(super) fn take_over(&mut self, id: &str, at: Timestamp) {
         // By its name, as the head orders them: an instant may be of a clock that was ahead.
-        if self.status.last_point.as_ref().is_none_or(|it| it.id.as_str() < id) {
+        if self.status.last_point.as_ref().is_none_or(|it| it.id.as_str() < id) && !self.damaged(id) {
             self.status.last_point = Some(LastPoint { id: id.to_owned(), consistent_at: condition::whole_second(at) });
         }
     }

@@ -8,7 +8,10 @@ use kube::ResourceExt;
 
 use super::Pass;
 use crate::{
-    api::application::{Role, ScrubStatus},
+    api::{
+        application::{Role, ScrubStatus},
+        recovery_point::RecoveryPointStatus,
+    },
     core::{
         child::job_key,
         condition::{self, Finding, REPOSITORY_SOUND},
@@ -40,6 +43,7 @@ impl Pass<'_> {
             Some(JobSeen::Succeeded(report)) if going => {
                 record(&mut status, &report.scrubbed.clone().unwrap_or_default());
                 status.finished_at = Some(condition::whole_second(self.now));
+                self.read_notes();
             }
             Some(JobSeen::Failed { message, corrupt, .. }) if going => {
                 status.failure = Some(message.clone());
@@ -69,7 +73,7 @@ impl Pass<'_> {
         let last = self.status.scrub.clone().unwrap_or_default();
         let every = settings.every.as_secs();
         let due = match &last.started_at {
-            Some(at) if last.damaged_packs > 0 || last.unreadable => later(at.0, every.min(WHILE_DAMAGED)),
+            Some(at) if self.something_damaged(&last) => later(at.0, every.min(WHILE_DAMAGED)),
             Some(at) => later(at.0, every),
             None => later(self.object.creation_timestamp().map_or(self.now, |it| it.0), every + self.spread(every)),
         };
@@ -121,8 +125,14 @@ impl Pass<'_> {
         Some(Newest { point: newest.id.clone()?, snapshots })
     }
 
+    /// Whether the last round found damage, or somebody else met some since.
+    fn something_damaged(&self, last: &ScrubStatus) -> bool {
+        let met = self.seen.points.iter().filter_map(|it| it.status.as_ref()).any(RecoveryPointStatus::damaged);
+        last.damaged_packs > 0 || last.damaged_points > 0 || last.unreadable || met
+    }
+
     /// Applications that were made together are not all read at one time.
-    fn spread(&self, every: u64) -> u64 {
+    pub(super) fn spread(&self, every: u64) -> u64 {
         let uid = self.object.uid().unwrap_or_default();
         uid.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % every.max(1)
     }
@@ -149,6 +159,15 @@ impl Pass<'_> {
                 scrub.newest_damaged.as_deref().unwrap_or_default(),
             );
             return Some(Finding::new(REPOSITORY_SOUND, false, "Damaged", message));
+        }
+        if scrub.damaged_points > 0 {
+            let message = format!(
+                "{} points lack what they need, the newest {}: no failover chooses these (see `Verified` of the RecoveryPoint, \
+                 or kubectl reprise vault check)",
+                scrub.damaged_points,
+                scrub.newest_damaged.as_deref().unwrap_or_default(),
+            );
+            return Some(Finding::new(REPOSITORY_SOUND, false, "PointsDamaged", message));
         }
         scrub.packs_read?;
         let message = "what was read back is what was written";

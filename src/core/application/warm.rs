@@ -54,9 +54,10 @@ impl Pass<'_> {
     }
 
     fn begin_round(&mut self, warm: &mut WarmStatus) {
-        let Some(last) = self.status.last_point.clone().filter(|it| warm.point.as_ref() != Some(&it.id)) else {
+        let Some(last) = self.status.last_point.clone() else { return };
+        if warm.point.as_ref() == Some(&last.id) {
             return;
-        };
+        }
         warm.round = Some(WarmRound { point: last.id, consistent_at: last.consistent_at, started_at: Time(self.now) });
         self.recheck = LOOK_CLOSELY;
     }
@@ -84,6 +85,7 @@ impl Pass<'_> {
                 movers,
                 application: &self.key,
                 vault: &vault.spec,
+                point: &point.id,
                 volume: &mapped(volume, &mappings),
                 data: Data::Snapshot(&[]),
                 seen,
@@ -120,8 +122,11 @@ impl Pass<'_> {
     fn point_of(&mut self, round: &WarmRound) -> Result<Option<Point>, String> {
         self.recheck = LOOK_CLOSELY;
         let failure = match see(&self.seen.works, "ReadPoint", self.now) {
-            Seen::Done(Outcome::PointRead(point, _), _) if point.id == round.point => {
-                return Ok(Some(point.as_ref().clone()));
+            Seen::Done(Outcome::PointRead(point, noted), _) if point.id == round.point => {
+                return match noted.as_ref().and_then(|it| it.damage()) {
+                    Some(damage) => Err(format!("{}: {damage}", point.id)),
+                    None => Ok(Some(point.as_ref().clone())),
+                };
             }
             Seen::Waiting(failure) => return failure.map_or(Ok(None), |it| Err(it.message.clone())),
             Seen::Due(failure) => failure.map(|it| it.message.clone()),
@@ -205,10 +210,11 @@ impl Pass<'_> {
     }
 }
 
-/// It does not go on. A newer point may do better.
-fn give_up(warm: &mut WarmStatus, why: String, newer: bool) {
+/// It does not go on. Another point may do better: what the volumes are like by then is not known, also when that is
+/// the point before.
+fn give_up(warm: &mut WarmStatus, why: String, another: bool) {
     warm.failure = Some(why);
-    if newer {
-        warm.round = None;
+    if another {
+        *warm = WarmStatus { failure: warm.failure.take(), ..WarmStatus::default() };
     }
 }

@@ -51,6 +51,7 @@ impl Pass<'_> {
                 movers: &self.seen.movers,
                 application: &self.key,
                 vault: &vault,
+                point: &point.id,
                 volume: &mapped(volume, &mappings),
                 data: Data::Snapshot(&[]),
                 seen: self.seen.volumes.get(&volume.claim).unwrap_or(&nothing),
@@ -174,6 +175,7 @@ impl Pass<'_> {
             only: Vec::new(),
             on_conflict: OnConflict::default(),
             epoch: Some(self.epoch()),
+            isolated: false,
         };
         match self.working(work, "the objects are being restored") {
             Ok(Outcome::ObjectsRestored { restored, not_restored_count, not_restored, notes }) => {

@@ -89,6 +89,7 @@ fn point(id: &str, snapshot: &str) -> Point {
         skipped: vec![Skipped { claim: "cache".into(), size: "1Gi".into(), ..Skipped::default() }],
         suspicious: Vec::new(),
         lock_until: None,
+        previous: None,
     }
 }
 

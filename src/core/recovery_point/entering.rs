@@ -85,6 +85,8 @@ impl Pass<'_> {
             missing: missing(status),
             suspicious: status.suspicious.clone(),
             lock_until: status.lock.as_ref().map(|it| it.until.0),
+            // Whoever writes it knows.
+            previous: None,
         }
     }
 }

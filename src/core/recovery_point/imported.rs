@@ -3,15 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{CHECKED, Pass};
+use super::{Pass, noted};
 use crate::{
-    api::recovery_point::{
-        DumpInPoint, Level, ObjectsInPoint, RecoveryPoint, RecoveryPointStatus, Verification, VolumeInPoint,
-    },
+    api::recovery_point::{DumpInPoint, ObjectsInPoint, RecoveryPoint, RecoveryPointStatus, VolumeInPoint},
     core::{
         condition::{self, Finding, SUCCEEDED},
         effect::{Decision, Effect},
-        point::{Dump, Point, Skipped, Verified, Volume},
+        point::{Dump, Point, Skipped, Volume},
+        verified::Verified,
         work::{Outcome, Seen, Work, see},
     },
 };
@@ -85,7 +84,7 @@ fn show(
         volumes: volumes(point),
         dumps: point.dumps.iter().map(dump).collect(),
         suspicious: point.suspicious.clone(),
-        verification: point.complete().then(|| verification(point, verified)),
+        verification: point.complete().then(|| noted::first(point, verified)),
         ..status
     };
     let (id, region) = (&point.id, &point.region);
@@ -138,20 +137,13 @@ fn volumes(point: &Point) -> Vec<VolumeInPoint> {
     point.volumes.iter().map(volume).chain(point.skipped.iter().map(skipped)).collect()
 }
 
-/// What was found out since, or what every point is checked for before it is entered.
-fn verification(point: &Point, verified: Option<&Verified>) -> Verification {
-    match verified {
-        Some(it) => Verification { level: it.level, at: Time(it.at), detail: it.detail.clone(), damage: it.damage() },
-        None => Verification { level: Level::L1, at: Time(point.created_at), detail: CHECKED.into(), damage: None },
-    }
-}
-
 fn ended(
     object: &RecoveryPoint,
     mut status: RecoveryPointStatus,
     finding: Finding,
     now: Timestamp,
 ) -> Decision<RecoveryPointStatus> {
-    status.conditions = condition::conditions(&status.conditions, vec![finding], object.metadata.generation, now);
+    let findings = std::iter::once(finding).chain(status.verification.as_ref().map(noted::finding)).collect();
+    status.conditions = condition::conditions(&status.conditions, findings, object.metadata.generation, now);
     Decision { status, effects: Vec::new(), recheck: None }
 }

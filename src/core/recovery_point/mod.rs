@@ -8,6 +8,7 @@ mod hooks;
 pub mod imported;
 mod locks;
 mod method;
+pub mod noted;
 mod suspicion;
 mod volumes;
 mod waiting;
@@ -31,11 +32,12 @@ use super::{
     mover_job::MoverSettings,
     mover_task::{Ran, Report},
     vault,
+    verified::Found,
     work::{Outcome, Progress, Seen, Work, Works, see},
 };
 use crate::api::{
     application::ProtectedApplication,
-    recovery_point::{HooksInPoint, Level, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus, Verification},
+    recovery_point::{HooksInPoint, ObjectsInPoint, Purpose, RecoveryPoint, RecoveryPointStatus},
     vault::Vault,
 };
 
@@ -86,6 +88,8 @@ pub struct Observed {
     pub snapshots: BTreeMap<String, SnapshotSeen>,
     /// The movers of this run, by claim.
     pub jobs: BTreeMap<String, JobSeen>,
+    /// What was found out about it since it was made.
+    pub noted: Found,
     /// Everything that stands in the cluster for this run.
     pub made: Vec<ObjectKey>,
     /// A restore of the application that has begun to change it.
@@ -205,6 +209,7 @@ pub fn decide(point: &RecoveryPoint, seen: &Observed, now: Timestamp) -> Decisio
     let mut status = point.status.clone().unwrap_or_default();
     status.observed_generation = point.metadata.generation;
     if condition::ended(&status.conditions) {
+        noted::take_over(point, &mut status, seen, now);
         return hold(point, status, seen, now);
     }
     let run = Run {
@@ -478,8 +483,7 @@ fn end(
     }
     let id = status.id.clone().unwrap_or_default();
     if matches!(ending, Ending::Stored | Ending::Suspicious(_)) {
-        status.verification =
-            Some(Verification { level: Level::L1, at: Time(now), detail: CHECKED.into(), damage: None });
+        status.verification = Some(noted::made(Time(now)));
     }
     let (finding, event) = match ending {
         Ending::Stored => (Finding::new(SUCCEEDED, true, "Stored", format!("{id} is in the vault")), None),
@@ -504,7 +508,8 @@ fn end(
     status.finished_at = Some(Time(now));
     status.duration_seconds =
         status.started_at.as_ref().map(|it| u64::try_from(now.as_second() - it.0.as_second()).unwrap_or(0));
-    status.conditions = condition::conditions(&status.conditions, vec![finding], point.metadata.generation, now);
+    let findings = std::iter::once(finding).chain(status.verification.as_ref().map(noted::finding)).collect();
+    status.conditions = condition::conditions(&status.conditions, findings, point.metadata.generation, now);
     let mut decision = tidy(status, seen);
     decision.effects.extend(event);
     decision

@@ -7,6 +7,7 @@ mod cancel;
 mod dumps;
 mod export;
 pub mod progress;
+pub mod rehearsal;
 mod steps;
 pub mod vault_export;
 mod volumes;
@@ -77,6 +78,8 @@ pub struct Observed {
     pub not_ready: Vec<String>,
     /// Everything that stands in the operator's namespace for this run.
     pub made: Vec<ObjectKey>,
+    /// The namespace of a rehearsal, and what is known of it. Looked up while it is made, asked, and removed.
+    pub stage: rehearsal::Stage,
     /// Work in progress.
     pub works: Works,
 }
@@ -126,6 +129,19 @@ const STEPS: [RestoreStepName; 9] = [
     RestoreStepName::AwaitReady,
 ];
 
+/// Those of a rehearsal.
+const REHEARSAL: [RestoreStepName; 9] = [
+    RestoreStepName::Check,
+    RestoreStepName::ChoosePoint,
+    RestoreStepName::Isolate,
+    RestoreStepName::RestoreVolumes,
+    RestoreStepName::RestoreObjects,
+    RestoreStepName::LoadDumps,
+    RestoreStepName::AwaitReady,
+    RestoreStepName::Probe,
+    RestoreStepName::CleanUp,
+];
+
 /// Decides what to do about `object`.
 #[must_use]
 pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<RestoreStatus> {
@@ -140,12 +156,16 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
         return without_application(object, status, now);
     };
     let namespace = object.namespace().unwrap_or_default();
-    let run = Run { namespace: namespace.clone(), name: object.name_any(), uid: object.uid().unwrap_or_default() };
+    let run = run(object);
     let source = object.spec.source_namespace.clone().unwrap_or(namespace);
     let key = AppKey { namespace: source, name: application.name_any() };
     let mut pass = Pass { object, seen, application, run, key, now, status, effects: Vec::new(), started: false };
-    match pass.status.step {
-        Some(step) if object.spec.cancel && step != RestoreStepName::Cancel => pass.cancelled(step),
+    let step = pass.status.step;
+    match step {
+        Some(step) if object.spec.rehearse && pass.broken_off(step) => {}
+        Some(step) if object.spec.cancel && step != RestoreStepName::Cancel && !object.spec.rehearse => {
+            pass.cancelled(step);
+        }
         None => {
             pass.enter(RestoreStepName::Check);
             pass.report(Truth::Unknown, "InProgress", "begun".to_owned());
@@ -153,6 +173,15 @@ pub fn decide(object: &Restore, seen: &Observed, now: Timestamp) -> Decision<Res
         Some(step) => pass.advance(step),
     }
     Decision { status: pass.status, effects: pass.effects, recheck: Some(LOOK) }
+}
+
+/// The run: of a rehearsal, in the namespace that is made for it.
+#[must_use]
+pub fn run(object: &Restore) -> Run {
+    let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
+    let own = object.namespace().unwrap_or_default();
+    let namespace = if object.spec.rehearse { rehearsal::namespace(&uid) } else { own };
+    Run { namespace, name, uid }
 }
 
 /// The vault that the point is taken from: as it was found, as it is asked for, or the first one.
@@ -200,6 +229,9 @@ impl Pass<'_> {
             (None, RestoreStepName::LoadDumps) => self.load_dumps(),
             (None, RestoreStepName::AwaitReady) => self.await_ready(),
             (None, RestoreStepName::Export) => self.export(),
+            (None, RestoreStepName::Isolate) => self.isolate(),
+            (None, RestoreStepName::Probe) => self.probe(),
+            (None, RestoreStepName::CleanUp) => self.clean_up(),
             (None, RestoreStepName::Cancel) => self.cancel(),
         };
         match next {
@@ -218,6 +250,7 @@ impl Pass<'_> {
                     None => self.succeed(),
                 }
             }
+            Next::Fail(reason, message) if self.to_be_cleaned(step) => self.fail_later(step, reason, &message),
             Next::Fail(reason, message) => {
                 self.note(step, &message);
                 self.end_without_success(step, reason, message);
@@ -244,7 +277,9 @@ impl Pass<'_> {
     }
 
     fn steps(&self) -> &'static [RestoreStepName] {
-        if self.object.loads_elsewhere() {
+        if self.object.spec.rehearse {
+            &REHEARSAL
+        } else if self.object.loads_elsewhere() {
             &STEPS_OF_LOADING
         } else if self.object.exports_to().is_some() {
             &STEPS_OF_EXPORT
@@ -262,6 +297,10 @@ impl Pass<'_> {
             self.effects.push(Effect::note("RestorePlanned", message.clone()));
             return self.report(Truth::True, "Planned", message);
         }
+        if let Some((reason, failure)) = self.rehearsal_failed() {
+            self.effects.push(Effect::warn("RehearsalFailed", failure.clone()));
+            return self.report(Truth::False, reason, failure);
+        }
         let not = self.status.not_restored.len();
         if not > 0 {
             let message =
@@ -272,6 +311,7 @@ impl Pass<'_> {
         let passed =
             self.status.passed_over.first().map_or("", |_| ": newer points were passed over, see status.passedOver");
         let (reason, message) = match &self.object.spec.export {
+            None if self.object.spec.rehearse => ("Rehearsed", self.rehearsed(&point)),
             Some(Export { claim: Some(claim), .. }) => {
                 ("Exported", format!("exported from {point} into the volume of {claim}{passed}"))
             }
@@ -340,6 +380,9 @@ impl Pass<'_> {
 
     /// What a run that ends now leaves, and how to go on.
     fn left_behind(&self) -> String {
+        if self.object.spec.rehearse {
+            return ": what was made for the rehearsal is removed".to_owned();
+        }
         if self.status.step < Some(RestoreStepName::Stop) {
             return ": nothing was changed".to_owned();
         }

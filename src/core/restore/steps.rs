@@ -48,6 +48,9 @@ impl Pass<'_> {
         if let Some(other) = self.seen.others.first() {
             return Next::Stay(format!("{other} goes on: its end is waited for"));
         }
+        if self.object.spec.rehearse {
+            return self.check_rehearsal();
+        }
         if !self.in_place() {
             return self.check_elsewhere();
         }
@@ -73,7 +76,7 @@ impl Pass<'_> {
     }
 
     /// Why nothing can be taken from the vault.
-    fn no_vault(&self) -> Option<Next> {
+    pub(super) fn no_vault(&self) -> Option<Next> {
         let name = self.vault_name();
         if !self.application.vaults().any(|it| it == name) {
             let all: Vec<_> = self.application.vaults().collect();
@@ -344,6 +347,7 @@ impl Pass<'_> {
             only,
             on_conflict: self.object.spec.on_conflict,
             epoch: self.in_place().then(|| self.status.epoch.unwrap_or(0)),
+            isolated: self.object.spec.rehearse,
         };
         if let Some(done) = self.seen.objects_done {
             let whole = self.object.spec.only.is_none().then_some(point.objects.count);
@@ -386,7 +390,7 @@ impl Pass<'_> {
             return Next::Go("nothing was started".into());
         }
         if self.seen.not_ready.is_empty() {
-            return Next::Go("every workload is ready".into());
+            return self.ready_after().unwrap_or_else(|| Next::Go("every workload is ready".into()));
         }
         let missing = self.seen.not_ready.join("; ");
         if self.overdue() {
@@ -440,7 +444,7 @@ impl Pass<'_> {
 
     /// The outcome of a piece of work, which is begun when it is due. What failed for good before anything was changed
     /// ends the run.
-    fn working(&mut self, work: Work, meanwhile: &str) -> Result<Outcome, Next> {
+    pub(super) fn working(&mut self, work: Work, meanwhile: &str) -> Result<Outcome, Next> {
         let failure = match see(&self.seen.works, work.name(), self.now) {
             Seen::Done(outcome, _) => return Ok(outcome.clone()),
             Seen::Waiting(failure) | Seen::Due(failure) => failure.cloned(),

@@ -6,7 +6,9 @@ mod dumps;
 mod elsewhere;
 mod export;
 mod progress;
+mod rehearsed;
 mod strict;
+mod vaults;
 
 use serde_json::{Value, json};
 
@@ -84,6 +86,7 @@ fn point((bytes, files): (u64, u64)) -> Point {
         skipped: vec![Skipped { claim: "cache".into(), size: "1Gi".into(), ..Skipped::default() }],
         suspicious: vec![],
         lock_until: None,
+        previous: None,
     }
 }
 
@@ -128,6 +131,14 @@ struct Play {
     application: Option<ProtectedApplication>,
     /// Applications that are protected where the restore is.
     protected: Vec<String>,
+    /// The namespace of a rehearsal.
+    stage: rehearsal::Stage,
+    /// What is not ready.
+    not_ready: Vec<String>,
+    /// What probes answer.
+    bad: Vec<String>,
+    /// What goes on besides.
+    others: Vec<String>,
     second: i64,
     /// All work that was begun.
     begun: Vec<Work>,
@@ -165,6 +176,10 @@ impl Play {
             export: vault_export::Seen::default(),
             application: Some(application()),
             protected: Vec::new(),
+            stage: rehearsal::Stage::default(),
+            not_ready: Vec::new(),
+            bad: Vec::new(),
+            others: Vec::new(),
             second: 0,
             begun: Vec::new(),
             done: Vec::new(),
@@ -183,7 +198,7 @@ impl Play {
             let volume = Pv {
                 name: "pv".into(),
                 reclaim: "Delete".into(),
-                claim: Some((self.object.namespace().unwrap(), claim.clone(), Some("t".into()))),
+                claim: Some((run(&self.object).namespace, claim.clone(), Some("t".into()))),
                 run: Some("run-1".into()),
                 annotations: whole
                     .then(|| {
@@ -216,14 +231,15 @@ impl Play {
             vault: Some(Arc::new(Vault::new("main", spec))),
             claim: Some(fixtures::view("west", Some("west"), self.epoch)),
             points: self.points.clone(),
-            others: Vec::new(),
+            others: self.others.clone(),
             copy: LocalCopy { wanted: self.running, ..LocalCopy::default() },
             volumes: self.filled.iter().map(|it| self.broken(it).unwrap_or_else(|| tenant(it))).collect(),
             told: self.told.clone(),
             objects_done: None,
             dumps: self.pods.clone(),
             export: self.export.clone(),
-            not_ready: Vec::new(),
+            not_ready: self.not_ready.clone(),
+            stage: self.stage.clone(),
             made: self.broken("log").map(|_| job_key("reprise", "mover")).into_iter().collect(),
             works: self.works.clone(),
         }
@@ -315,42 +331,72 @@ impl Play {
             }
             Effect::Begin(work) => {
                 self.begun.push(work.as_ref().clone());
-                let outcome = match work.as_ref() {
-                    Work::FindPoint { vault, choice, older_than, .. } => {
-                        self.asked.push(vault.clone());
-                        self.found(vault, choice, older_than.as_ref())
-                    }
-                    Work::RestoreObjects { only, .. } => {
-                        self.done.push(format!("objects {}", only.len()));
-                        Outcome::ObjectsRestored {
-                            restored: 5,
-                            not_restored_count: self.not_restored.len() as u64,
-                            not_restored: self.not_restored.clone(),
-                            notes: Vec::new(),
-                        }
-                    }
-                    Work::PlanObjects { only, .. } => Outcome::ObjectsPlanned {
-                        created: 1,
-                        updated: 2,
-                        unchanged: 3 + only.len() as u64,
-                        changes: vec!["ConfigMap web: would be made".into(); 120],
-                        not_restored: vec!["Secret a: exists".into()],
-                    },
-                    Work::StartWorkloads { .. } => {
-                        self.done.push("start".into());
-                        self.running = 2;
-                        Outcome::Done
-                    }
-                    other => panic!("{other:?}"),
-                };
+                let outcome = self.outcome(&work);
                 self.works.insert(work.name(), Progress::Done { at: START, work, outcome });
             }
             Effect::Delete(key) if key.kind == "Job" => {
                 self.done.push("end log".into());
                 self.filled.retain(|it| it != "log");
             }
+            Effect::Apply(it) if it.types.as_ref().unwrap().kind == "Namespace" => {
+                self.done.push("make namespace".into());
+                self.stage.space = Some(rehearsal::Space { ours: true, going: false, closed: false });
+            }
+            Effect::Apply(it) if it.types.as_ref().unwrap().kind == "NetworkPolicy" => {
+                self.stage.space.as_mut().unwrap().closed = true;
+            }
+            Effect::Delete(key) if key.kind == "Namespace" => {
+                assert_eq!(key.name, run(&self.object).namespace);
+                self.done.push("delete namespace".into());
+                (self.stage.space, self.stage.volumes) = (None, Vec::new());
+            }
+            Effect::PatchVolume { name, patch, .. } if self.stage.volumes.iter().any(|it| it.name == name) => {
+                assert_eq!(patch["spec"]["persistentVolumeReclaimPolicy"], "Delete");
+                self.done.push(format!("let go of {name}"));
+            }
             Effect::Apply(_) | Effect::Delete(_) | Effect::PatchVolume { .. } | Effect::Announce(_) => {}
             Effect::Wish { .. } => panic!("a restore wants nothing of the claim"),
+        }
+    }
+
+    /// What comes of a piece of work.
+    fn outcome(&mut self, work: &Work) -> Outcome {
+        match work {
+            Work::FindPoint { vault, choice, older_than, .. } => {
+                self.asked.push(vault.clone());
+                self.found(vault, choice, older_than.as_ref())
+            }
+            Work::RestoreObjects { only, .. } => {
+                self.done.push(format!("objects {}", only.len()));
+                Outcome::ObjectsRestored {
+                    restored: 5,
+                    not_restored_count: self.not_restored.len() as u64,
+                    not_restored: self.not_restored.clone(),
+                    notes: Vec::new(),
+                }
+            }
+            Work::PlanObjects { only, .. } => Outcome::ObjectsPlanned {
+                created: 1,
+                updated: 2,
+                unchanged: 3 + only.len() as u64,
+                changes: vec!["ConfigMap web: would be made".into(); 120],
+                not_restored: vec!["Secret a: exists".into()],
+            },
+            Work::StartWorkloads { .. } => {
+                self.done.push("start".into());
+                self.running = 2;
+                Outcome::Done
+            }
+            Work::Ask { probes, at } => {
+                let asked: Vec<_> = probes.iter().filter_map(|it| Some(it.http.as_ref()?.url.clone())).collect();
+                self.done.push(format!("ask {} at {}", asked.join(" "), at.as_ref().unwrap().1));
+                Outcome::Answered(self.bad.clone())
+            }
+            Work::NoteRehearsal { point, seconds, .. } => {
+                self.done.push(format!("note {point} {seconds}"));
+                Outcome::Done
+            }
+            other => panic!("{other:?}"),
         }
     }
 
@@ -533,49 +579,6 @@ fn a_point_that_is_being_made_is_waited_for_before_anything_stops() {
     assert_eq!(play.running, 2);
     play.points.clear();
     assert_eq!(play.played_out(|_| false).0, "Restored");
-}
-
-#[test]
-fn a_point_that_the_first_vault_does_not_have_is_taken_from_a_copy_and_that_is_said() {
-    for every in [1_000, 5, 7] {
-        let mut play = Play::new(&json!({}));
-        (play.empty, play.copies) = ("main".into(), vec!["second".into(), "third".into()]);
-        assert_eq!(play.played_out(|second| second % every == every - 1).0, "Restored", "every {every}");
-        play.asked.dedup();
-        assert_eq!(play.asked, ["main", "second"]);
-        let status = play.object.status.unwrap();
-        assert_eq!(status.vault.as_deref(), Some("second"));
-        assert!(status.vault_reason.as_ref().unwrap().starts_with("main: no good point"), "{status:?}");
-        let step = status.steps.iter().find(|it| it.name == RestoreStepName::ChoosePoint).unwrap();
-        assert!(step.message.contains("a copy: main: "), "{}", step.message);
-    }
-}
-
-#[test]
-fn a_vault_that_is_away_is_given_up_for_a_copy_after_its_third_failure() {
-    let mut play = Play::new(&json!({}));
-    play.copies = vec!["second".into()];
-    play.until(RestoreStepName::ChoosePoint);
-    let failure = |lasting| Failure { reason: "StoreFailed", message: "no answer".into(), lasting };
-    for (times, lasting, moves) in [(1, false, false), (2, false, false), (3, false, true), (1, true, true)] {
-        let failed = Progress::Failed { at: START, times, failure: failure(lasting) };
-        play.works.insert("FindPoint", failed);
-        let decision = decide(&play.object, &play.observed(), START);
-        assert_eq!(decision.status.vault.as_deref(), moves.then_some("second"), "{times} {lasting}");
-    }
-}
-
-#[test]
-fn a_vault_that_is_named_is_the_only_one_that_is_asked() {
-    let mut play = Play::new(&json!({"vault": "second"}));
-    (play.empty, play.copies) = ("second".into(), vec!["second".into(), "third".into()]);
-    assert_eq!(play.played_out(|_| false).0, "NoRecoveryPoint");
-    assert_eq!(play.asked, ["second"]);
-    let mut play = Play::new(&json!({"vault": "fourth"}));
-    play.copies = vec!["second".into()];
-    let (reason, message) = play.played_out(|_| false);
-    assert_eq!(reason, "NoSuchVault");
-    assert!(message.contains("spec.vault: fourth") && message.contains("main, second"), "{message}");
 }
 
 #[test]

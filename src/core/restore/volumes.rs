@@ -156,6 +156,7 @@ impl Pass<'_> {
             movers: &self.seen.movers,
             application: &self.key,
             vault,
+            point: self.status.point.as_deref().unwrap_or_default(),
             volume,
             data: task.map_or_else(|| Data::Snapshot(self.paths_of(&volume.claim)), Data::Task),
             seen: self.seen.volumes.get(&volume.claim).unwrap_or(&NOTHING),

@@ -54,7 +54,7 @@ async fn of_a_bucket_that_a_thief_emptied_every_point_comes_back_and_the_applica
     let back = locked.unlock().await.unwrap();
     assert_eq!(back.id(), vault.id());
     let vault = back;
-    let depth = check::Depth { points: 1000, repair: true, read: false };
+    let depth = check::Depth { points: 1000, repair: true, read: false, accept_missing: false };
     let report = check::check(&vault, &[], &depth).await.unwrap();
     assert_eq!(report.applications[0].repaired.len(), 1, "the head, which cannot be locked");
     let listed = points::applications(&vault, "west").await.unwrap();

@@ -64,14 +64,15 @@ impl Copy<'_> {
                 source.meter.phase("copying the objects");
                 let objects = runtime.block_on(objects::copy(self, &point.objects))?;
                 // Only the first vault's data is locked longer.
-                let copy = Point { objects, lock_until: None, ..renamed(point, &copied.ids)? };
+                // The chain is one of the other vault's own: it does not have all points.
+                let copy = Point { objects, lock_until: None, previous: None, ..renamed(point, &copied.ids)? };
                 report = copied.report;
-                match runtime.block_on(self.to.write_point(&copy)) {
+                match runtime.block_on(self.to.write_linked(&copy)) {
                     // Another region copied it meanwhile: it is as good.
                     Err(CatalogueError::Exists { .. }) => {
                         runtime.block_on(self.to.read_point(namespace, application, self.point))?
                     }
-                    written => written.map(|()| copy)?,
+                    written => written?,
                 }
             }
             Err(error) => return Err(error.into()),

@@ -31,7 +31,11 @@ fn restore_onto(lab: &Lab, to: &Report, base: &[&Report]) -> Report {
         panic!()
     };
     let base = base.iter().map(|it| id(it)).collect();
-    lab.run(&Task::Restore { namespace, application, snapshot, target, exclude, base, paths: vec![] }, |_| ()).done()
+    lab.run(
+        &Task::Restore { namespace, application, snapshot, target, exclude, base, paths: vec![], point: None },
+        |_| (),
+    )
+    .done()
 }
 
 fn set_time(lab: &Lab, name: &str) {

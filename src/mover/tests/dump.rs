@@ -83,6 +83,7 @@ impl Site {
             snapshot: snapshot.to_owned(),
             into: self.namespace.clone(),
             command: Self::command(script),
+            point: "1".to_owned(),
         }
     }
 

@@ -170,6 +170,7 @@ impl Lab {
             exclude: vec![],
             base: Vec::new(),
             paths: Vec::new(),
+            point: None,
         }
     }
 

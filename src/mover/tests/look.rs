@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::lab::{Lab, noise};
 use crate::core::vault_answer::{Entry, EntryKind};
-use crate::mover::look::{Look, missing_packs};
+use crate::mover::look::{Look, Missing, missing_packs};
 
 fn look(lab: &Lab) -> Look {
     Look::open(&lab.vault(), "shop", "db", lab.runtime.handle().clone()).unwrap()
@@ -64,13 +64,14 @@ fn packs_that_the_index_names_and_that_are_gone_or_cut_off_are_told() {
     fs::write(lab.volume().join("file"), noise(1, 100_000)).unwrap();
     lab.back_up();
     let missing = || missing_packs(&lab.vault(), "shop", "db", lab.runtime.handle().clone()).unwrap();
-    assert_eq!(missing(), [""; 0]);
+    assert_eq!(missing(), Missing::default());
     let packs = lab.stored("data");
     fs::write(&packs[0], b"cut off").unwrap();
     let name = |at: usize| packs[at].file_name().unwrap().to_str().unwrap().to_owned();
-    assert_eq!(missing(), [name(0)]);
+    assert_eq!(missing().packs, [name(0)]);
     for pack in &packs {
         fs::remove_file(pack).unwrap();
     }
-    assert_eq!(missing().len(), packs.len());
+    let all = missing();
+    assert_eq!((all.packs.len(), all.snapshots.len()), (packs.len(), 1), "a snapshot needs them");
 }

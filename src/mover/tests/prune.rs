@@ -58,6 +58,7 @@ pub(super) fn enter(lab: &Lab, number: u64, backup: &Report) -> Point {
         skipped: vec![],
         suspicious: vec![],
         lock_until: None,
+        previous: None,
     };
     lab.runtime.block_on(vault.write_point(&point)).unwrap();
     point

@@ -8,8 +8,8 @@ use super::bucket;
 use super::lab::{Lab, noise};
 use super::prune::{enter, prune_task};
 use crate::api::recovery_point::Level;
-use crate::core::mover_task::{Newest, Report, Scrubbed, Task};
-use crate::core::point::Verified;
+use crate::core::mover_task::{CORRUPT, Newest, Report, Scrubbed, Task};
+use crate::core::verified::Verified;
 
 fn task(part: u32, parts: u32, newest: Option<(&str, &Report)>) -> Task {
     let newest = newest
@@ -83,13 +83,43 @@ fn a_damaged_pack_is_found_in_its_round_and_the_points_that_need_it_are_noted_un
     // From its round on it is read each time.
     let first = found.iter().position(|it| it.damaged_packs > 0).unwrap();
     assert!(found[first..].iter().all(|it| it.first_packs == [name(&late)] && it.last_points == [id(2)]), "{found:?}");
-    assert_eq!(note(&lab, &id(2)).unwrap().damaged_packs, [name(&late)]);
+    assert_eq!(note(&lab, &id(2)).unwrap().damage.unwrap().packs, [name(&late)]);
     assert!(note(&lab, &id(2)).unwrap().damage().unwrap().contains(&name(&late)));
     assert_eq!(note(&lab, &id(1)), None, "the first point does not need it");
     fs::write(&late, whole).unwrap();
     let other = (u32::try_from(first).unwrap() + 1) % 4;
     assert_eq!(scrub(&lab, &task(other, 4, None), |_| ()).damaged_packs, 0);
     assert_eq!(note(&lab, &id(2)).unwrap().damage(), None, "it was read again, though another round's");
+}
+
+#[test]
+fn a_point_in_which_a_restore_met_damage_is_noted_until_a_scrub_finds_all_that_it_needs_whole() {
+    let (lab, second) = stored();
+    let mut packs = lab.stored("data");
+    packs.sort_by_key(|it| fs::metadata(it).unwrap().modified().unwrap());
+    let late = packs.iter().rev().find(|it| fs::metadata(it).unwrap().len() > 1_000_000).unwrap().clone();
+    let whole = fs::read(&late).unwrap();
+    flip(&late);
+    let mut restore = lab.restore_task(second.snapshot.as_ref().unwrap());
+    let Task::Restore { point, .. } = &mut restore else { panic!("it restores") };
+    *point = Some(id(2));
+    assert_eq!(lab.run(&restore, |_| ()).code, Some(i32::from(CORRUPT)));
+    let met = note(&lab, &id(2)).unwrap().damage.unwrap();
+    assert_eq!((met.packs.len(), met.other.len()), (0, 1), "{met:?}");
+    // Of the shares of this round none holds it: it is read since the point needs it.
+    let empty = |part: &u32| lab.stored("data").iter().all(|it| share(it, 100) != *part);
+    let part = (0..100).find(empty).unwrap();
+    assert_eq!(scrub(&lab, &task(part, 100, None), |_| ()).last_points, [id(2)]);
+    let named = note(&lab, &id(2)).unwrap().damage.unwrap();
+    assert_eq!((named.since, named.packs, named.other.len()), (met.since, vec![name(&late)], 0));
+    fs::write(&late, whole).unwrap();
+    assert_eq!(scrub(&lab, &task(part, 100, None), |_| ()).damaged_points, 0);
+    assert_eq!(note(&lab, &id(2)).unwrap().damage, None);
+}
+
+/// The share that a pack falls to.
+fn share(pack: &Path, parts: u32) -> u32 {
+    u32::from_str_radix(&name(pack)[..8], 16).unwrap().swap_bytes() % parts
 }
 
 #[test]
@@ -159,5 +189,5 @@ fn a_pack_that_was_overwritten_in_a_bucket_is_found_and_its_point_noted() {
     let found = scrub(&lab, &task(0, 1, Some((&id(1), &backup))), bucket::with_credentials);
     assert_eq!((found.damaged_packs, found.last_points), (1, vec![id(1)]));
     let noted = lab.runtime.block_on(vault.read_verified("shop", "db", &id(1))).unwrap().unwrap();
-    assert!(pack.ends_with(&noted.damaged_packs[0]));
+    assert!(pack.ends_with(&noted.damage.unwrap().packs[0]));
 }

@@ -159,6 +159,7 @@ fn wrong_tasks_are_refused_with_the_field_s_name() {
         target: lab.folder.path().join("not mounted").to_str().unwrap().to_owned(),
         exclude: vec![],
         paths: Vec::new(),
+        point: None,
     };
     for (task, word) in [(restore("latest"), "`snapshot`"), (restore(&id[1..]), "`snapshot`"), (elsewhere, "`target`")]
     {

@@ -15,8 +15,7 @@ use crate::{
 
 /// What these dumps would be loaded in, in that namespace, and the movers of the run that load them.
 pub(super) async fn dumps(
-    uid: &str,
-    namespace: &str,
+    (namespace, uid): (&str, &str),
     dumps: &[Dump],
     context: &Context,
 ) -> Result<BTreeMap<String, dump_load::Seen>, Error> {

@@ -89,7 +89,7 @@ impl Reconciled for Failover {
             },
             dumps: if step == Some(StepName::LoadDumps) && !ended {
                 let all = application.as_ref().map_or(&[][..], |it| &it.spec.backup.dumps);
-                dumps(&run.uid, &namespace, all, context).await?
+                dumps((&run.namespace, &run.uid), all, context).await?
             } else {
                 BTreeMap::new()
             },

@@ -23,6 +23,7 @@ use crate::{
         locks::Previous,
         point::begun_at,
         recovery_point::{Before, Mounting, Observed, SnapshotSeen, Source, Unbound},
+        verified::Found,
     },
     operator::{
         context::Context,
@@ -42,11 +43,13 @@ impl Reconciled for RecoveryPoint {
         let uid = self.uid().unwrap_or_default();
         let application = stores::get(&context.stores.applications, Some(&namespace), &self.spec.application);
         let app = AppKey { namespace: namespace.clone(), name: self.spec.application.clone() };
-        let vault = application.as_ref().and_then(|it| it.spec.backup.vaults.first());
+        let vault = application.as_ref().and_then(|it| it.spec.backup.vaults.first().cloned());
+        let id = self.status.as_ref().and_then(|it| it.id.as_ref());
         let mut observed = Observed {
             region: context.region.clone(),
             movers: Some(context.movers.clone()),
-            vault: vault.and_then(|it| stores::get(&context.stores.vaults, None, it)),
+            vault: vault.as_ref().and_then(|it| stores::get(&context.stores.vaults, None, it)),
+            noted: vault.as_ref().zip(id).map_or(Found::Unknown, |(vault, id)| context.notes.of(vault, &app, id)),
             claim: context.keeper.view(&app),
             restoring: stores::all(&context.stores.restores, |it| {
                 it.is_of(&namespace, &app.name)

@@ -5,6 +5,7 @@
 mod hold;
 mod hooks;
 mod locks;
+mod notes;
 mod point;
 mod restore;
 mod retention;
@@ -29,7 +30,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::retention::PointCache;
+pub use self::{notes::Notes, retention::PointCache};
 use super::context::Context;
 use crate::{
     api::{
@@ -127,6 +128,11 @@ impl Registry {
         owned.counts.get(name).map(|it| it.load(Ordering::Relaxed))
     }
 
+    /// Has an object looked at again. A full queue only delays that: every object is looked at again by itself.
+    pub fn wake(&self, wake: Wake) {
+        let _ = self.wake.try_send(wake);
+    }
+
     /// Forgets the work of objects that are no longer there.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
         self.objects().retain(|uid, _| keep(uid));
@@ -201,8 +207,7 @@ pub fn begin<K: Resource<DynamicType = ()>>(work: Work, object: &K, context: &Co
             );
         }
         tasks.end(&uid, work, result);
-        // A full queue only delays: every object is looked at again by itself.
-        let _ = tasks.wake.try_send(wake);
+        tasks.wake(wake);
     });
     owned.tasks.insert(name, task);
 }
@@ -243,6 +248,8 @@ fn deadline(work: &Work) -> Duration {
         | Work::ReadLatest { .. }
         | Work::ReadCopies { .. }
         | Work::ReadPoint { .. }
+        | Work::ReadNotes { .. }
+        | Work::NoteRehearsal { .. }
         | Work::SealCatalogue { .. }
         | Work::Publish { .. }
         | Work::CommitPoint { .. }
@@ -274,6 +281,10 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         }
         Work::ReadCopies { vaults, application } => Ok(point::read_copies(vaults, application, context).await),
         Work::ReadPoint { vault, application, id } => point::read(vault, application, id, context).await,
+        Work::ReadNotes { vault, application } => notes::read(vault, application, context).await,
+        Work::NoteRehearsal { vault, application, point, detail, seconds } => {
+            notes::rehearsed(vault, application, point, (detail, *seconds), context).await
+        }
         Work::SealCatalogue { vault, application, epoch } => point::seal(vault, application, *epoch, context).await,
         Work::SurveyPoints { vault, application, older_than, minimum } => {
             restore::survey(vault, application, older_than.as_deref(), *minimum, context).await
@@ -281,9 +292,9 @@ async fn carry_out(work: &Work, count: &Arc<AtomicU64>, context: &Context) -> Re
         Work::FindPoint { vault, application, choice, older_than } => {
             restore::find(vault, application, choice, older_than.as_deref(), context).await
         }
-        Work::RestoreObjects { vault, application, into, manifest, mappings, only, on_conflict, epoch } => {
+        Work::RestoreObjects { vault, application, into, manifest, mappings, only, on_conflict, epoch, isolated } => {
             let asked = asked(mappings, only, *on_conflict, context);
-            let options = Options { done: Arc::clone(count), ..asked };
+            let options = Options { done: Arc::clone(count), isolated: *isolated, ..asked };
             Box::pin(restore::objects((vault, application, manifest), into, options, *epoch, context)).await
         }
         Work::ReviewPoints { vault, application, policy, in_use, epoch: _ } => {

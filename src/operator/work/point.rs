@@ -4,13 +4,13 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::{failure, open};
+use super::{failure, notes::noted, open};
 use crate::{
     api::application::ObjectSettings,
     capture::{collect, select::Selection},
     core::{
         app_key::AppKey,
-        point::{Point, Verified, is_id},
+        point::{Point, is_id},
         work::{Catalogue, Failure, IMPORTED, Outcome},
     },
     operator::{context::Context, stores},
@@ -56,7 +56,7 @@ pub(super) async fn commit(name: &str, point: &Point, context: &Context) -> Resu
         let message = format!("the objects of {} are gone from the vault: the next point reads them again", point.id);
         return Err(Failure { reason: "Absent", message, lasting: true });
     }
-    vault.write_point(point).await.map_err(|error| catalogue_failure(&error))?;
+    let point = &vault.write_linked(point).await.map_err(|error| catalogue_failure(&error))?;
     let locked_until = vault.lock_point(point).await.map_err(|error| catalogue_failure(&error.into()))?;
     // A partial or suspicious point is kept for people; the head names only what counts.
     if point.good() || point.branch {
@@ -129,15 +129,6 @@ pub(super) async fn read(name: &str, application: &AppKey, id: &str, context: &C
     let point = vault.read_point(namespace, app, id).await.map_err(|error| catalogue_failure(&error))?;
     let verified = noted(&vault, application, id).await?;
     Ok(Outcome::PointRead(Box::new(point), verified.map(Box::new)))
-}
-
-/// What was found out about a point since it was made. A note that was tampered with says nothing, neither good nor bad.
-pub(super) async fn noted(vault: &Vault, application: &AppKey, id: &str) -> Result<Option<Verified>, Failure> {
-    match vault.read_verified(&application.namespace, &application.name, id).await {
-        Ok(it) => Ok(it),
-        Err(error @ CatalogueError::Store(_)) => Err(catalogue_failure(&error)),
-        Err(_) => Ok(None),
-    }
 }
 
 /// The newest point of each vault. One that cannot be read is told by the copy that is made into it.
@@ -224,6 +215,7 @@ mod tests {
             missing: vec![],
             suspicious: vec![],
             lock_until: None,
+            previous: None,
         };
         vault.write_point(&point).await.unwrap();
         vault.enter_head(&point, 1, "east").await.unwrap();

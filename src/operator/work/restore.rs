@@ -12,8 +12,10 @@ use tokio::time::sleep;
 use ulid::Ulid;
 
 use super::{
-    failure, open,
-    point::{catalogue_failure, noted},
+    failure,
+    notes::{met, noted},
+    open,
+    point::catalogue_failure,
 };
 use crate::{
     api::{recovery_point::Level, restore::PointChoice},
@@ -24,7 +26,8 @@ use crate::{
     },
     core::{
         app_key::AppKey,
-        point::{Point, Verified},
+        point::Point,
+        verified::Verified,
         work::{Failure, Outcome, REASONS},
     },
     operator::context::Context,
@@ -77,7 +80,10 @@ pub(super) async fn find(
         Failure { lasting: lasting || failure.lasting, ..failure }
     })?;
     let objects = vault.read_manifest(namespace, app, &point.objects.manifest, io::sink()).await;
-    objects.map_err(|error| catalogue_failure(&error))?;
+    if let Err(error) = objects {
+        met(&vault, application, id, &error).await;
+        return Err(catalogue_failure(&error));
+    }
     Ok(Outcome::Surveyed { chosen: Some(Box::new(point)), passed_over: Vec::new() })
 }
 
@@ -221,7 +227,10 @@ async fn judge(
     match read.await {
         Ok(_) => Ok(Ok(point)),
         Err(error @ (CatalogueError::Store(_) | CatalogueError::Local { .. })) => Err(catalogue_failure(&error)),
-        Err(error) => Ok(Err(Some(error.to_string()))),
+        Err(error) => {
+            met(vault, application, &point.id, &error).await;
+            Ok(Err(Some(error.to_string())))
+        }
     }
 }
 
@@ -361,6 +370,7 @@ mod tests {
         core::{
             hex::hex,
             point::{FORMAT, Objects},
+            verified::example,
         },
         vault::{
             Store,
@@ -404,6 +414,7 @@ mod tests {
             skipped: vec![],
             suspicious: vec![],
             lock_until: None,
+            previous: None,
         }
     }
 
@@ -463,16 +474,10 @@ mod tests {
         for number in 1..=4 {
             write(&vault, id(1, number), true).await;
         }
-        let note = |number, level, packs: &[&str]| Verified {
-            point: id(1, number),
-            level,
-            at: Timestamp::UNIX_EPOCH,
-            region: "east".to_owned(),
-            detail: String::new(),
-            damaged_packs: packs.iter().map(|it| (*it).to_owned()).collect(),
-        };
-        vault.write_verified("shop", "db", &note(4, Level::L1, &["ab12"])).await.unwrap();
-        vault.write_verified("shop", "db", &note(2, Level::L2, &[])).await.unwrap();
+        for (number, level, packs) in [(4, Level::L1, &["ab12"][..]), (2, Level::L2, &[])] {
+            let note = example(&id(1, number), level, packs);
+            vault.change_verified("shop", "db", &id(1, number), |_| Some(note.clone())).await.unwrap();
+        }
         let (chosen, passed_over) = surveyed(&vault, None).await;
         assert_eq!(chosen, Some(id(1, 3)));
         assert!(passed_over[0].ends_with("1 packs of its volumes, as `data/ab/ab12`"), "{passed_over:?}");
@@ -483,6 +488,17 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_point_whose_objects_are_gone_is_noted_as_damaged_by_who_looks_for_one() {
+        let vault = Vault::with(Store::Fake(Fake::new(Manner::Sound)), "a key that is long enough for a vault");
+        let good = write(&vault, id(1, 1), true).await;
+        let lost = Point { id: id(1, 2), objects: Objects { manifest: "00".repeat(32), ..good.objects }, ..good };
+        vault.write_point(&lost).await.unwrap();
+        assert_eq!(surveyed(&vault, None).await.0, Some(id(1, 1)));
+        let note = vault.read_verified("shop", "db", &lost.id).await.unwrap().unwrap();
+        assert!(note.damage().unwrap().contains("its objects: "), "{note:?}");
     }
 
     #[tokio::test]

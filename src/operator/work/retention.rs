@@ -11,7 +11,12 @@ use std::{
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{failure, open, point::catalogue_failure};
+use super::{
+    failure,
+    notes::{Noted, notes},
+    open,
+    point::catalogue_failure,
+};
 use crate::{
     api::{
         application::{RetainedPoint, Retention},
@@ -19,6 +24,7 @@ use crate::{
     },
     core::{
         app_key::AppKey,
+        chain::Kept,
         point::{Head, Point},
         retention::{Fate, Known, REVIEWED, explain, suspended},
         work::{Failure, Outcome, Review},
@@ -39,15 +45,9 @@ pub type PointCache = Mutex<HashMap<AppKey, Remembered>>;
 #[derive(Default)]
 pub struct Remembered {
     points: BTreeMap<String, Known>,
-    notes: BTreeMap<String, Note>,
-}
-
-/// What was found out about a point since it was made.
-struct Note {
-    /// When it was written: it is read again when it is another time.
-    written: Timestamp,
-    level: Level,
-    damaged: bool,
+    notes: BTreeMap<String, Noted>,
+    /// The points that they name as the one before.
+    named: BTreeMap<String, String>,
 }
 
 /// Goes through all points.
@@ -129,9 +129,9 @@ struct Gathered {
 impl Gathered {
     /// The points, with what is known of each besides.
     fn points(&self) -> impl Iterator<Item = Known> {
-        let damaged = |it: &Known| self.read.notes.get(&it.id).is_some_and(|it| it.damaged);
+        let damaged = |it: &Known| self.read.notes.get(&it.id).is_some_and(|it| it.note.damage.is_some());
         let verified = |it: &&Known| {
-            let level = self.read.notes.get(&it.id).map(|it| it.level);
+            let level = self.read.notes.get(&it.id).map(|it| it.note.level);
             it.good && !damaged(it) && level.is_some_and(|it| it >= Level::L2)
         };
         let last = self.read.points.values().filter(verified).max_by_key(|it| it.at).map(|it| &it.id);
@@ -148,17 +148,23 @@ impl Gathered {
 async fn gather(vault: &Vault, application: &AppKey, mut known: Remembered) -> Result<Gathered, Failure> {
     let (namespace, app) = (&application.namespace, &application.name);
     let ids = vault.all_points(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
-    let (mut points, mut new, mut unreadable) = (BTreeMap::new(), Vec::new(), 0);
+    let (mut points, mut named, mut new, mut unreadable) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), 0);
     for id in ids {
         match known.points.remove(&id) {
-            Some(it) => drop(points.insert(id, it)),
+            Some(it) => {
+                named.extend(known.named.remove_entry(&id));
+                points.insert(id, it);
+            }
             None => new.push(id),
         }
     }
     for some in new.chunks(AT_ONCE) {
         for read in join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await {
             match read {
-                Ok(point) => drop(points.insert(point.id.clone(), of(&point))),
+                Ok(point) => {
+                    named.extend(point.previous.as_ref().map(|it| (point.id.clone(), it.id.clone())));
+                    points.insert(point.id.clone(), of(&point));
+                }
                 Err(error @ CatalogueError::Store(_)) => return Err(catalogue_failure(&error)),
                 // Another region dropped it meanwhile, or it is damaged, or of a newer version.
                 Err(error) => {
@@ -168,42 +174,10 @@ async fn gather(vault: &Vault, application: &AppKey, mut known: Remembered) -> R
             }
         }
     }
-    let notes = notes(vault, application, known.notes).await?;
+    let notes = notes(vault, application, known.notes, |_| true).await?;
     // Read last: what is held by now is not dropped.
     let held = vault.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
-    Ok(Gathered { read: Remembered { points, notes }, held, unreadable })
-}
-
-/// What was found out about points since, and is not known.
-async fn notes(
-    vault: &Vault,
-    application: &AppKey,
-    mut known: BTreeMap<String, Note>,
-) -> Result<BTreeMap<String, Note>, Failure> {
-    let (namespace, app) = (&application.namespace, &application.name);
-    let listed = vault.list_verified(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
-    let (mut notes, mut new) = (BTreeMap::new(), Vec::new());
-    for (id, written) in listed {
-        match known.remove(&id).filter(|it| it.written == written) {
-            Some(it) => drop(notes.insert(id, it)),
-            None => new.push((id, written)),
-        }
-    }
-    for some in new.chunks(AT_ONCE) {
-        let read = join_all(some.iter().map(|(id, _)| vault.read_verified(namespace, app, id))).await;
-        for ((id, written), read) in some.iter().zip(read) {
-            match read {
-                Ok(Some(note)) => {
-                    let (level, damaged) = (note.level, note.damage().is_some());
-                    notes.insert(id.clone(), Note { written: *written, level, damaged });
-                }
-                // It is gone, or was tampered with: it says nothing, neither good nor bad.
-                Ok(None) | Err(CatalogueError::Corrupt { .. }) => {}
-                Err(error) => return Err(catalogue_failure(&error)),
-            }
-        }
-    }
-    Ok(notes)
+    Ok(Gathered { read: Remembered { points, notes, named }, held, unreadable })
 }
 
 fn of(point: &Point) -> Known {
@@ -246,7 +220,11 @@ pub(super) async fn drop_points(
 ) -> Result<Outcome, Failure> {
     let vault = open(name, context).await?;
     let mine = |head: &Head| head.epoch == epoch && head.sealed_by == context.region;
-    delete(&vault, application, ids, &BTreeSet::new(), mine, || context.keeper.valid_now(application, epoch)).await
+    let named =
+        context.points.lock().expect("no holder of this lock panics").get(application).map(|it| it.named.clone());
+    let dropping =
+        Dropping { vault: &vault, application, ids, elsewhere: &BTreeSet::new(), named: &named.unwrap_or_default() };
+    delete(&dropping, mine, || context.keeper.valid_now(application, epoch)).await
 }
 
 /// Deletes points from a vault that they are copied into, while this region holds the claim and none of a later epoch has
@@ -261,25 +239,56 @@ pub(super) async fn drop_copies(
     let (vault, first) = (open(name, context).await?, open(first, context).await?);
     let held = first.held(&application.namespace, &application.name).await.map_err(|it| catalogue_failure(&it))?;
     let mine = |head: &Head| head.epoch <= epoch;
-    delete(&vault, application, ids, &held, mine, || context.keeper.valid_now(application, epoch)).await
+    let dropping = Dropping { vault: &vault, application, ids, elsewhere: &held, named: &BTreeMap::new() };
+    delete(&dropping, mine, || context.keeper.valid_now(application, epoch)).await
+}
+
+/// What is deleted.
+struct Dropping<'a> {
+    vault: &'a Vault,
+    application: &'a AppKey,
+    ids: &'a [String],
+    /// What another vault holds.
+    elsewhere: &'a BTreeSet<String>,
+    /// The points that others name as the one before, by these.
+    named: &'a BTreeMap<String, String>,
+}
+
+impl Dropping<'_> {
+    /// What stays is written down first: what is gone besides is noticed then.
+    async fn write_kept(&self) -> Result<(), Failure> {
+        let (namespace, app) = (&self.application.namespace, &self.application.name);
+        let listed = self.vault.all_points(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
+        let listed: BTreeSet<String> = listed.into_iter().collect();
+        let named: BTreeSet<String> = self.named.values().cloned().collect();
+        let kept = self.vault.change_kept(namespace, app, |it| Kept::after(it, &listed, &named, self.ids));
+        kept.await.map_err(|it| catalogue_failure(&it))
+    }
 }
 
 async fn delete(
-    vault: &Vault,
-    application: &AppKey,
-    ids: &[String],
-    elsewhere: &BTreeSet<String>,
+    dropping: &Dropping<'_>,
     mine: impl Fn(&Head) -> bool,
     valid: impl Fn() -> bool,
 ) -> Result<Outcome, Failure> {
+    let Dropping { vault, application, ids, elsewhere, .. } = *dropping;
     let (namespace, app) = (&application.namespace, &application.name);
-    let (mut dropped, mut refused) = (Vec::new(), Vec::new());
-    for some in ids.chunks(AT_ONCE) {
+    let head = async || {
         let head = vault.read_head(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
         let Some((head, _)) = head.filter(|(it, _)| mine(it)) else {
             let message = "the catalogue is sealed by another region: it decides what is kept".to_owned();
             return Err(Failure { reason: "Sealed", message, lasting: true });
         };
+        Ok(head)
+    };
+    head().await?;
+    if !valid() {
+        return Err(failure("NoClaim", "this region cannot prove its claim at the moment"));
+    }
+    dropping.write_kept().await?;
+    let (mut dropped, mut refused) = (Vec::new(), Vec::new());
+    for some in ids.chunks(AT_ONCE) {
+        let head = head().await?;
         let protected = vault.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
         if !valid() {
             return Err(failure("NoClaim", "this region cannot prove its claim at the moment"));

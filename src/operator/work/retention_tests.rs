@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    core::point::{FORMAT, Objects, Verified},
+    core::{
+        point::{FORMAT, Objects},
+        verified::example,
+    },
     vault::{
         Store, StoreError,
         fake::{Fake, Manner},
@@ -11,6 +14,18 @@ use crate::{
 
 fn shop() -> AppKey {
     AppKey { namespace: "shop".to_owned(), name: "db".to_owned() }
+}
+
+/// Drops points of the first vault.
+async fn dropped(
+    vault: &Vault,
+    ids: &[String],
+    mine: impl Fn(&Head) -> bool,
+    valid: impl Fn() -> bool,
+) -> Result<Outcome, Failure> {
+    let (application, named) = (shop(), gather(vault, &shop(), Remembered::default()).await?.read.named);
+    delete(&Dropping { vault, application: &application, ids, elsewhere: &BTreeSet::new(), named: &named }, mine, valid)
+        .await
 }
 
 fn vault(fake: &Fake) -> Vault {
@@ -42,6 +57,7 @@ async fn filled(days: i64) -> (Fake, Vault, Vec<String>) {
             skipped: vec![],
             suspicious: vec![],
             lock_until: None,
+            previous: None,
         };
         vault.write_point(&point).await.unwrap();
         vault.enter_head(&point, 3, "east").await.unwrap();
@@ -73,7 +89,7 @@ async fn what_no_rule_keeps_is_deleted_oldest_first_and_the_rest_stays() {
     assert_eq!((review.kept, review.drop.len()), (6, 34));
     assert_eq!(review.drop[0], ids[0]);
     assert!(review.points.iter().any(|it| it.id == ids[4] && it.why == "held"));
-    let outcome = delete(&vault, &shop(), &review.drop, &BTreeSet::new(), by_east, || true).await.unwrap();
+    let outcome = dropped(&vault, &review.drop, by_east, || true).await.unwrap();
     assert_eq!(outcome, Outcome::Dropped { dropped: review.drop, refused: vec![] });
     let mut left = vec![ids[4].clone()];
     left.extend_from_slice(&ids[35..]);
@@ -84,18 +100,18 @@ async fn what_no_rule_keeps_is_deleted_oldest_first_and_the_rest_stays() {
 async fn a_point_that_was_held_or_named_by_the_head_meanwhile_is_not_deleted() {
     let (_, vault, ids) = filled(6).await;
     vault.hold("shop", "db", &ids[1], "west").await.unwrap();
-    let outcome = delete(&vault, &shop(), &ids, &BTreeSet::new(), by_east, || true).await.unwrap();
-    let Outcome::Dropped { dropped, .. } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(dropped, [0, 2, 3, 4].map(|it| ids[it].clone()));
+    let outcome = dropped(&vault, &ids, by_east, || true).await.unwrap();
+    let Outcome::Dropped { dropped: gone, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(gone, [0, 2, 3, 4].map(|it| ids[it].clone()));
 }
 
 #[tokio::test]
 async fn a_region_that_lost_the_claim_deletes_nothing() {
     let (_, vault, ids) = filled(6).await;
-    let unproven = delete(&vault, &shop(), &ids[..3], &BTreeSet::new(), by_east, || false).await.unwrap_err();
+    let unproven = dropped(&vault, &ids[..3], by_east, || false).await.unwrap_err();
     assert_eq!((unproven.reason, unproven.lasting), ("NoClaim", false));
     vault.seal_head("shop", "db", 4, "west").await.unwrap();
-    let sealed = delete(&vault, &shop(), &ids[..3], &BTreeSet::new(), by_east, || true).await.unwrap_err();
+    let sealed = dropped(&vault, &ids[..3], by_east, || true).await.unwrap_err();
     assert_eq!((sealed.reason, sealed.lasting), ("Sealed", true));
     assert_eq!(vault.all_points("shop", "db").await.unwrap(), ids);
 }
@@ -104,13 +120,13 @@ async fn a_region_that_lost_the_claim_deletes_nothing() {
 async fn a_deletion_that_the_vault_refuses_is_told_and_is_no_failure() {
     let (fake, vault, ids) = filled(6).await;
     fake.lock(&format!("apps/shop/db/points/{}.json", ids[1]));
-    let outcome = delete(&vault, &shop(), &ids[..3], &BTreeSet::new(), by_east, || true).await.unwrap();
+    let outcome = dropped(&vault, &ids[..3], by_east, || true).await.unwrap();
     assert_eq!(
         outcome,
         Outcome::Dropped { dropped: vec![ids[0].clone(), ids[2].clone()], refused: vec![ids[1].clone()] }
     );
     fake.break_with(StoreError::TimedOut { server: "fake".to_owned() });
-    let failed = delete(&vault, &shop(), &ids[3..4], &BTreeSet::new(), by_east, || true).await.unwrap_err();
+    let failed = dropped(&vault, &ids[3..4], by_east, || true).await.unwrap_err();
     assert_eq!((failed.reason, failed.lasting), ("StoreFailed", false));
 }
 
@@ -139,16 +155,9 @@ async fn a_clock_that_differs_from_the_vaults_is_noticed_by_the_claims_age() {
 #[tokio::test]
 async fn the_last_verified_point_is_never_dropped_and_a_damaged_one_counts_for_no_rule() {
     let (fake, vault, ids) = filled(10).await;
-    let note = |id: &String, level, packs: &[&str]| Verified {
-        point: id.clone(),
-        level,
-        at: Timestamp::UNIX_EPOCH,
-        region: "east".to_owned(),
-        detail: String::new(),
-        damaged_packs: packs.iter().map(|it| (*it).to_owned()).collect(),
-    };
-    for it in [note(&ids[1], Level::L2, &[]), note(&ids[2], Level::L2, &[]), note(&ids[9], Level::L1, &["ab12"])] {
-        vault.write_verified("shop", "db", &it).await.unwrap();
+    for (id, level, packs) in [(1, Level::L2, &[][..]), (2, Level::L2, &[]), (9, Level::L1, &["ab12"])] {
+        let note = example(&ids[id], level, packs);
+        vault.change_verified("shop", "db", &ids[id], |_| Some(note.clone())).await.unwrap();
     }
     let review = look(&vault, &last(1)).await;
     assert!(!review.drop.contains(&ids[2]) && review.drop.contains(&ids[1]), "{:?}", review.drop);
@@ -159,4 +168,16 @@ async fn the_last_verified_point_is_never_dropped_and_a_damaged_one_counts_for_n
     let before = fake.requests();
     gather(&vault, &shop(), gathered.read).await.unwrap();
     assert_eq!(fake.requests() - before, 3, "the lists of points, notes and holds");
+}
+
+#[tokio::test]
+async fn what_stays_is_written_down_before_anything_goes() {
+    let (fake, vault, ids) = filled(10).await;
+    ids[..3].iter().for_each(|it| fake.lock(&format!("apps/shop/db/points/{it}.json")));
+    let refused = dropped(&vault, &ids[..3], by_east, || true).await.unwrap();
+    let kept = vault.read_kept("shop", "db").await.unwrap().unwrap();
+    assert_eq!(kept.ids.iter().collect::<Vec<_>>(), ids[3..].iter().collect::<Vec<_>>(), "{refused:?}");
+    vault.seal_head("shop", "db", 4, "west").await.unwrap();
+    dropped(&vault, &ids[3..5], by_east, || true).await.unwrap_err();
+    assert_eq!(vault.read_kept("shop", "db").await.unwrap(), Some(kept), "another region decides by now");
 }

@@ -59,6 +59,7 @@ pub fn install(region: &Region, settings: &[&str]) -> Result<()> {
         "image.pullPolicy=Never".to_owned(),
         format!("movers.direct.kubeletRoot={}", region.kubelet_root),
         "log.format=text".to_owned(),
+        "rehearsals.enabled=true".to_owned(),
         r"log.level=info\,reprise=debug".to_owned(),
     ];
     for setting in own.iter().map(String::as_str).chain(settings.iter().copied()) {

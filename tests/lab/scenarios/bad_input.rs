@@ -64,6 +64,16 @@ fn application_rules() -> Vec<Rule> {
         ("/spec/backup/retention", json!({"last": 0}), "spec.backup.retention.last"),
         ("/spec/backup/verification", json!({"every": "59m"}), "backup.verification.every must be at least 1h"),
         ("/spec/backup/verification", json!({"sharePercent": 101}), "spec.backup.verification.sharePercent"),
+        (
+            "/spec/backup/verification",
+            json!({"rehearse": {"every": "59m"}}),
+            "backup.verification.rehearse.every must be at least 1h",
+        ),
+        (
+            "/spec/backup/verification",
+            json!({"rehearse": {"region": "nowhere"}}),
+            "backup.verification.rehearse.region must be the name of one of spec.regions",
+        ),
         ("/spec/failover/minimumLevel", json!("L7"), "Unsupported value: \"L7\""),
         ("/spec/backup/suspectBelowPercent", json!(100), "spec.backup.suspectBelowPercent"),
         ("/spec/backup/dumps", dump(json!({"every": "59s"})), "backup.dumps.every must be at least 1m"),

@@ -79,7 +79,8 @@ fn load(scene: &Scene, status: &RecoveryPointStatus) -> Result<()> {
     };
     let of = AppKey { namespace: ORDERS.name.to_owned(), name: ORDERS.name.to_owned() };
     let snapshot = status.dumps[0].snapshot.as_ref().context("a snapshot")?;
-    let task = dump::load_task(&application.spec.backup.dumps[0], &of, snapshot, COPY.name);
+    let point = status.id.as_ref().context("the point's id")?;
+    let task = dump::load_task(&application.spec.backup.dumps[0], &of, (point, snapshot), COPY.name);
     let uid = ulid::Ulid::generate().to_string().to_lowercase();
     let run = Run { namespace: COPY.name.to_owned(), name: "load".to_owned(), uid };
     let job = dump::job(&settings, &run, &vault.spec, "orders", &task, 120);

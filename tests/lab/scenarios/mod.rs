@@ -15,6 +15,7 @@ mod mishaps;
 mod points;
 mod power_loss;
 mod recover;
+mod rehearsal;
 mod restore;
 mod restore_elsewhere;
 mod restore_parts;

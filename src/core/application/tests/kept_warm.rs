@@ -58,6 +58,7 @@ fn point(id: &str, claims: &[&str]) -> Point {
         dumps: Vec::new(),
         suspicious: Vec::new(),
         lock_until: None,
+        previous: None,
     }
 }
 

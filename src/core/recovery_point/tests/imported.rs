@@ -44,6 +44,7 @@ fn of_west(branch: bool, missing: &[&str], suspicious: &[&str]) -> Progress {
         missing: missing.iter().map(|it| (*it).to_owned()).collect(),
         suspicious: suspicious.iter().map(|it| (*it).to_owned()).collect(),
         lock_until: None,
+        previous: None,
     };
     let work = Work::ReadPoint {
         vault: "main".into(),
@@ -86,4 +87,34 @@ fn an_imported_point_says_what_the_vault_says_of_it() {
     assert_eq!(failed("Absent", false), ("Absent".to_owned(), true));
     assert_eq!(failed("Corrupt", true), ("Corrupt".to_owned(), true));
     assert_eq!(failed("StoreFailed", false), ("Reading".to_owned(), false));
+}
+
+#[test]
+fn what_is_found_out_about_a_point_is_shown_in_every_region_and_goes_when_it_is_whole_again() {
+    use crate::api::recovery_point::Level;
+    use crate::core::{
+        condition::VERIFIED,
+        verified::{Found, example},
+    };
+    let mut object = point(Purpose::Imported);
+    object.spec.id = Some(IMPORTED.into());
+    let first = imported(Some(of_west(false, &[], &[]))).status;
+    assert!(condition::is_true(&first.conditions, VERIFIED));
+    object.status = Some(first.clone());
+    let mut look = |noted| {
+        let seen = Observed { noted, claim: Some(view("west")), ..observed() };
+        let decision = decide(&object, &seen, at(20));
+        object.status = Some(decision.status.clone());
+        let shown = condition::find(&decision.status.conditions, VERIFIED).unwrap();
+        (shown.status.clone(), shown.reason.clone(), decision.status)
+    };
+    assert_eq!(look(Found::Unknown).2, first, "it is not known yet");
+    assert_eq!(look(Found::Read(None)).2, first, "nothing was found out");
+    let (truth, reason, status) = look(Found::Read(Some(example(IMPORTED, Level::L1, &["ab12"]))));
+    assert_eq!((truth.as_str(), reason.as_str(), status.damaged()), ("False", "Damaged", true));
+    assert!(condition::is_true(&status.conditions, SUCCEEDED), "it was made all the same");
+    let (truth, reason, status) = look(Found::Read(Some(example(IMPORTED, Level::L2, &[]))));
+    assert_eq!((truth.as_str(), reason.as_str(), status.damaged()), ("True", "L2", false));
+    let (_, reason, status) = look(Found::Read(None));
+    assert_eq!((reason.as_str(), status.verification.unwrap().level), ("L1", Level::L1), "the note is gone");
 }
