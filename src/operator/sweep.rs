@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, Resource, ResourceExt, api::ListParams, core::DynamicObject};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::DynamicObject};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
@@ -22,9 +22,9 @@ use super::{
     stores,
 };
 use crate::{
-    api::application::ProtectedApplication,
+    api::{application::ProtectedApplication, recovery_point::GroupVersion},
     core::{
-        child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
+        child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, group_content_key, group_key, job_key, snapshot_key},
         condition,
         effect::ObjectKey,
         volume_restore::{self, RECLAIM_POLICY, VolumeSeen},
@@ -117,13 +117,30 @@ async fn children(context: &Context) -> Result<(), Error> {
     let claims = list(&claims, &labels, "claims").await?;
     let snapshots = observe::snapshots_of("VolumeSnapshot", None, Some(&labels), context).await?;
     let contents = observe::snapshots_of("VolumeSnapshotContent", None, Some(&labels), context).await?;
+    let groups = groups(&labels, &context.client).await?;
     // Looked up after the lists: whoever made what is in them stood in the store before.
     let going = going(context).await;
     sweep(&jobs, |it| job_key(home, &it.name_any()), &going, context).await?;
     sweep(&claims, |it| claim_key(home, &it.name_any()), &going, context).await?;
     let of_snapshot = |it: &DynamicObject| snapshot_key(&it.namespace().unwrap_or_default(), &it.name_any());
     sweep(&snapshots, of_snapshot, &going, context).await?;
-    sweep(&contents, |it| content_key(&it.name_any()), &going, context).await
+    sweep(&contents, |it| content_key(&it.name_any()), &going, context).await?;
+    if let Some((version, snapshots, contents)) = &groups {
+        let of_group = |it: &DynamicObject| group_key(*version, &it.namespace().unwrap_or_default(), &it.name_any());
+        sweep(snapshots, of_group, &going, context).await?;
+        sweep(contents, |it| group_content_key(*version, &it.name_any()), &going, context).await?;
+    }
+    Ok(())
+}
+
+/// What was made of group snapshots, and the version of their API, where it is served.
+async fn groups(
+    labels: &str,
+    client: &Client,
+) -> Result<Option<(GroupVersion, Vec<DynamicObject>, Vec<DynamicObject>)>, Error> {
+    let Some(version) = observe::groups::served(client).await? else { return Ok(None) };
+    let snapshots = observe::groups::snapshots(version, labels, client).await?;
+    Ok(Some((version, snapshots, observe::groups::contents(version, labels, client).await?)))
 }
 
 async fn list<K>(api: &Api<K>, labels: &str, what: &str) -> Result<Vec<K>, Error>

@@ -11,7 +11,7 @@ use super::Observed;
 use crate::{
     api::{
         application::Hooks,
-        recovery_point::{Holding, HooksInPoint, RecoveryPointStatus},
+        recovery_point::{GroupInPoint, Holding, HooksInPoint, RecoveryPointStatus, VolumeInPoint},
     },
     core::work::{Outcome, Progress, Seen, Side, Work, see},
 };
@@ -32,7 +32,7 @@ pub(super) enum Turn {
 
 /// The hooks' next step.
 pub(super) fn turn(status: &mut RecoveryPointStatus, namespace: &str, seen: &Observed, now: Timestamp) -> Turn {
-    let cut = status.volumes.iter().all(|it| cut(it, seen));
+    let cut = status.volumes.iter().all(|it| cut(it, &status.groups, seen));
     let hold = status.id.clone().unwrap_or_default();
     let Some(hooks) = status.hooks.as_mut() else { return Turn::Go };
     match hooks.holding {
@@ -51,10 +51,10 @@ pub(super) fn turn(status: &mut RecoveryPointStatus, namespace: &str, seen: &Obs
 }
 
 /// Whether the instant of a volume is past. One that is read directly has none.
-fn cut(volume: &crate::api::recovery_point::VolumeInPoint, seen: &Observed) -> bool {
+fn cut(volume: &VolumeInPoint, groups: &[GroupInPoint], seen: &Observed) -> bool {
     super::volumes::settled(volume)
         || !super::method::is_snapshot(volume)
-        || seen.snapshots.get(&volume.claim).is_some_and(|it| it.taken_at.is_some())
+        || seen.snapshot(groups, &volume.claim).is_some_and(|it| it.taken_at.is_some())
 }
 
 fn over(hooks: &HooksInPoint, now: Timestamp) -> bool {

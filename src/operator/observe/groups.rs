@@ -1,0 +1,233 @@
+//! What is looked at of group snapshots. Their API is optional and has three versions: the newest that is served is used.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::core::v1::PersistentVolumeClaim,
+    apimachinery::pkg::apis::meta::v1::{APIGroup, GroupVersionForDiscovery},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::ListParams,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+
+use super::recovery_point::snapshot_seen;
+use crate::{
+    api::recovery_point::{GroupInPoint, GroupVersion},
+    core::{
+        child::{MANAGED_BY, RUN, Run, group_content_key, group_key},
+        effect::ObjectKey,
+        recovery_point::{
+            SnapshotSeen,
+            groups::{GroupClass, GroupSeen, made_for, mark},
+        },
+    },
+    operator::{context::Context, shell::Error},
+};
+
+/// How long a group snapshot that was deleted may take to go.
+const GOING: SignedDuration = SignedDuration::from_mins(5);
+/// Their API.
+const GROUP: &str = "groupsnapshot.storage.k8s.io";
+
+/// The newest version of the API that is served, if any is.
+pub(in crate::operator) async fn served(client: &Client) -> Result<Option<GroupVersion>, Error> {
+    let path = format!("/apis/{GROUP}");
+    let request = http::Request::get(path).body(Vec::new()).expect("a path is a request");
+    match client.request::<APIGroup>(request).await {
+        Ok(group) => Ok(newest(&group.versions)),
+        // By the code: the answer for a group that is not served is no JSON, and so has no reason.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(Error::observe("the API of group snapshots")(error)),
+    }
+}
+
+fn newest(versions: &[GroupVersionForDiscovery]) -> Option<GroupVersion> {
+    let known = |it: &GroupVersionForDiscovery| serde_json::from_value(it.version.clone().into()).ok();
+    versions.iter().filter_map(known).max()
+}
+
+/// The group snapshot class of each driver: the default one, or the first by name.
+pub(super) async fn classes(version: GroupVersion, client: &Client) -> Result<BTreeMap<String, GroupClass>, Error> {
+    let all = ListParams::default().limit(500);
+    let listed = api("VolumeGroupSnapshotClass", version, None, client).list(&all).await;
+    let mut classes = listed.map_err(Error::observe("group snapshot classes"))?.items;
+    let default = |it: &DynamicObject| {
+        it.annotations().get("groupsnapshot.storage.kubernetes.io/is-default-class").is_some_and(|it| it == "true")
+    };
+    classes.sort_by_key(|it| (!default(it), it.name_any()));
+    let mut by_driver = BTreeMap::new();
+    for class in classes {
+        if let Some(driver) = class.data["driver"].as_str() {
+            let found = || GroupClass { name: class.name_any(), version };
+            by_driver.entry(driver.to_owned()).or_insert_with(found);
+        }
+    }
+    Ok(by_driver)
+}
+
+/// A group snapshot of ours in a namespace that was deleted, and does not go.
+pub(super) async fn stuck(version: GroupVersion, namespace: &str, client: &Client) -> Result<Option<String>, Error> {
+    let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
+    let listed = api("VolumeGroupSnapshot", version, Some(namespace), client).list(&ours).await;
+    let listed = listed.map_err(Error::observe("group snapshots"))?.items;
+    let since = Timestamp::now() - GOING;
+    let stuck = |it: &&DynamicObject| it.metadata.deletion_timestamp.as_ref().is_some_and(|it| it.0 < since);
+    Ok(listed.iter().find(stuck).map(ResourceExt::name_any))
+}
+
+/// A run's group snapshots, by driver.
+pub(super) async fn of_run(
+    groups: &[GroupInPoint],
+    run: &Run,
+    context: &Context,
+) -> Result<BTreeMap<String, GroupSeen>, Error> {
+    let mut seen = BTreeMap::new();
+    for group in groups {
+        let name = run.derived(&made_for(&group.driver));
+        let snapshots = api("VolumeGroupSnapshot", group.version, Some(&run.namespace), &context.client);
+        let found = snapshots.get_opt(&name).await.map_err(Error::observe("the group snapshot"))?;
+        // One that is going is no use, and can't be asked for anew before it has gone.
+        let Some(found) = found.filter(|it| it.metadata.deletion_timestamp.is_none()) else { continue };
+        let status = &found.data["status"];
+        let content = status["boundVolumeGroupSnapshotContentName"].as_str();
+        let mut it = GroupSeen {
+            bound: content.is_some(),
+            error: status["error"]["message"].as_str().map(ToOwned::to_owned),
+            ..GroupSeen::default()
+        };
+        if let Some(content) = content {
+            let contents = api("VolumeGroupSnapshotContent", group.version, None, &context.client);
+            let found = contents.get_opt(content).await.map_err(Error::observe("VolumeGroupSnapshotContent"))?;
+            let retained = found.is_some_and(|it| it.data["spec"]["deletionPolicy"] == "Retain");
+            it.retained = retained.then(|| content.to_owned());
+            it.members = members(&name, &run.namespace, context).await?;
+        }
+        seen.insert(group.driver.clone(), it);
+    }
+    Ok(seen)
+}
+
+/// The snapshots of a group, by claim. They have no label that they could be listed by.
+async fn members(group: &str, namespace: &str, context: &Context) -> Result<BTreeMap<String, SnapshotSeen>, Error> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshot"));
+    let snapshots: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource);
+    let (mut page, mut members) = (ListParams::default().limit(500), BTreeMap::new());
+    loop {
+        let list = snapshots.list(&page).await.map_err(Error::observe("VolumeSnapshots"))?;
+        for member in list.items.iter().filter(|it| it.data["status"]["volumeGroupSnapshotName"] == group) {
+            if let Some(claim) = member.data["spec"]["source"]["persistentVolumeClaimName"].as_str() {
+                members.insert(claim.to_owned(), snapshot_seen(member, context).await?);
+            }
+        }
+        match list.metadata.continue_.filter(|it| !it.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(members),
+        }
+    }
+}
+
+/// What stands of a run's group snapshots.
+pub(super) async fn made(groups: &[GroupInPoint], run: &Run, client: &Client) -> Result<Vec<ObjectKey>, Error> {
+    let mut keys = Vec::new();
+    for group in groups {
+        let name = run.derived(&made_for(&group.driver));
+        let snapshots = api("VolumeGroupSnapshot", group.version, Some(&run.namespace), client);
+        if snapshots.get_opt(&name).await.map_err(Error::observe("the group snapshot"))?.is_some() {
+            keys.push(group_key(group.version, &run.namespace, &name));
+        }
+    }
+    let of_run = format!("{RUN}={}", run.uid);
+    if let Some(version) = groups.first().map(|it| it.version) {
+        keys.extend(
+            contents(version, &of_run, client).await?.iter().map(|it| group_content_key(version, &it.name_any())),
+        );
+    }
+    Ok(keys)
+}
+
+/// Every group snapshot with these labels.
+pub(in crate::operator) async fn snapshots(
+    version: GroupVersion,
+    labels: &str,
+    client: &Client,
+) -> Result<Vec<DynamicObject>, Error> {
+    let labelled = ListParams::default().labels(labels).limit(500);
+    let listed = api("VolumeGroupSnapshot", version, None, client).list(&labelled).await;
+    Ok(listed.map_err(Error::observe("group snapshots"))?.items)
+}
+
+/// Every content of a group snapshot with these labels.
+pub(in crate::operator) async fn contents(
+    version: GroupVersion,
+    labels: &str,
+    client: &Client,
+) -> Result<Vec<DynamicObject>, Error> {
+    let labelled = ListParams::default().labels(labels).limit(500);
+    let listed = api("VolumeGroupSnapshotContent", version, None, client).list(&labelled).await;
+    Ok(listed.map_err(Error::observe("contents of group snapshots"))?.items)
+}
+
+/// The claims that a run has marked, each with its resource version.
+pub(super) async fn marked(
+    application: &str,
+    run: &Run,
+    client: &Client,
+) -> Result<Vec<(String, Option<String>)>, Error> {
+    let with = ListParams::default().labels(&format!("{}={}", mark(application), run.uid)).limit(500);
+    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &run.namespace);
+    let claims = claims.list(&with).await.map_err(Error::observe("marked claims"))?.items;
+    Ok(claims.into_iter().map(|it| (it.name_any(), it.metadata.resource_version)).collect())
+}
+
+fn api(kind: &str, version: GroupVersion, namespace: Option<&str>, client: &Client) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, version.as_str(), kind));
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::get};
+    use serde_json::json;
+
+    use super::*;
+    use crate::operator::played;
+
+    #[tokio::test]
+    async fn of_the_versions_that_are_served_the_newest_that_is_known_is_used() {
+        for (versions, newest) in [
+            (vec!["v1beta1", "v1beta2", "v1", "v2"], Some(GroupVersion::V1)),
+            (vec!["v1beta2", "v1beta1"], Some(GroupVersion::V1beta2)),
+            (vec!["v1alpha1"], None),
+        ] {
+            let of = |it: &str| json!({"groupVersion": format!("{GROUP}/{it}"), "version": it});
+            let versions: Vec<_> = versions.into_iter().map(of).collect();
+            let answer = json!({"kind": "APIGroup", "name": GROUP, "versions": versions}).to_string();
+            let router = Router::new().route(&format!("/apis/{GROUP}"), get(|| async move { answer }));
+            assert_eq!(served(&played::client(router).await).await.unwrap(), newest);
+        }
+        assert_eq!(served(&played::client(Router::new()).await).await.unwrap(), None, "a cluster without them");
+    }
+
+    #[tokio::test]
+    async fn a_driver_with_several_classes_has_its_default_one() {
+        let class = |name: &str, driver: &str, default: &str| {
+            let annotations = json!({"groupsnapshot.storage.kubernetes.io/is-default-class": default});
+            json!({"metadata": {"name": name, "annotations": annotations}, "driver": driver})
+        };
+        let all = json!({"metadata": {}, "items": [
+            class("b", "one", "false"), class("c", "one", "true"), class("a", "one", "false"), class("z", "two", "false"),
+        ]})
+        .to_string();
+        let path = format!("/apis/{GROUP}/v1beta2/volumegroupsnapshotclasses");
+        let client = played::client(Router::new().route(&path, get(|| async move { all }))).await;
+        let classes = classes(GroupVersion::V1beta2, &client).await.unwrap();
+        let names: Vec<_> = classes.iter().map(|(driver, it)| (driver.as_str(), it.name.as_str())).collect();
+        assert_eq!(names, [("one", "c"), ("two", "z")]);
+    }
+}
