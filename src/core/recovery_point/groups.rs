@@ -51,14 +51,26 @@ pub struct GroupClass {
 /// A `VolumeGroupSnapshot` of this run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupSeen {
-    /// Whether it has found its volumes: from then on their labels do not matter.
-    pub bound: bool,
+    /// How many volumes it has found, once it has: from then on their labels do not matter.
+    pub volumes: Option<usize>,
+    /// The instant of its data, to the second. Its snapshots may be seen seconds later.
+    pub cut_at: Option<Timestamp>,
+    /// Whether all of its snapshots are there, and ready to be used.
+    pub ready: bool,
     /// What the driver says is wrong.
     pub error: Option<String>,
     /// The `VolumeGroupSnapshotContent` behind it, when that would outlive it, as its class says.
     pub retained: Option<String>,
     /// Its snapshots, by claim.
     pub members: BTreeMap<String, SnapshotSeen>,
+}
+
+impl GroupSeen {
+    /// Why there will be no snapshot of a volume in it.
+    pub(super) fn lacks(&self, claim: &str) -> Option<&'static str> {
+        let there = self.members.contains_key(claim);
+        (self.ready && !there).then_some("its group snapshot has no snapshot of it")
+    }
 }
 
 impl Observed {
@@ -75,6 +87,16 @@ impl Observed {
             None => self.snapshots.get(claim),
         }
     }
+}
+
+/// When a group was taken, of all of its volumes that are still to be read.
+pub(super) fn taken_at(group: &GroupInPoint, volumes: &[VolumeInPoint], seen: &Observed) -> Option<Timestamp> {
+    let group_seen = seen.groups.of_run.get(&group.driver)?;
+    (group_seen.volumes? >= open(group, volumes).count()).then_some(group_seen.cut_at?)
+}
+
+fn open<'a>(group: &'a GroupInPoint, volumes: &'a [VolumeInPoint]) -> impl Iterator<Item = &'a VolumeInPoint> {
+    volumes.iter().filter(|it| has(group, &it.claim) && !volumes::settled(it))
 }
 
 impl Pass<'_> {
@@ -135,14 +157,23 @@ impl Pass<'_> {
         self.point.status.as_ref().map_or(&[], |it| &it.groups)
     }
 
-    /// Whether a volume is read from a group snapshot.
-    pub(super) fn in_group(&self, claim: &str) -> bool {
-        self.groups().iter().any(|it| has(it, claim) && it.failure.is_none())
+    /// The group snapshot that a volume is read from.
+    pub(super) fn group_of(&self, claim: &str) -> Option<&GroupInPoint> {
+        self.groups().iter().find(|it| has(it, claim) && it.failure.is_none())
+    }
+
+    /// Why a volume that is read from a group snapshot which was taken can't be. Another snapshot would be of another
+    /// instant than those of the group that are copied already.
+    pub(super) fn torn(&self, group: &GroupInPoint, claim: &str) -> Option<&'static str> {
+        match self.seen.groups.of_run.get(&group.driver) {
+            Some(seen) => seen.lacks(claim),
+            None => Some("its group snapshot was deleted before it was read"),
+        }
     }
 
     /// Whether a volume waits for its group snapshot.
     pub(super) fn awaits_group(&self, claim: &str) -> bool {
-        self.groups().iter().any(|it| has(it, claim) && it.failure.is_none() && it.taken_at.is_none())
+        self.group_of(claim).is_some_and(|it| it.taken_at.is_none())
     }
 
     /// The next step of each group.
@@ -171,18 +202,14 @@ impl Pass<'_> {
         patience: SignedDuration,
         step: &mut Vec<Effect>,
     ) {
-        let open = |it: &&VolumeInPoint| has(group, &it.claim) && !volumes::settled(it);
-        let claims: Vec<_> = all.iter().filter(open).map(|it| it.claim.clone()).collect();
-        let instant = |it: &String| seen?.members.get(it)?.taken_at;
-        let without: Vec<_> = claims.iter().filter(|it| instant(it).is_none()).map(String::as_str).collect();
-        if without.is_empty() {
-            // Nothing is left to take where all of its claims are gone.
-            group.taken_at = claims.iter().filter_map(instant).min().map(Time);
+        let claims: Vec<_> = open(group, all).map(|it| it.claim.clone()).collect();
+        group.taken_at = taken_at(group, all, self.seen).map(Time);
+        if group.taken_at.is_some() || claims.is_empty() {
             return;
         }
         let asked_at = group.asked_at.get_or_insert(Time(self.now)).0;
         if self.now >= asked_at + patience {
-            let why = format!("not taken after {} s: {}", patience.as_secs(), self.group_waits_for(seen, &without));
+            let why = format!("not taken after {} s: {}", patience.as_secs(), self.group_waits_for(seen));
             let grouping = alone(&format!("the group snapshot was {why}"));
             for volume in all.iter_mut().filter(|it| has(group, &it.claim)) {
                 volume.grouping = Some(grouping.clone());
@@ -221,8 +248,8 @@ impl Pass<'_> {
     fn unmark(&self) -> Vec<Effect> {
         let label = self.mark();
         let asked = |claim: &str| {
-            let group = self.groups().iter().find(|it| has(it, claim) && self.awaits_group(claim));
-            group.is_some_and(|it| self.seen.groups.of_run.get(&it.driver).is_none_or(|it| !it.bound))
+            let group = self.group_of(claim).filter(|it| it.taken_at.is_none());
+            group.is_some_and(|it| self.seen.groups.of_run.get(&it.driver).is_none_or(|it| it.volumes.is_none()))
         };
         let marked = self.seen.sources.iter().filter(|it| it.labels.contains_key(&label) && !asked(&it.claim));
         marked.map(|it| unmarked(&self.run.namespace, &it.claim, &label, it.resource_version.clone())).collect()
@@ -245,14 +272,16 @@ impl Pass<'_> {
     }
 
     /// What a group snapshot waits for, for people.
-    fn group_waits_for(&self, seen: Option<&GroupSeen>, without: &[&str]) -> String {
+    fn group_waits_for(&self, seen: Option<&GroupSeen>) -> String {
         let gate = "is its feature gate CSIVolumeGroupSnapshot on?";
         match seen {
             None => self.seen.hindrance.clone().unwrap_or_else(|| "the VolumeGroupSnapshot was deleted".to_owned()),
             Some(GroupSeen { error: Some(error), .. }) => error.clone(),
-            Some(it) if !it.bound => format!("the snapshot-controller did nothing about it: {gate}"),
-            Some(it) if it.members.is_empty() => format!("the driver's csi-snapshotter did nothing about it: {gate}"),
-            Some(_) => format!("it has no snapshot of {}", without.join(", ")),
+            Some(GroupSeen { volumes: None, .. }) => format!("the snapshot-controller did nothing about it: {gate}"),
+            Some(GroupSeen { cut_at: None, .. }) => {
+                format!("the driver's csi-snapshotter did nothing about it: {gate}")
+            }
+            Some(GroupSeen { volumes: Some(found), .. }) => format!("it has only {found} of the volumes"),
         }
     }
 }

@@ -61,11 +61,8 @@ impl Pass<'_> {
         let name = self.run.derived(&volume.claim);
         let snapshot = self.seen.snapshot(self.groups(), &volume.claim).cloned().unwrap_or_default();
         let (Some(handle), Some(taken_at)) = (&snapshot.handle, snapshot.taken_at) else {
-            if self.in_group(&volume.claim) {
-                // Another snapshot would be of another instant than those of the group that are copied already.
-                if snapshot.taken_at.is_none() {
-                    volume.failure = Some("its group snapshot was deleted before it was read".to_owned());
-                }
+            if let Some(group) = self.group_of(&volume.claim) {
+                volume.failure = self.torn(group, &volume.claim).map(ToOwned::to_owned);
                 return;
             }
             let driver = source.driver.as_deref().unwrap_or_default();

@@ -91,23 +91,34 @@ pub(super) async fn of_run(
         let found = snapshots.get_opt(&name).await.map_err(Error::observe("the group snapshot"))?;
         // One that is going is no use, and can't be asked for anew before it has gone.
         let Some(found) = found.filter(|it| it.metadata.deletion_timestamp.is_none()) else { continue };
-        let status = &found.data["status"];
-        let content = status["boundVolumeGroupSnapshotContentName"].as_str();
-        let mut it = GroupSeen {
-            bound: content.is_some(),
-            error: status["error"]["message"].as_str().map(ToOwned::to_owned),
-            ..GroupSeen::default()
-        };
-        if let Some(content) = content {
+        let mut content = None;
+        if let Some(name) = found.data["status"]["boundVolumeGroupSnapshotContentName"].as_str() {
             let contents = api("VolumeGroupSnapshotContent", group.version, None, &context.client);
-            let found = contents.get_opt(content).await.map_err(Error::observe("VolumeGroupSnapshotContent"))?;
-            let retained = found.is_some_and(|it| it.data["spec"]["deletionPolicy"] == "Retain");
-            it.retained = retained.then(|| content.to_owned());
+            content = contents.get_opt(name).await.map_err(Error::observe("VolumeGroupSnapshotContent"))?;
+        }
+        let mut it = group_seen(&found, content.as_ref());
+        if it.cut_at.is_some() {
             it.members = members(&name, &run.namespace, context).await?;
         }
         seen.insert(group.driver.clone(), it);
     }
     Ok(seen)
+}
+
+/// A group snapshot, of which only its content tells what the driver has done as soon as it is done.
+fn group_seen(group: &DynamicObject, content: Option<&DynamicObject>) -> GroupSeen {
+    let message = |it: &DynamicObject| it.data["status"]["error"]["message"].as_str().map(ToOwned::to_owned);
+    let handles = |it: &DynamicObject| it.data["spec"]["source"]["volumeHandles"].as_array().map_or(0, Vec::len);
+    let cut_at = |it: &DynamicObject| it.data["status"]["creationTime"].as_str()?.parse().ok();
+    let retained = |it: &&DynamicObject| it.data["spec"]["deletionPolicy"] == "Retain";
+    GroupSeen {
+        volumes: content.map(handles),
+        cut_at: content.and_then(cut_at),
+        ready: group.data["status"]["readyToUse"] == true,
+        error: content.and_then(message).or_else(|| message(group)),
+        retained: content.filter(retained).map(ResourceExt::name_any),
+        members: BTreeMap::new(),
+    }
 }
 
 /// The snapshots of a group, by claim. They have no label that they could be listed by.
@@ -212,6 +223,25 @@ mod tests {
             assert_eq!(served(&played::client(router).await).await.unwrap(), newest);
         }
         assert_eq!(served(&played::client(Router::new()).await).await.unwrap(), None, "a cluster without them");
+    }
+
+    #[test]
+    fn a_group_is_cut_as_soon_as_its_content_says_so() {
+        let object = |it| serde_json::from_value::<DynamicObject>(it).unwrap();
+        let group = object(json!({"metadata": {}, "status": {"boundVolumeGroupSnapshotContentName": "c"}}));
+        let content = |status| {
+            object(json!({"metadata": {"name": "c"}, "status": status,
+                "spec": {"deletionPolicy": "Retain", "source": {"volumeHandles": ["a", "b"]}}}))
+        };
+        assert_eq!(group_seen(&group, None), GroupSeen::default());
+        let asked = group_seen(&group, Some(&content(json!(null))));
+        assert_eq!((asked.volumes, asked.cut_at, asked.retained.as_deref()), (Some(2), None, Some("c")));
+        let refused = group_seen(&group, Some(&content(json!({"error": {"message": "no"}}))));
+        assert_eq!(refused.error.as_deref(), Some("no"));
+        let cut = group_seen(&group, Some(&content(json!({"creationTime": "2027-01-15T08:00:00Z"}))));
+        assert_eq!((cut.cut_at, cut.ready), (Some("2027-01-15T08:00:00Z".parse().unwrap()), false));
+        let ready = object(json!({"metadata": {}, "status": {"readyToUse": true}}));
+        assert!(group_seen(&ready, None).ready);
     }
 
     #[tokio::test]

@@ -34,7 +34,12 @@ fn taken(claims: &[&str], ready: bool) -> GroupSeen {
         ..SnapshotSeen::default()
     };
     let members = claims.iter().zip(0..).map(|(claim, it)| ((*claim).to_owned(), member(it))).collect();
-    GroupSeen { bound: true, members, ..GroupSeen::default() }
+    GroupSeen { volumes: Some(3), cut_at: Some(at(2)), ready, members, ..GroupSeen::default() }
+}
+
+/// It has found so many volumes, and that is all.
+fn found(volumes: usize) -> GroupSeen {
+    GroupSeen { volumes: Some(volumes), ..GroupSeen::default() }
 }
 
 const ALL: [&str; 3] = ["cache", "data", "log"];
@@ -94,12 +99,13 @@ fn claims_are_unmarked_when_the_group_has_found_them_and_each_member_is_read_as_
     let second = next(&begun(&three()), &three(), 1);
     let unbound = next(&second, &marked(with(GroupSeen::default()), "run-1"), 2);
     assert_eq!(acts(&unbound), Vec::<String>::new(), "it finds them by their labels");
-    let bound = next(&unbound, &marked(with(taken(&["data"], true)), "run-1"), 3);
+    let bound = next(&unbound, &marked(with(found(3)), "run-1"), 3);
     assert_eq!(labelled(&bound), ALL.map(|it| (it, None)));
-    assert_eq!(acts(&bound).len(), 3, "none is read before all are taken");
-    let whole = next(&bound, &with(taken(&ALL, true)), 4);
+    assert_eq!((acts(&bound).len(), bound.status.groups[0].taken_at.clone()), (3, None));
+    let whole = next(&bound, &with(taken(&["data"], false)), 4);
     assert_eq!((acts(&whole), whole.status.groups[0].taken_at.clone()), (vec![], Some(Time(at(2)))));
-    assert_eq!(whole.status.skew_millis, Some(2));
+    let whole = next(&whole, &with(taken(&ALL, false)), 4);
+    assert_eq!((acts(&whole), whole.status.skew_millis), (vec![], Some(2)));
     let read = next(&whole, &with(taken(&ALL, true)), 5);
     let handles: Vec<_> =
         applied(&read, "VolumeSnapshotContent").iter().map(|it| it.data["spec"]["source"].clone()).collect();
@@ -111,18 +117,12 @@ fn claims_are_unmarked_when_the_group_has_found_them_and_each_member_is_read_as_
 #[test]
 fn a_group_that_is_not_taken_in_its_time_is_given_up_with_the_reason_and_its_volumes_are_snapshotted_one_by_one() {
     let second = next(&begun(&three()), &three(), 1);
-    let error = Some("the pool is not one that can".to_owned());
+    let gate = "is its feature gate CSIVolumeGroupSnapshot on?";
     for (group, why) in [
-        (GroupSeen { error, ..taken(&[], true) }, "the pool is not one that can"),
-        (
-            GroupSeen::default(),
-            "the snapshot-controller did nothing about it: is its feature gate CSIVolumeGroupSnapshot on?",
-        ),
-        (
-            taken(&[], true),
-            "the driver's csi-snapshotter did nothing about it: is its feature gate CSIVolumeGroupSnapshot on?",
-        ),
-        (taken(&["data"], true), "it has no snapshot of cache, log"),
+        (GroupSeen { error: Some("no such pool".into()), ..found(3) }, "no such pool".to_owned()),
+        (GroupSeen::default(), format!("the snapshot-controller did nothing about it: {gate}")),
+        (found(3), format!("the driver's csi-snapshotter did nothing about it: {gate}")),
+        (GroupSeen { volumes: Some(1), ..taken(&["data"], true) }, "it has only 1 of the volumes".to_owned()),
     ] {
         let seen = with(group);
         let waiting = next(&second, &seen, 60);
@@ -168,12 +168,12 @@ fn an_application_that_is_held_waits_for_the_group_half_of_its_time_at_most() {
     assert_eq!(asked.status.groups[0].asked_at, Some(Time(at(1))));
     assert!(next(&asked, &seen, 10).status.groups[0].failure.is_none());
     assert!(next(&asked, &seen, 11).status.groups[0].failure.is_some());
-    // The instant is past as soon as every member has one: the application is let go.
-    let cut = |members: &[&str]| {
-        acts(&next(&asked, &Observed { application: seen.application.clone(), ..with(taken(members, false)) }, 5))
-    };
-    assert_eq!(cut(&ALL), ["begin HooksAfter"]);
-    assert_eq!(cut(&["cache", "data"]), Vec::<String>::new());
+    // The instant is past before the members are seen: the application is let go.
+    let cut =
+        |it| acts(&next(&asked, &Observed { application: seen.application.clone(), ..with(it) }, 5)).into_iter().next();
+    assert_eq!(cut(taken(&[], false)).as_deref(), Some("begin HooksAfter"));
+    assert_eq!(cut(GroupSeen { volumes: Some(2), ..taken(&[], false) }), None);
+    assert_eq!(cut(found(3)), None);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn only_what_is_snapshotted_by_the_same_driver_is_grouped() {
 #[test]
 fn a_claim_that_goes_before_the_group_is_taken_is_missing_and_the_others_are_taken() {
     let second = next(&begun(&three()), &three(), 1);
-    let mut seen = with(taken(&["cache", "data"], true));
+    let mut seen = with(GroupSeen { volumes: Some(2), ..taken(&["cache", "data"], true) });
     seen.sources.pop();
     let third = next(&second, &seen, 2);
     assert!(third.status.volumes[2].failure.as_ref().is_some_and(|it| it.contains("was deleted")));
@@ -219,7 +219,7 @@ fn a_claim_that_goes_before_the_group_is_taken_is_missing_and_the_others_are_tak
 }
 
 #[test]
-fn a_group_that_is_deleted_when_it_was_taken_makes_the_point_partial() {
+fn a_group_that_was_taken_and_is_deleted_or_lacks_a_snapshot_makes_the_point_partial() {
     let second = next(&begun(&three()), &three(), 1);
     let whole = next(&second, &with(taken(&ALL, false)), 2);
     assert!(whole.status.groups[0].taken_at.is_some());
@@ -228,19 +228,22 @@ fn a_group_that_is_deleted_when_it_was_taken_makes_the_point_partial() {
     let gone = next(&unready, &three(), 4);
     assert_eq!(gone.status.volumes[1].failure.as_deref(), Some("its group snapshot was deleted before it was read"));
     assert_eq!(acts(&gone), Vec::<String>::new());
+    let lacks = next(&unready, &with(taken(&["cache", "data"], true)), 4);
+    let failures: Vec<_> = lacks.status.volumes.iter().filter_map(|it| it.failure.as_deref()).collect();
+    assert_eq!((failures, applied(&lacks, "Job").len()), (vec!["its group snapshot has no snapshot of it"], 2));
 }
 
 #[test]
 fn a_group_that_would_outlive_its_object_is_made_to_go_with_the_run() {
     let second = next(&begun(&three()), &three(), 1);
     let retained = |it: GroupSeen| with(GroupSeen { retained: Some("group-1".into()), ..it });
-    let pass = next(&second, &retained(taken(&[], true)), 2);
+    let pass = next(&second, &retained(found(1)), 2);
     let content = applied(&pass, "VolumeGroupSnapshotContent")[0];
     assert_eq!(
         (content.metadata.name.as_deref(), &content.data["spec"]["deletionPolicy"]),
         (Some("group-1"), &json!("Delete"))
     );
-    let mut given_up = taken(&["log"], true);
+    let mut given_up = GroupSeen { volumes: Some(1), ..taken(&["log"], true) };
     given_up.members.get_mut("log").unwrap().retained = Some("member-1".into());
     let late = next(&pass, &retained(given_up.clone()), 61);
     let after = next(&late, &retained(given_up), 62);
