@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// How long a group snapshot may take until all of its volumes have their instant.
+/// How long a group snapshot may take until its driver has taken it; and its members, then, to be known as such.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// How long none is tried after one was not taken: with each the points of a short RPO would be late.
 const AGAIN: SignedDuration = SignedDuration::from_hours(1);
@@ -63,14 +63,6 @@ pub struct GroupSeen {
     pub retained: Option<String>,
     /// Its snapshots, by claim.
     pub members: BTreeMap<String, SnapshotSeen>,
-}
-
-impl GroupSeen {
-    /// Why there will be no snapshot of a volume in it.
-    pub(super) fn lacks(&self, claim: &str) -> Option<&'static str> {
-        let there = self.members.contains_key(claim);
-        (self.ready && !there).then_some("its group snapshot has no snapshot of it")
-    }
 }
 
 impl Observed {
@@ -166,7 +158,10 @@ impl Pass<'_> {
     /// instant than those of the group that are copied already.
     pub(super) fn torn(&self, group: &GroupInPoint, claim: &str) -> Option<&'static str> {
         match self.seen.groups.of_run.get(&group.driver) {
-            Some(seen) => seen.lacks(claim),
+            Some(seen) => {
+                let whole = seen.ready && group.taken_at.as_ref().is_some_and(|it| self.now >= it.0 + PATIENCE);
+                (whole && !seen.members.contains_key(claim)).then_some("its group snapshot has no snapshot of it")
+            }
             None => Some("its group snapshot was deleted before it was read"),
         }
     }

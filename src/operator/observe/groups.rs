@@ -98,7 +98,7 @@ pub(super) async fn of_run(
         }
         let mut it = group_seen(&found, content.as_ref());
         if it.cut_at.is_some() {
-            it.members = members(&name, &run.namespace, context).await?;
+            it.members = members(&found, context).await?;
         }
         seen.insert(group.driver.clone(), it);
     }
@@ -122,13 +122,14 @@ fn group_seen(group: &DynamicObject, content: Option<&DynamicObject>) -> GroupSe
 }
 
 /// The snapshots of a group, by claim. They have no label that they could be listed by.
-async fn members(group: &str, namespace: &str, context: &Context) -> Result<BTreeMap<String, SnapshotSeen>, Error> {
+async fn members(group: &DynamicObject, context: &Context) -> Result<BTreeMap<String, SnapshotSeen>, Error> {
+    let namespace = group.namespace().unwrap_or_default();
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshot"));
-    let snapshots: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource);
+    let snapshots: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &resource);
     let (mut page, mut members) = (ListParams::default().limit(500), BTreeMap::new());
     loop {
         let list = snapshots.list(&page).await.map_err(Error::observe("VolumeSnapshots"))?;
-        for member in list.items.iter().filter(|it| it.data["status"]["volumeGroupSnapshotName"] == group) {
+        for member in list.items.iter().filter(|it| is_member(it, group)) {
             if let Some(claim) = member.data["spec"]["source"]["persistentVolumeClaimName"].as_str() {
                 members.insert(claim.to_owned(), snapshot_seen(member, context).await?);
             }
@@ -138,6 +139,13 @@ async fn members(group: &str, namespace: &str, context: &Context) -> Result<BTre
             None => return Ok(members),
         }
     }
+}
+
+/// The group owns its members from the start; their own status names it only later.
+fn is_member(snapshot: &DynamicObject, group: &DynamicObject) -> bool {
+    let owned = snapshot.owner_references().iter().any(|it| Some(&it.uid) == group.metadata.uid.as_ref());
+    let named = snapshot.data["status"]["volumeGroupSnapshotName"].as_str();
+    owned || named.is_some() && named == group.metadata.name.as_deref()
 }
 
 /// What stands of a run's group snapshots.
@@ -242,6 +250,20 @@ mod tests {
         assert_eq!((cut.cut_at, cut.ready), (Some("2027-01-15T08:00:00Z".parse().unwrap()), false));
         let ready = object(json!({"metadata": {}, "status": {"readyToUse": true}}));
         assert!(group_seen(&ready, None).ready);
+    }
+
+    #[test]
+    fn a_member_is_known_before_its_status_names_the_group() {
+        let group = json!({"metadata": {"name": "g", "uid": "1"}});
+        let group = serde_json::from_value(group).unwrap();
+        let member = |uid: &str, name: Option<&str>| {
+            let owner = json!({"apiVersion": "x/v1", "kind": "VolumeGroupSnapshot", "name": "g", "uid": uid});
+            let snapshot =
+                json!({"metadata": {"ownerReferences": [owner]}, "status": {"volumeGroupSnapshotName": name}});
+            is_member(&serde_json::from_value(snapshot).unwrap(), &group)
+        };
+        assert!(member("1", None) && member("0", Some("g")));
+        assert!(!member("0", None) && !member("0", Some("h")), "one of that name that is gone");
     }
 
     #[tokio::test]

@@ -68,7 +68,9 @@ impl GroupController for Driver {
 
     async fn delete_volume_group_snapshot(&self, r: Request<DeleteVolumeGroupSnapshotRequest>) -> Reply<DeleteVolumeGroupSnapshotResponse> {
         let (r, _one) = (r.into_inner(), self.one_at_a_time.lock().await);
-        for member in self.known(&r.group_snapshot_id, &r.snapshot_ids)? { self.snapshot(&member.snapshot_id)?.remove().await?; }
+        self.known(&r.group_snapshot_id, &r.snapshot_ids)?;
+        // Not only those that are listed: a caller that gave up waiting left one half removed.
+        for id in r.snapshot_ids.iter().filter(|id| group_of(id) == Some(&r.group_snapshot_id)) { self.snapshot(id)?.remove().await?; }
         Ok(Response::new(Default::default()))
     }
 
