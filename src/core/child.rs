@@ -18,7 +18,7 @@ pub const RUN: &str = "reprise.dev/run";
 pub const CLAIM: &str = "reprise.dev/claim";
 
 /// The first part of the label, up to the name of the application, that stands on its claims while a group snapshot of
-/// them is asked for: such a snapshot finds its volumes by labels only. Its value is the run's uid.
+/// them is asked for: such a snapshot finds its volumes by labels only. Its value is the name of the snapshot.
 pub const GROUP_MARK: &str = "group.reprise.dev/";
 
 /// The run that objects are made for.

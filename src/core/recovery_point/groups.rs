@@ -219,20 +219,21 @@ impl Pass<'_> {
 
     /// Marks the claims, and asks for the group snapshot: it takes those that have the mark when it is looked at first.
     fn ask(&self, group: &GroupInPoint, claims: &[String]) -> Vec<Effect> {
-        let (label, run) = (self.mark(), &self.run.uid);
+        let (label, made_for) = (self.mark(), made_for(&group.driver));
+        // Another for each driver: no group snapshot can have volumes of two.
+        let name = self.run.derived(&made_for);
         let sources = self.seen.sources.iter().filter(|it| claims.contains(&it.claim));
-        let marks = sources.filter(|it| it.labels.get(&label) != Some(run)).map(|it| Effect::LabelClaim {
+        let marks = sources.filter(|it| it.labels.get(&label) != Some(&name)).map(|it| Effect::LabelClaim {
             namespace: self.run.namespace.clone(),
             name: it.claim.clone(),
             label: label.clone(),
-            value: Some(run.clone()),
+            value: Some(name.clone()),
             resource_version: None,
         });
-        let made_for = made_for(&group.driver);
-        let key = group_key(group.version, &self.run.namespace, &self.run.derived(&made_for));
+        let key = group_key(group.version, &self.run.namespace, &name);
         let spec = json!({
             "volumeGroupSnapshotClassName": group.class,
-            "source": {"selector": {"matchLabels": {&label: run}}},
+            "source": {"selector": {"matchLabels": {&label: &name}}},
         });
         let ask = self.in_tenants_namespace(&key, &made_for, &spec);
         marks.chain([ask]).collect()
@@ -268,13 +269,13 @@ impl Pass<'_> {
 
     /// What a group snapshot waits for, for people.
     fn group_waits_for(&self, seen: Option<&GroupSeen>) -> String {
-        let gate = "is its feature gate CSIVolumeGroupSnapshot on?";
+        let gate = "is the feature gate CSIVolumeGroupSnapshot on?";
         match seen {
             None => self.seen.hindrance.clone().unwrap_or_else(|| "the VolumeGroupSnapshot was deleted".to_owned()),
             Some(GroupSeen { error: Some(error), .. }) => error.clone(),
-            Some(GroupSeen { volumes: None, .. }) => format!("the snapshot-controller did nothing about it: {gate}"),
+            Some(GroupSeen { volumes: None, .. }) => format!("the snapshot-controller did not answer: {gate}"),
             Some(GroupSeen { cut_at: None, .. }) => {
-                format!("the driver's csi-snapshotter did nothing about it: {gate}")
+                format!("neither the driver nor its csi-snapshotter answered: {gate}")
             }
             Some(GroupSeen { volumes: Some(found), .. }) => format!("it has only {found} of the volumes"),
         }

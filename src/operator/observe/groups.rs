@@ -51,9 +51,7 @@ fn newest(versions: &[GroupVersionForDiscovery]) -> Option<GroupVersion> {
 
 /// The group snapshot class of each driver: the default one, or the first by name.
 pub(super) async fn classes(version: GroupVersion, client: &Client) -> Result<BTreeMap<String, GroupClass>, Error> {
-    let all = ListParams::default().limit(500);
-    let listed = api("VolumeGroupSnapshotClass", version, None, client).list(&all).await;
-    let mut classes = listed.map_err(Error::observe("group snapshot classes"))?.items;
+    let mut classes = list("VolumeGroupSnapshotClass", version, None, "", client).await?;
     let default = |it: &DynamicObject| {
         it.annotations().get("groupsnapshot.storage.kubernetes.io/is-default-class").is_some_and(|it| it == "true")
     };
@@ -70,9 +68,8 @@ pub(super) async fn classes(version: GroupVersion, client: &Client) -> Result<BT
 
 /// A group snapshot of ours in a namespace that was deleted, and does not go.
 pub(super) async fn stuck(version: GroupVersion, namespace: &str, client: &Client) -> Result<Option<String>, Error> {
-    let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
-    let listed = api("VolumeGroupSnapshot", version, Some(namespace), client).list(&ours).await;
-    let listed = listed.map_err(Error::observe("group snapshots"))?.items;
+    let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
+    let listed = list("VolumeGroupSnapshot", version, Some(namespace), &ours, client).await?;
     let since = Timestamp::now() - GOING;
     let stuck = |it: &&DynamicObject| it.metadata.deletion_timestamp.as_ref().is_some_and(|it| it.0 < since);
     Ok(listed.iter().find(stuck).map(ResourceExt::name_any))
@@ -173,9 +170,7 @@ pub(in crate::operator) async fn snapshots(
     labels: &str,
     client: &Client,
 ) -> Result<Vec<DynamicObject>, Error> {
-    let labelled = ListParams::default().labels(labels).limit(500);
-    let listed = api("VolumeGroupSnapshot", version, None, client).list(&labelled).await;
-    Ok(listed.map_err(Error::observe("group snapshots"))?.items)
+    list("VolumeGroupSnapshot", version, None, labels, client).await
 }
 
 /// Every content of a group snapshot with these labels.
@@ -184,21 +179,37 @@ pub(in crate::operator) async fn contents(
     labels: &str,
     client: &Client,
 ) -> Result<Vec<DynamicObject>, Error> {
-    let labelled = ListParams::default().labels(labels).limit(500);
-    let listed = api("VolumeGroupSnapshotContent", version, None, client).list(&labelled).await;
-    Ok(listed.map_err(Error::observe("contents of group snapshots"))?.items)
+    list("VolumeGroupSnapshotContent", version, None, labels, client).await
 }
 
 /// The claims that a run has marked, each with its resource version.
 pub(super) async fn marked(
+    groups: &[GroupInPoint],
     application: &str,
     run: &Run,
     client: &Client,
 ) -> Result<Vec<(String, Option<String>)>, Error> {
-    let with = ListParams::default().labels(&format!("{}={}", mark(application), run.uid)).limit(500);
+    let names: Vec<_> = groups.iter().map(|it| run.derived(&made_for(&it.driver))).collect();
+    let with = ListParams::default().labels(&format!("{} in ({})", mark(application), names.join(","))).limit(500);
     let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &run.namespace);
     let claims = claims.list(&with).await.map_err(Error::observe("marked claims"))?.items;
     Ok(claims.into_iter().map(|it| (it.name_any(), it.metadata.resource_version)).collect())
+}
+
+async fn list(
+    kind: &str,
+    version: GroupVersion,
+    namespace: Option<&str>,
+    labels: &str,
+    client: &Client,
+) -> Result<Vec<DynamicObject>, Error> {
+    let labelled = ListParams::default().labels(labels).limit(500);
+    match api(kind, version, namespace, client).list(&labelled).await {
+        Ok(list) => Ok(list.items),
+        // The versions of a group are those of all of its kinds: this one may not have it.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(Error::observe(kind)(error)),
+    }
 }
 
 fn api(kind: &str, version: GroupVersion, namespace: Option<&str>, client: &Client) -> Api<DynamicObject> {

@@ -76,7 +76,7 @@ impl Reconciled for RecoveryPoint {
             observed.made = made(&namespace, &uid, context).await?;
             if !groups.is_empty() {
                 observed.made.extend(groups::made(groups, &run, &context.client).await?);
-                observed.groups.marked = groups::marked(&app.name, &run, &context.client).await?;
+                observed.groups.marked = groups::marked(groups, &app.name, &run, &context.client).await?;
             }
             return Ok(observed);
         }

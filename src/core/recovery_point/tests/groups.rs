@@ -7,6 +7,8 @@ use crate::{
 };
 
 const LABEL: &str = "group.reprise.dev/shop";
+/// The name of the group snapshot.
+const NAME: &str = "reprise-c4c03325e00908d3";
 
 /// Three volumes of one driver, which has a class for groups.
 fn three() -> Observed {
@@ -83,23 +85,23 @@ fn volumes_of_one_driver_with_a_class_are_snapshotted_at_once_and_that_stands_in
     assert_eq!(groupings(&first), ["Group (of 3, by VolumeGroupSnapshotClass together)"; 3]);
     assert_eq!((acts(&first), first.status.groups[0].claims.len()), (vec![], 3));
     let second = next(&first, &three(), 1);
-    assert_eq!(labelled(&second), ALL.map(|it| (it, Some("run-1"))));
+    assert_eq!(labelled(&second), ALL.map(|it| (it, Some(NAME))));
     assert_eq!(acts(&second)[3..], ["apply VolumeGroupSnapshot in shop"], "no single snapshots beside it");
     let group = applied(&second, "VolumeGroupSnapshot")[0];
     assert_eq!(group.types.as_ref().unwrap().api_version, "groupsnapshot.storage.k8s.io/v1beta2");
-    let selector = json!({"selector": {"matchLabels": {LABEL: "run-1"}}});
+    let selector = json!({"selector": {"matchLabels": {LABEL: NAME}}});
     assert_eq!(group.data["spec"], json!({"volumeGroupSnapshotClassName": "together", "source": selector}));
     assert_eq!(next(&first, &three(), 1).effects, second.effects, "a repeated pass does the same");
-    let half = next(&second, &marked(three(), "run-1"), 2);
+    let half = next(&second, &marked(three(), NAME), 2);
     assert_eq!(acts(&half), ["apply VolumeGroupSnapshot in shop"], "what is marked is not marked again");
 }
 
 #[test]
 fn claims_are_unmarked_when_the_group_has_found_them_and_each_member_is_read_as_a_snapshot_is() {
     let second = next(&begun(&three()), &three(), 1);
-    let unbound = next(&second, &marked(with(GroupSeen::default()), "run-1"), 2);
+    let unbound = next(&second, &marked(with(GroupSeen::default()), NAME), 2);
     assert_eq!(acts(&unbound), Vec::<String>::new(), "it finds them by their labels");
-    let bound = next(&unbound, &marked(with(found(3)), "run-1"), 3);
+    let bound = next(&unbound, &marked(with(found(3)), NAME), 3);
     assert_eq!(labelled(&bound), ALL.map(|it| (it, None)));
     assert_eq!((acts(&bound).len(), bound.status.groups[0].taken_at.clone()), (3, None));
     let whole = next(&bound, &with(taken(&["data"], false)), 4);
@@ -117,11 +119,11 @@ fn claims_are_unmarked_when_the_group_has_found_them_and_each_member_is_read_as_
 #[test]
 fn a_group_that_is_not_taken_in_its_time_is_given_up_with_the_reason_and_its_volumes_are_snapshotted_one_by_one() {
     let second = next(&begun(&three()), &three(), 1);
-    let gate = "is its feature gate CSIVolumeGroupSnapshot on?";
+    let gate = "is the feature gate CSIVolumeGroupSnapshot on?";
     for (group, why) in [
         (GroupSeen { error: Some("no such pool".into()), ..found(3) }, "no such pool".to_owned()),
-        (GroupSeen::default(), format!("the snapshot-controller did nothing about it: {gate}")),
-        (found(3), format!("the driver's csi-snapshotter did nothing about it: {gate}")),
+        (GroupSeen::default(), format!("the snapshot-controller did not answer: {gate}")),
+        (found(3), format!("neither the driver nor its csi-snapshotter answered: {gate}")),
         (GroupSeen { volumes: Some(1), ..taken(&["data"], true) }, "it has only 1 of the volumes".to_owned()),
     ] {
         let seen = with(group);
@@ -136,7 +138,7 @@ fn a_group_that_is_not_taken_in_its_time_is_given_up_with_the_reason_and_its_vol
         let told =
             late.effects.iter().any(|it| matches!(it, Effect::Announce(it) if it.reason == "GroupSnapshotFailed"));
         assert!(told, "{:?}", late.effects);
-        let after = next(&late, &marked(seen, "run-1"), 62);
+        let after = next(&late, &marked(seen, NAME), 62);
         assert_eq!(applied(&after, "VolumeSnapshot").len(), 3);
         assert_eq!(labelled(&after), ALL.map(|it| (it, None)));
     }
@@ -204,6 +206,26 @@ fn only_what_is_snapshotted_by_the_same_driver_is_grouped() {
     let volumes = json!({"overrides": [{"claim": "log", "method": "Direct"}]});
     Arc::make_mut(seen.application.as_mut().unwrap()).spec.backup.volumes = serde_json::from_value(volumes).unwrap();
     assert_eq!((groupings(&begun(&seen)), begun(&seen).status.groups), (vec!["-"; 3], vec![]));
+}
+
+#[test]
+fn each_driver_has_a_group_of_its_own_that_finds_its_own_volumes_only() {
+    let mut seen = three();
+    let other = source("other");
+    seen.sources.push(other);
+    for source in &mut seen.sources[2..] {
+        source.driver = Some("other.example".into());
+    }
+    seen.snapshot_classes.insert("other.example".into(), "snap".into());
+    let class = seen.groups.classes["csi.example"].clone();
+    seen.groups.classes.insert("other.example".into(), class);
+    let second = next(&begun(&seen), &seen, 1);
+    let marks: BTreeMap<_, _> = labelled(&second).into_iter().collect();
+    assert!(marks["cache"] == marks["data"] && marks["log"] == marks["other"] && marks["data"] != marks["log"]);
+    let selected = applied(&second, "VolumeGroupSnapshot");
+    let selected: Vec<_> =
+        selected.iter().map(|it| it.data["spec"]["source"]["selector"]["matchLabels"][LABEL].as_str()).collect();
+    assert_eq!(selected, [marks["data"], marks["log"]]);
 }
 
 #[test]
