@@ -246,4 +246,23 @@ mod tests {
         let policies: Vec<Value> = asked.lock().unwrap().iter().map(|it| it["propagationPolicy"].clone()).collect();
         assert_eq!(policies, ["Foreground", "Background"]);
     }
+
+    #[tokio::test]
+    async fn a_label_is_left_on_a_claim_that_is_another_than_was_read_and_one_that_is_gone_needs_none() {
+        for (code, fine) in [(409, true), (404, true), (403, false)] {
+            let asked = Asked::default();
+            let answer = move |State(asked): State<Asked>, body: Bytes| async move {
+                asked.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                let reason =
+                    ["Forbidden", "NotFound", "Conflict"][[403, 404, 409].iter().position(|it| *it == code).unwrap()];
+                let status = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code});
+                (StatusCode::from_u16(code).unwrap(), status.to_string())
+            };
+            let client = played::client(Router::new().fallback(answer).with_state(asked.clone())).await;
+            let metadata = json!({"labels": {"a": null}, "resourceVersion": "7"});
+            let done = label_claim("shop", "data".into(), metadata.clone(), &client).await;
+            assert_eq!(done.is_ok(), fine, "{code}: {done:?}");
+            assert_eq!(*asked.lock().unwrap(), [json!({ "metadata": metadata })]);
+        }
+    }
 }

@@ -110,7 +110,9 @@ impl Pass<'_> {
                 Ok(class) => format!("Group (of {}, by VolumeGroupSnapshotClass {})", of.len(), class.name),
                 Err(why) => alone(why),
             };
-            of.iter_mut().for_each(|it| it.grouping = Some(grouping.clone()));
+            for volume in &mut of {
+                volume.grouping = Some(grouping.clone());
+            }
             if let Ok(class) = class {
                 groups.push(GroupInPoint {
                     driver: driver.to_owned(),

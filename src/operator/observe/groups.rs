@@ -88,12 +88,14 @@ pub(super) async fn of_run(
         let found = snapshots.get_opt(&name).await.map_err(Error::observe("the group snapshot"))?;
         // One that is going is no use, and can't be asked for anew before it has gone.
         let Some(found) = found.filter(|it| it.metadata.deletion_timestamp.is_none()) else { continue };
-        let mut content = None;
-        if let Some(name) = found.data["status"]["boundVolumeGroupSnapshotContentName"].as_str() {
-            let contents = api("VolumeGroupSnapshotContent", group.version, None, &context.client);
-            content = contents.get_opt(name).await.map_err(Error::observe("VolumeGroupSnapshotContent"))?;
-        }
-        let mut it = group_seen(&found, content.as_ref());
+        let bound = match found.data["status"]["boundVolumeGroupSnapshotContentName"].as_str() {
+            Some(name) => {
+                let contents = api("VolumeGroupSnapshotContent", group.version, None, &context.client);
+                contents.get_opt(name).await.map_err(Error::observe("VolumeGroupSnapshotContent"))?
+            }
+            None => None,
+        };
+        let mut it = group_seen(&found, bound.as_ref());
         if it.cut_at.is_some() {
             it.members = members(&found, context).await?;
         }
@@ -145,21 +147,22 @@ fn is_member(snapshot: &DynamicObject, group: &DynamicObject) -> bool {
     owned || named.is_some() && named == group.metadata.name.as_deref()
 }
 
-/// What stands of a run's group snapshots.
+/// What stands of a run's group snapshots, and is not going: where its driver knows none, one never goes.
 pub(super) async fn made(groups: &[GroupInPoint], run: &Run, client: &Client) -> Result<Vec<ObjectKey>, Error> {
+    let stands = |it: &DynamicObject| it.metadata.deletion_timestamp.is_none();
     let mut keys = Vec::new();
     for group in groups {
         let name = run.derived(&made_for(&group.driver));
         let snapshots = api("VolumeGroupSnapshot", group.version, Some(&run.namespace), client);
-        if snapshots.get_opt(&name).await.map_err(Error::observe("the group snapshot"))?.is_some() {
+        let found = snapshots.get_opt(&name).await.map_err(Error::observe("the group snapshot"))?;
+        if found.is_some_and(|it| stands(&it)) {
             keys.push(group_key(group.version, &run.namespace, &name));
         }
     }
-    let of_run = format!("{RUN}={}", run.uid);
     if let Some(version) = groups.first().map(|it| it.version) {
-        keys.extend(
-            contents(version, &of_run, client).await?.iter().map(|it| group_content_key(version, &it.name_any())),
-        );
+        let contents = contents(version, &format!("{RUN}={}", run.uid), client).await?;
+        let contents = contents.iter().filter(|it| stands(it));
+        keys.extend(contents.map(|it| group_content_key(version, &it.name_any())));
     }
     Ok(keys)
 }

@@ -56,14 +56,14 @@ fn groupings(decision: &Decided) -> Vec<&str> {
 
 /// The labels that are put on claims, or taken off.
 fn labelled(decision: &Decided) -> Vec<(&str, Option<&str>)> {
-    let of = |it| match it {
-        &Effect::LabelClaim { ref namespace, ref name, ref label, ref value, .. } => {
+    let mut found = Vec::new();
+    for effect in &decision.effects {
+        if let Effect::LabelClaim { namespace, name, label, value, .. } = effect {
             assert_eq!((namespace.as_str(), label.as_str()), ("shop", LABEL));
-            Some((name.as_str(), value.as_deref()))
+            found.push((name.as_str(), value.as_deref()));
         }
-        _ => None,
-    };
-    decision.effects.iter().filter_map(of).collect()
+    }
+    found
 }
 
 fn marked(mut seen: Observed, run: &str) -> Observed {
