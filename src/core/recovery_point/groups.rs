@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::{Observed, Pass, SnapshotSeen, method, volumes};
+use super::{Observed, Pass, SnapshotSeen, hooks, method, volumes};
 use crate::{
     api::recovery_point::{GroupInPoint, GroupVersion, RecoveryPointStatus, VolumeInPoint},
     core::{
@@ -175,15 +175,13 @@ impl Pass<'_> {
 
     /// The next step of each group.
     pub(super) fn advance_groups(&self, status: &mut RecoveryPointStatus) -> Vec<Vec<Effect>> {
-        let hold = status.hooks.as_ref().and_then(|it| i64::try_from(it.run.hold_at_most.as_secs()).ok());
-        // What holds the application is over half way at most: its volumes have the other half.
-        let patience = hold.map_or(PATIENCE, |it| PATIENCE.min(SignedDuration::from_secs(it / 2)));
+        let held_until = status.hooks.as_ref().and_then(hooks::held_until);
         let mut steps = Vec::new();
         for group in &mut status.groups {
             let seen = self.seen.groups.of_run.get(&group.driver);
             let mut step = seen.map_or_else(Vec::new, |it| self.let_go(group, it));
             if group.failure.is_none() && group.taken_at.is_none() {
-                self.take(group, seen, &mut status.volumes, patience, &mut step);
+                self.take(group, seen, &mut status.volumes, held_until, &mut step);
             }
             steps.push(step);
         }
@@ -196,7 +194,7 @@ impl Pass<'_> {
         group: &mut GroupInPoint,
         seen: Option<&GroupSeen>,
         all: &mut [VolumeInPoint],
-        patience: SignedDuration,
+        held_until: Option<Timestamp>,
         step: &mut Vec<Effect>,
     ) {
         let claims: Vec<_> = open(group, all).map(|it| it.claim.clone()).collect();
@@ -204,7 +202,11 @@ impl Pass<'_> {
         if group.taken_at.is_some() || claims.is_empty() {
             return;
         }
-        let asked_at = group.asked_at.get_or_insert(Time(self.now)).0;
+        // Of a clock that was set back since, it is the time now.
+        let asked_at = group.asked_at.as_ref().map_or(self.now, |it| it.0.min(self.now));
+        group.asked_at = Some(Time(asked_at));
+        // An application that is held has its volumes snapshotted one by one in the other half of its time.
+        let patience = held_until.map_or(PATIENCE, |it| PATIENCE.min(it.duration_since(asked_at) / 2));
         if self.now >= asked_at + patience {
             let why = format!("not taken after {} s: {}", patience.as_secs(), self.group_waits_for(seen));
             let grouping = alone(&format!("the group snapshot was {why}"));

@@ -62,8 +62,13 @@ fn cut(volume: &VolumeInPoint, status: &RecoveryPointStatus, seen: &Observed) ->
 }
 
 fn over(hooks: &HooksInPoint, now: Timestamp) -> bool {
+    held_until(hooks).is_none_or(|it| it <= now)
+}
+
+/// Until when the application may be held.
+pub(super) fn held_until(hooks: &HooksInPoint) -> Option<Timestamp> {
     let most = i64::try_from(hooks.run.hold_at_most.as_secs()).unwrap_or(i64::MAX);
-    hooks.held_from.as_ref().is_none_or(|it| it.0 + SignedDuration::from_secs(most) <= now)
+    hooks.held_from.as_ref().map(|it| it.0 + SignedDuration::from_secs(most))
 }
 
 fn before(hooks: &mut HooksInPoint, place: (&str, &str), seen: &Observed, now: Timestamp) -> Turn {
