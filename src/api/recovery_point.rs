@@ -114,6 +114,10 @@ pub struct RecoveryPointStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["claim".into()]))]
     pub volumes: Vec<VolumeInPoint>,
+    /// The group snapshots that volumes of it are taken with. Written before one is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["driver".into()]))]
+    pub groups: Vec<GroupInPoint>,
     /// The dumps in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -226,6 +230,11 @@ pub struct VolumeInPoint {
     pub claim: String,
     /// How it is read, and why when that was chosen by the operator: `Snapshot`, `Direct (no VolumeSnapshotClass of driver x)`.
     pub method: String,
+    /// Whether its snapshot is taken together with those of other volumes, and why not: `Group (of 3, by
+    /// VolumeGroupSnapshotClass fast)`, `Alone (there is no VolumeGroupSnapshotClass for x)`. Absent where its driver
+    /// snapshots no other volume of the point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grouping: Option<String>,
     /// What the claim asked for when the run began, as a Kubernetes quantity. It may be gone when the point is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
@@ -283,6 +292,53 @@ pub struct VolumeInPoint {
     /// Why there is nothing of it to read. The point is complete without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+}
+
+/// A `VolumeGroupSnapshot`: the volumes of one driver, at one instant.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupInPoint {
+    /// The CSI driver.
+    pub driver: String,
+    /// The `VolumeGroupSnapshotClass`.
+    pub class: String,
+    /// The version of the API that it is asked for in.
+    pub version: GroupVersion,
+    /// The `PersistentVolumeClaim`s in it.
+    pub claims: Vec<String>,
+    /// When it was first asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Time>,
+    /// The instant of the first of its snapshots, once all of them are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Time>,
+    /// Why it was not taken: its volumes are snapshotted one by one then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// The versions of `groupsnapshot.storage.k8s.io` that are known, the oldest first.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupVersion {
+    /// `v1beta1`.
+    V1beta1,
+    /// `v1beta2`.
+    V1beta2,
+    /// `v1`.
+    V1,
+}
+
+impl GroupVersion {
+    /// As it stands in an `apiVersion`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1beta1 => "v1beta1",
+            Self::V1beta2 => "v1beta2",
+            Self::V1 => "v1",
+        }
+    }
 }
 
 /// How long the application was held for a point, and by what.

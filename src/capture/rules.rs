@@ -12,7 +12,7 @@ use super::{
     marks,
     object::{annotation, deleting, drop_annotations, empty, label, maps, name, retain},
 };
-use crate::api;
+use crate::{api, core::child::GROUP_MARK};
 
 /// Label or annotation with the value `"true"`: the object is not captured.
 pub const EXCLUDE: &str = "reprise.dev/exclude";
@@ -181,6 +181,7 @@ pub fn record(of: &Resource, object: &mut Value) {
     match (of.group.as_str(), of.kind.as_str()) {
         ("", "Secret") => blank_token(object),
         ("", "Pod") => pod(object),
+        ("", "PersistentVolumeClaim") => claim(object),
         ("rbac.authorization.k8s.io", "ClusterRole") => aggregated(object),
         ("apiextensions.k8s.io" | "admissionregistration.k8s.io" | "apiregistration.k8s.io", _) => injected(object),
         _ => {}
@@ -224,6 +225,13 @@ fn pod(object: &mut Value) {
         for container in maps(spec.get_mut(containers)) {
             retain(container, "volumeMounts", |it| !injected(&it["name"]));
         }
+    }
+}
+
+/// Takes off what stands on a claim for the moment of a group snapshot: captures are made at that moment.
+fn claim(object: &mut Value) {
+    if let Some(Value::Object(labels)) = object.pointer_mut("/metadata/labels") {
+        labels.retain(|key, _| !key.starts_with(GROUP_MARK));
     }
 }
 
@@ -485,6 +493,14 @@ mod tests {
         record(&resource("", "Pod"), &mut pod);
         assert_eq!(pod["spec"], json!({"volumes": [{"name": "data"}], "containers": [{"name": "c"}]}));
         assert_eq!(pod["metadata"]["annotations"], json!({"team": "shop"}));
+    }
+
+    #[test]
+    fn a_claim_is_recorded_the_same_while_a_group_snapshot_of_it_is_asked_for() {
+        let mark = format!("{GROUP_MARK}shop");
+        let mut claim = json!({"metadata": {"name": "data", "labels": {mark: "run-1"}}});
+        record(&resource("", "PersistentVolumeClaim"), &mut claim);
+        assert_eq!(claim["metadata"], json!({"name": "data"}));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::effect::ObjectKey;
+use crate::api::recovery_point::GroupVersion;
 
 /// Stands on everything that this operator made.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "reprise");
@@ -15,6 +16,10 @@ pub const RUN: &str = "reprise.dev/run";
 /// The `PersistentVolumeClaim` that an object was made for. Of an object that was made for none, what it was made for:
 /// a text that no claim can have as its name, with a `/` or a space.
 pub const CLAIM: &str = "reprise.dev/claim";
+
+/// The first part of the label, up to the name of the application, that stands on its claims while a group snapshot of
+/// them is asked for: such a snapshot finds its volumes by labels only. Its value is the name of the snapshot.
+pub const GROUP_MARK: &str = "group.reprise.dev/";
 
 /// The run that objects are made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +103,26 @@ pub fn snapshot_key(namespace: &str, name: &str) -> ObjectKey {
 #[must_use]
 pub fn content_key(name: &str) -> ObjectKey {
     key("snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", None, name)
+}
+
+/// `VolumeGroupSnapshot`.
+#[must_use]
+pub fn group_key(version: GroupVersion, namespace: &str, name: &str) -> ObjectKey {
+    key(group_api(version), "VolumeGroupSnapshot", Some(namespace), name)
+}
+
+/// `VolumeGroupSnapshotContent`.
+#[must_use]
+pub fn group_content_key(version: GroupVersion, name: &str) -> ObjectKey {
+    key(group_api(version), "VolumeGroupSnapshotContent", None, name)
+}
+
+fn group_api(version: GroupVersion) -> &'static str {
+    match version {
+        GroupVersion::V1beta1 => "groupsnapshot.storage.k8s.io/v1beta1",
+        GroupVersion::V1beta2 => "groupsnapshot.storage.k8s.io/v1beta2",
+        GroupVersion::V1 => "groupsnapshot.storage.k8s.io/v1",
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,19 @@ pub enum Effect {
         /// The resource version it was decided on: another one refuses the patch.
         resource_version: Option<String>,
     },
+    /// Put a label on a `PersistentVolumeClaim`, or take it away.
+    LabelClaim {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The label's name.
+        label: String,
+        /// Its value. `None` takes it away.
+        value: Option<String>,
+        /// The resource version it was decided on: another one is left as it is.
+        resource_version: Option<String>,
+    },
     /// Scale every workload of the namespace to zero, remembering its replicas.
     StopWorkloads {
         /// The namespace.

@@ -1,12 +1,13 @@
 //! Performs effects: the only place where the operator changes the world. Its rights can be read off here.
 
-use k8s_openapi::api::core::v1::PersistentVolume;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::events::{Event, EventType},
 };
+use serde_json::{Value, json};
 
 use super::{context::Context, shell::FIELD_MANAGER, work};
 use crate::{
@@ -44,6 +45,14 @@ pub enum Error {
         /// Why.
         source: Box<kube::Error>,
     },
+    /// A claim could not be labelled.
+    #[error("label PersistentVolumeClaim {name}: {source}")]
+    LabelClaim {
+        /// Which.
+        name: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
     /// Workloads could not be stopped or started.
     #[error("stop or start the workloads: {0}")]
     Fence(#[from] fence::FenceError),
@@ -72,6 +81,13 @@ where
         Effect::Delete(key) => delete(&key, &context.client).await,
         Effect::PatchVolume { name, patch, resource_version } => {
             patch_volume(name, patch, resource_version, &context.client).await
+        }
+        Effect::LabelClaim { namespace, name, label, value, resource_version } => {
+            let mut metadata = json!({"labels": {label: value}});
+            if let Some(version) = resource_version {
+                metadata["resourceVersion"] = version.into();
+            }
+            label_claim(&namespace, name, metadata, &context.client).await
         }
         Effect::StopWorkloads { namespace } => {
             fence::stop(&context.client, &namespace).await?;
@@ -148,6 +164,17 @@ pub(super) async fn patch_volume(
     }
 }
 
+async fn label_claim(namespace: &str, name: String, metadata: Value, client: &Client) -> Result<(), Error> {
+    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch(&name, &params, &Patch::Merge(json!({ "metadata": metadata }))).await {
+        Ok(_) => Ok(()),
+        // It is gone, or another than was read: the next pass reads and decides anew.
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),
+        Err(source) => Err(Error::LabelClaim { name, source: Box::new(source) }),
+    }
+}
+
 /// Deletes an object, if it is there.
 ///
 /// # Errors
@@ -184,7 +211,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use axum::{Router, body::Bytes, extract::State, http::StatusCode};
-    use serde_json::Value;
 
     use super::*;
     use crate::{
@@ -219,5 +245,24 @@ mod tests {
         delete(&snapshot_key("shop", "reprise-1"), &client).await.unwrap();
         let policies: Vec<Value> = asked.lock().unwrap().iter().map(|it| it["propagationPolicy"].clone()).collect();
         assert_eq!(policies, ["Foreground", "Background"]);
+    }
+
+    #[tokio::test]
+    async fn a_label_is_left_on_a_claim_that_is_another_than_was_read_and_one_that_is_gone_needs_none() {
+        for (code, fine) in [(409, true), (404, true), (403, false)] {
+            let asked = Asked::default();
+            let answer = move |State(asked): State<Asked>, body: Bytes| async move {
+                asked.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                let reason =
+                    ["Forbidden", "NotFound", "Conflict"][[403, 404, 409].iter().position(|it| *it == code).unwrap()];
+                let status = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code});
+                (StatusCode::from_u16(code).unwrap(), status.to_string())
+            };
+            let client = played::client(Router::new().fallback(answer).with_state(asked.clone())).await;
+            let metadata = json!({"labels": {"a": null}, "resourceVersion": "7"});
+            let done = label_claim("shop", "data".into(), metadata.clone(), &client).await;
+            assert_eq!(done.is_ok(), fine, "{code}: {done:?}");
+            assert_eq!(*asked.lock().unwrap(), [json!({ "metadata": metadata })]);
+        }
     }
 }

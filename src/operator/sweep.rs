@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     core::v1::{Namespace, PersistentVolumeClaim},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, Resource, ResourceExt, api::ListParams, core::DynamicObject};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::DynamicObject};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
@@ -25,9 +25,9 @@ use super::{
     stores,
 };
 use crate::{
-    api::application::ProtectedApplication,
+    api::{application::ProtectedApplication, recovery_point::GroupVersion},
     core::{
-        child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, job_key, snapshot_key},
+        child::{CLAIM, MANAGED_BY, RUN, claim_key, content_key, group_content_key, group_key, job_key, snapshot_key},
         condition,
         effect::ObjectKey,
         restore::rehearsal::{self, REHEARSAL},
@@ -121,6 +121,8 @@ async fn children(context: &Context) -> Result<(), Error> {
     let claims = list(&claims, &labels, "claims").await?;
     let snapshots = observe::snapshots_of("VolumeSnapshot", None, Some(&labels), context).await?;
     let contents = observe::snapshots_of("VolumeSnapshotContent", None, Some(&labels), context).await?;
+    let groups = groups(&labels, &context.client).await?;
+    let rehearsed = if context.rehearsals { rehearsed(&context.client).await? } else { Vec::new() };
     // Looked up after the lists: whoever made what is in them stood in the store before.
     let going = going(context).await;
     sweep(&jobs, |it| job_key(home, &it.name_any()), &going, context).await?;
@@ -128,14 +130,23 @@ async fn children(context: &Context) -> Result<(), Error> {
     let of_snapshot = |it: &DynamicObject| snapshot_key(&it.namespace().unwrap_or_default(), &it.name_any());
     sweep(&snapshots, of_snapshot, &going, context).await?;
     sweep(&contents, |it| content_key(&it.name_any()), &going, context).await?;
-    if context.rehearsals { rehearsals(&going, context).await } else { Ok(()) }
+    if let Some((version, snapshots, contents)) = &groups {
+        let of_group = |it: &DynamicObject| group_key(*version, &it.namespace().unwrap_or_default(), &it.name_any());
+        sweep(snapshots, of_group, &going, context).await?;
+        sweep(contents, |it| group_content_key(*version, &it.name_any()), &going, context).await?;
+    }
+    sweep_rehearsals(&rehearsed, &going, context).await
+}
+
+/// The namespaces that were made for rehearsals.
+async fn rehearsed(client: &Client) -> Result<Vec<Namespace>, Error> {
+    let labels = format!("{}={},{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1, REHEARSAL.0, REHEARSAL.1);
+    list(&Api::<Namespace>::all(client.clone()), &labels, "namespaces").await
 }
 
 /// Namespaces of rehearsals that are over: with all that is in them, and the volumes that were made for them.
-async fn rehearsals(going: &HashSet<String>, context: &Context) -> Result<(), Error> {
-    let labels = format!("{}={},{}={},{RUN}", MANAGED_BY.0, MANAGED_BY.1, REHEARSAL.0, REHEARSAL.1);
-    let spaces = Api::<Namespace>::all(context.client.clone());
-    for space in list(&spaces, &labels, "namespaces").await? {
+async fn sweep_rehearsals(all: &[Namespace], going: &HashSet<String>, context: &Context) -> Result<(), Error> {
+    for space in all {
         let (name, run) = (space.name_any(), space.labels().get(RUN).cloned().unwrap_or_default());
         // The name tells once more that it was made for nothing else.
         if going.contains(&run) || name != rehearsal::namespace(&run) {
@@ -149,6 +160,16 @@ async fn rehearsals(going: &HashSet<String>, context: &Context) -> Result<(), Er
         perform::delete(&rehearsal::space_key(&name), &context.client).await?;
     }
     Ok(())
+}
+
+/// What was made of group snapshots, and the version of their API, where it is served.
+async fn groups(
+    labels: &str,
+    client: &Client,
+) -> Result<Option<(GroupVersion, Vec<DynamicObject>, Vec<DynamicObject>)>, Error> {
+    let Some(version) = observe::groups::served(client).await? else { return Ok(None) };
+    let snapshots = observe::groups::snapshots(version, labels, client).await?;
+    Ok(Some((version, snapshots, observe::groups::contents(version, labels, client).await?)))
 }
 
 async fn list<K>(api: &Api<K>, labels: &str, what: &str) -> Result<Vec<K>, Error>

@@ -7,11 +7,11 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Observed;
+use super::{Observed, groups, method, volumes};
 use crate::{
     api::{
         application::Hooks,
-        recovery_point::{Holding, HooksInPoint, RecoveryPointStatus},
+        recovery_point::{Holding, HooksInPoint, RecoveryPointStatus, VolumeInPoint},
     },
     core::work::{Outcome, Progress, Seen, Side, Work, see},
 };
@@ -32,7 +32,7 @@ pub(super) enum Turn {
 
 /// The hooks' next step.
 pub(super) fn turn(status: &mut RecoveryPointStatus, namespace: &str, seen: &Observed, now: Timestamp) -> Turn {
-    let cut = status.volumes.iter().all(|it| cut(it, seen));
+    let cut = status.volumes.iter().all(|it| cut(it, status, seen));
     let hold = status.id.clone().unwrap_or_default();
     let Some(hooks) = status.hooks.as_mut() else { return Turn::Go };
     match hooks.holding {
@@ -51,15 +51,24 @@ pub(super) fn turn(status: &mut RecoveryPointStatus, namespace: &str, seen: &Obs
 }
 
 /// Whether the instant of a volume is past. One that is read directly has none.
-fn cut(volume: &crate::api::recovery_point::VolumeInPoint, seen: &Observed) -> bool {
-    super::volumes::settled(volume)
-        || !super::method::is_snapshot(volume)
-        || seen.snapshots.get(&volume.claim).is_some_and(|it| it.taken_at.is_some())
+fn cut(volume: &VolumeInPoint, status: &RecoveryPointStatus, seen: &Observed) -> bool {
+    let group = status.groups.iter().find(|it| it.failure.is_none() && it.claims.contains(&volume.claim));
+    volumes::settled(volume)
+        || !method::is_snapshot(volume)
+        || match group {
+            Some(group) => groups::taken_at(group, &status.volumes, seen).is_some(),
+            None => seen.snapshots.get(&volume.claim).is_some_and(|it| it.taken_at.is_some()),
+        }
 }
 
 fn over(hooks: &HooksInPoint, now: Timestamp) -> bool {
+    held_until(hooks).is_none_or(|it| it <= now)
+}
+
+/// Until when the application may be held.
+pub(super) fn held_until(hooks: &HooksInPoint) -> Option<Timestamp> {
     let most = i64::try_from(hooks.run.hold_at_most.as_secs()).unwrap_or(i64::MAX);
-    hooks.held_from.as_ref().is_none_or(|it| it.0 + SignedDuration::from_secs(most) <= now)
+    hooks.held_from.as_ref().map(|it| it.0 + SignedDuration::from_secs(most))
 }
 
 fn before(hooks: &mut HooksInPoint, place: (&str, &str), seen: &Observed, now: Timestamp) -> Turn {

@@ -4,6 +4,7 @@
 
 mod dumps;
 mod entering;
+pub mod groups;
 mod hooks;
 pub mod imported;
 mod locks;
@@ -20,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
-use self::hooks::Turn;
+use self::{groups::Groups, hooks::Turn};
 use super::{
     app_key::AppKey,
     child::Run,
@@ -86,6 +87,8 @@ pub struct Observed {
     pub snapshot_classes: BTreeMap<String, String>,
     /// The tenant's snapshots of this run, by claim.
     pub snapshots: BTreeMap<String, SnapshotSeen>,
+    /// What there is of group snapshots.
+    pub groups: Groups,
     /// The movers of this run, by claim.
     pub jobs: BTreeMap<String, JobSeen>,
     /// What was found out about it since it was made.
@@ -111,6 +114,8 @@ pub struct Source {
     pub size: String,
     /// Its storage class.
     pub storage_class: Option<String>,
+    /// Its resource version.
+    pub resource_version: Option<String>,
     /// Its access modes.
     pub access_modes: Vec<String>,
     /// Whether it is a block device, and not a file system.
@@ -294,6 +299,7 @@ impl Pass<'_> {
         status.lock = self.longer_lock();
         let unbound = self.seen.unbound.iter().map(|it| self.without_volume(it, branch));
         status.volumes = self.seen.sources.iter().map(|it| self.planned(it)).chain(unbound).collect();
+        status.groups = self.grouped(&mut status.volumes);
         status.dumps = self.application.spec.backup.dumps.iter().map(|it| self.planned_dump(it)).collect();
         let hooks = self.application.spec.backup.hooks.clone().filter(|_| !self.stopped());
         status.hooks = hooks.map(HooksInPoint::planned);
@@ -350,7 +356,7 @@ impl Pass<'_> {
 
     /// The next step of all that is still to be read.
     fn read(&self, status: &mut RecoveryPointStatus, patience: u64, effects: &mut Vec<Effect>) {
-        let mut steps = Vec::new();
+        let mut steps = self.advance_groups(status);
         for volume in status.volumes.iter_mut().filter(|it| !volumes::settled(it)) {
             let mut step = Vec::new();
             self.advance(volume, patience, &mut step);
@@ -510,7 +516,7 @@ fn end(
         status.started_at.as_ref().map(|it| u64::try_from(now.as_second() - it.0.as_second()).unwrap_or(0));
     let findings = std::iter::once(finding).chain(status.verification.as_ref().map(noted::finding)).collect();
     status.conditions = condition::conditions(&status.conditions, findings, point.metadata.generation, now);
-    let mut decision = tidy(status, seen);
+    let mut decision = tidy(point, status, seen);
     decision.effects.extend(event);
     decision
 }
@@ -525,16 +531,16 @@ fn hold(
     let (id, held) = (status.id.clone(), point.spec.hold);
     let vault = seen.application.as_ref().and_then(|it| it.spec.backup.vaults.first().cloned());
     let (Some(id), Some(vault)) = (id, vault.filter(|_| held != status.held.unwrap_or(false))) else {
-        return tidy(status, seen);
+        return tidy(point, status, seen);
     };
     let application = AppKey { namespace: point.namespace().unwrap_or_default(), name: point.spec.application.clone() };
     let work = Work::SetHold { vault, application, point: id, held };
     let done = |it: &&Progress| matches!(it, Progress::Done { work: done, .. } if **done == work);
     if seen.works.get("SetHold").as_ref().is_some_and(done) {
         status.held = Some(held);
-        return tidy(status, seen);
+        return tidy(point, status, seen);
     }
-    let mut decision = tidy(status, seen);
+    let mut decision = tidy(point, status, seen);
     if !matches!(see(&seen.works, "SetHold", now), Seen::Waiting(_)) {
         decision.effects.push(Effect::Begin(Box::new(work)));
     }
@@ -543,8 +549,9 @@ fn hold(
 }
 
 /// Deletes what stands in the cluster for a run that has ended, until nothing does.
-fn tidy(status: RecoveryPointStatus, seen: &Observed) -> Decision<RecoveryPointStatus> {
-    let effects: Vec<_> = seen.made.iter().cloned().map(Effect::Delete).collect();
+fn tidy(point: &RecoveryPoint, status: RecoveryPointStatus, seen: &Observed) -> Decision<RecoveryPointStatus> {
+    let marked = groups::unmark(&point.namespace().unwrap_or_default(), &point.spec.application, &seen.groups);
+    let effects: Vec<_> = seen.made.iter().cloned().map(Effect::Delete).chain(marked).collect();
     let recheck = (!effects.is_empty()).then_some(LOOK * 2);
     Decision { status, effects, recheck }
 }

@@ -1,6 +1,7 @@
 //! One recovery point, pass by pass, as plain values.
 
 mod dumps;
+mod groups;
 mod hooks;
 mod imported;
 mod locks;
@@ -60,6 +61,7 @@ fn source(claim: &str) -> Source {
         labels: BTreeMap::from([("tier".to_owned(), claim.to_owned())]),
         size: "1Gi".into(),
         storage_class: Some("fast".into()),
+        resource_version: Some("1".into()),
         access_modes: vec!["ReadWriteOnce".into()],
         block: false,
         volume: format!("pv-{claim}"),

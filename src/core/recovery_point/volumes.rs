@@ -25,6 +25,7 @@ impl Pass<'_> {
             // What is copied is a copy already: the claim is no longer needed.
             (None, Some(job)) if method::is_snapshot(volume) => self.follow(volume, job),
             (None, _) => volume.failure = Some("the claim was deleted while it was being read".to_owned()),
+            (Some(_), None) if self.awaits_group(&volume.claim) => {}
             (Some(source), None) if method::is_snapshot(volume) => {
                 self.advance_snapshot(volume, source, patience, effects);
             }
@@ -36,7 +37,7 @@ impl Pass<'_> {
     fn follow(&self, volume: &mut VolumeInPoint, job: &JobSeen) {
         if volume.consistent_at.is_none() {
             // The pass that started the mover was not written down. Its data is not younger than this.
-            let taken_at = self.seen.snapshots.get(&volume.claim).and_then(|it| it.taken_at);
+            let taken_at = self.seen.snapshot(self.groups(), &volume.claim).and_then(|it| it.taken_at);
             let started_at = self.point.status.as_ref().and_then(|it| it.started_at.as_ref()).map(|it| it.0);
             volume.consistent_at = taken_at.or(started_at).map(Time);
         }
@@ -50,7 +51,7 @@ impl Pass<'_> {
     /// How far apart the snapshots are, when all are taken: they are asked for one after the other.
     pub(super) fn skew(&self, status: &RecoveryPointStatus) -> Option<u64> {
         let from_snapshots = status.volumes.iter().filter(|it| method::is_snapshot(it) && it.failure.is_none());
-        let instant = |it: &VolumeInPoint| self.seen.snapshots.get(&it.claim).and_then(|it| it.instant);
+        let instant = |it: &VolumeInPoint| self.seen.snapshot(self.groups(), &it.claim).and_then(|it| it.instant);
         let instants = from_snapshots.map(instant).collect::<Option<Vec<_>>>()?;
         let (first, last) = (instants.iter().min()?, instants.iter().max()?);
         (instants.len() > 1).then(|| u64::try_from(last.as_millisecond() - first.as_millisecond()).unwrap_or(0))
@@ -58,8 +59,12 @@ impl Pass<'_> {
 
     fn advance_snapshot(&self, volume: &mut VolumeInPoint, source: &Source, patience: u64, effects: &mut Vec<Effect>) {
         let name = self.run.derived(&volume.claim);
-        let snapshot = self.seen.snapshots.get(&volume.claim).cloned().unwrap_or_default();
+        let snapshot = self.seen.snapshot(self.groups(), &volume.claim).cloned().unwrap_or_default();
         let (Some(handle), Some(taken_at)) = (&snapshot.handle, snapshot.taken_at) else {
+            if let Some(group) = self.group_of(&volume.claim) {
+                volume.failure = self.torn(group, &volume.claim).map(ToOwned::to_owned);
+                return;
+            }
             let driver = source.driver.as_deref().unwrap_or_default();
             let Some(class) = self.seen.snapshot_classes.get(driver) else {
                 volume.failure = Some(format!("the VolumeSnapshotClass of {driver} is gone"));
@@ -147,7 +152,7 @@ impl Pass<'_> {
     }
 
     /// What stands in the application's namespace goes with the point's object, also when that is deleted half way.
-    fn in_tenants_namespace(&self, key: &ObjectKey, claim: &str, spec: &serde_json::Value) -> Effect {
+    pub(super) fn in_tenants_namespace(&self, key: &ObjectKey, claim: &str, spec: &serde_json::Value) -> Effect {
         let mut object = self.run.object(key, claim, json!({"spec": spec}));
         object.metadata.owner_references = self.point.owner_ref(&()).map(|it| vec![it]);
         Effect::Apply(Box::new(object))

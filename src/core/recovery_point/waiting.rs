@@ -36,8 +36,10 @@ impl Pass<'_> {
             Some(JobSeen::Running(Some(why))) => why.clone(),
             Some(_) => "is being copied".to_owned(),
             None => {
-                let snapshot = self.seen.snapshots.get(&volume.claim);
-                let told = snapshot.and_then(|it| it.error.clone()).or_else(|| self.seen.hindrance.clone());
+                let snapshot = self.seen.snapshot(self.groups(), &volume.claim);
+                let told = snapshot.and_then(|it| it.error.clone());
+                let told = told.or_else(|| self.seen.group_error(self.groups(), &volume.claim));
+                let told = told.or_else(|| self.seen.hindrance.clone());
                 told.unwrap_or_else(|| "is being snapshotted or mounted".to_owned())
             }
         }

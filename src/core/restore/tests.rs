@@ -356,6 +356,7 @@ impl Play {
             }
             Effect::Apply(_) | Effect::Delete(_) | Effect::PatchVolume { .. } | Effect::Announce(_) => {}
             Effect::Wish { .. } => panic!("a restore wants nothing of the claim"),
+            Effect::LabelClaim { .. } => panic!("a restore labels no claim"),
         }
     }
 

@@ -3,6 +3,7 @@
 mod application;
 mod dumps;
 pub(super) mod failover;
+pub(super) mod groups;
 mod progress;
 mod recovery_point;
 mod restore;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 
-use super::{BOUND, alive, movers, phase, requested, snapshots_of};
+use super::{BOUND, alive, groups, movers, phase, requested, snapshots_of};
 use crate::{
     api::{
         application::ProtectedApplication,
@@ -16,7 +16,7 @@ use crate::{
     core::{
         self,
         app_key::AppKey,
-        child::{CLAIM, RUN, claim_key, content_key, job_key, key, snapshot_key, volume_mode},
+        child::{CLAIM, RUN, Run, claim_key, content_key, job_key, key, snapshot_key, volume_mode},
         condition::{self, SUCCEEDED},
         dump::Earlier,
         effect::{Decision, ObjectKey},
@@ -67,11 +67,20 @@ impl Reconciled for RecoveryPoint {
             return Ok(observed);
         }
         let conditions = self.status.as_ref().map_or(&[][..], |it| &it.conditions);
+        let groups = self.status.as_ref().map_or(&[][..], |it| &it.groups);
+        let run = Run { namespace: namespace.clone(), name: self.name_any(), uid: uid.clone() };
         if condition::ended(conditions) {
             // Long ended ones stand in the cluster by the dozen: they cost no request at each start.
             let ended = self.status.as_ref().and_then(|it| it.finished_at.as_ref());
             let long_ago = ended.is_some_and(|it| it.0 + jiff::SignedDuration::from_mins(10) < Timestamp::now());
-            observed.made = if long_ago { Vec::new() } else { made(&namespace, &uid, context).await? };
+            if long_ago {
+                return Ok(observed);
+            }
+            observed.made = made(&namespace, &uid, context).await?;
+            if !groups.is_empty() {
+                observed.made.extend(groups::made(groups, &run, &context.client).await?);
+                observed.groups.marked = groups::marked(groups, &app.name, &run, &context.client).await?;
+            }
             return Ok(observed);
         }
         observed.previous = self.previous(&namespace, observed.application.as_deref(), context);
@@ -82,6 +91,13 @@ impl Reconciled for RecoveryPoint {
         if self.status.as_ref().is_some_and(|it| it.id.is_some()) {
             observed.snapshots = snapshots(&namespace, &uid, context).await?;
             observed.jobs = movers(&uid, context).await?;
+            observed.groups.of_run = groups::of_run(groups, &run, context).await?;
+        } else if observed.sources.len() > 1
+            && let Some(version) = groups::served(&context.client).await?
+        {
+            observed.groups.classes = groups::classes(version, &context.client).await?;
+            observed.groups.stuck = groups::stuck(version, &namespace, &context.client).await?;
+            observed.groups.failed = self.ungrouped(&namespace, context);
         }
         Ok(observed)
     }
@@ -134,6 +150,26 @@ impl RecoveryPoint {
         let by_hand = known.iter().position(|(_, purpose)| *purpose == Purpose::Manual);
         known.truncate(by_hand.map_or(COMPARED, |it| it + 1).min(COMPARED));
         known.into_iter().map(|(it, _)| it).collect()
+    }
+}
+
+impl RecoveryPoint {
+    /// When points of the application had a group snapshot last that was not taken, and why, by driver.
+    fn ungrouped(&self, namespace: &str, context: &Context) -> BTreeMap<String, (Timestamp, String)> {
+        let others = stores::all(&context.stores.points, |it| {
+            it.namespace().as_deref() == Some(namespace)
+                && it.spec.application == self.spec.application
+                && it.uid() != self.uid()
+        });
+        let mut last: BTreeMap<String, (Timestamp, String)> = BTreeMap::new();
+        for group in others.iter().flat_map(|it| it.status.iter().flat_map(|it| &it.groups)) {
+            if let (Some(at), Some(why)) = (&group.asked_at, &group.failure)
+                && last.get(&group.driver).is_none_or(|(before, _)| *before < at.0)
+            {
+                last.insert(group.driver.clone(), (at.0, why.clone()));
+            }
+        }
+        last
     }
 }
 
@@ -210,6 +246,7 @@ async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<
             labels: claim.metadata.labels.clone().unwrap_or_default(),
             size: requested(Some(spec)),
             storage_class: spec.storage_class_name.clone(),
+            resource_version: claim.metadata.resource_version.clone(),
             access_modes: spec.access_modes.clone().unwrap_or_default(),
             block: is_block(spec),
             driver: kind.as_ref().and_then(|it| it.csi.as_ref()).map(|it| it.driver.clone()),
@@ -274,31 +311,39 @@ async fn snapshots(namespace: &str, uid: &str, context: &Context) -> Result<BTre
     let mut seen = BTreeMap::new();
     for snapshot in snapshots_of("VolumeSnapshot", Some(namespace), Some(&labels), context).await? {
         let claim = snapshot.annotations().get(CLAIM).cloned().unwrap_or_default();
-        let status = &snapshot.data["status"];
-        let mut it = SnapshotSeen {
-            handle: None,
-            instant: None,
-            taken_at: status["creationTime"].as_str().and_then(|it| it.parse().ok()),
-            error: status["error"]["message"].as_str().map(ToOwned::to_owned),
-            retained: None,
-        };
-        if let (Some(true), Some(content)) =
-            (status["readyToUse"].as_bool(), status["boundVolumeSnapshotContentName"].as_str())
-        {
-            let resource = kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
-                "snapshot.storage.k8s.io",
-                "v1",
-                "VolumeSnapshotContent",
-            ));
-            let contents: Api<kube::core::DynamicObject> = Api::all_with(context.client.clone(), &resource);
-            let found = contents.get_opt(content).await.map_err(Error::observe("VolumeSnapshotContent"))?;
-            let data = found.map(|it| it.data).unwrap_or_default();
-            it.handle = data["status"]["snapshotHandle"].as_str().map(ToOwned::to_owned);
-            let nanoseconds = data["status"]["creationTime"].as_i64();
-            it.instant = nanoseconds.and_then(|it| Timestamp::from_nanosecond(it.into()).ok());
-            it.retained = (data["spec"]["deletionPolicy"] == "Retain").then(|| content.to_owned());
-        }
-        seen.insert(claim, it);
+        seen.insert(claim, snapshot_seen(&snapshot, context).await?);
+    }
+    Ok(seen)
+}
+
+/// A `VolumeSnapshot`, with what its content says once it is ready.
+pub(super) async fn snapshot_seen(
+    snapshot: &kube::core::DynamicObject,
+    context: &Context,
+) -> Result<SnapshotSeen, Error> {
+    let status = &snapshot.data["status"];
+    let mut seen = SnapshotSeen {
+        handle: None,
+        instant: None,
+        taken_at: status["creationTime"].as_str().and_then(|it| it.parse().ok()),
+        error: status["error"]["message"].as_str().map(ToOwned::to_owned),
+        retained: None,
+    };
+    if let (Some(true), Some(content)) =
+        (status["readyToUse"].as_bool(), status["boundVolumeSnapshotContentName"].as_str())
+    {
+        let resource = kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
+            "snapshot.storage.k8s.io",
+            "v1",
+            "VolumeSnapshotContent",
+        ));
+        let contents: Api<kube::core::DynamicObject> = Api::all_with(context.client.clone(), &resource);
+        let found = contents.get_opt(content).await.map_err(Error::observe("VolumeSnapshotContent"))?;
+        let data = found.map(|it| it.data).unwrap_or_default();
+        seen.handle = data["status"]["snapshotHandle"].as_str().map(ToOwned::to_owned);
+        let nanoseconds = data["status"]["creationTime"].as_i64();
+        seen.instant = nanoseconds.and_then(|it| Timestamp::from_nanosecond(it.into()).ok());
+        seen.retained = (data["spec"]["deletionPolicy"] == "Retain").then(|| content.to_owned());
     }
     Ok(seen)
 }

@@ -20,6 +20,9 @@ const IN_NAMESPACES: &str =
     "jobs.batch,pods,persistentvolumeclaims,secrets,configmaps,volumesnapshots.snapshot.storage.k8s.io";
 /// What is looked at of the cluster: that of these two namespaces.
 const IN_CLUSTER: &str = "persistentvolumes,volumesnapshotcontents.snapshot.storage.k8s.io";
+/// The same of group snapshots, which not every cluster has.
+const GROUPS: [&str; 2] =
+    ["volumegroupsnapshots.groupsnapshot.storage.k8s.io", "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io"];
 
 /// Whether an object may stay, with the application's namespace.
 type May = fn(&Value, &str) -> bool;
@@ -86,13 +89,16 @@ impl<'a> Residue<'a> {
 /// All that is looked at, by kind, namespace and name.
 fn standing(region: &Region, namespace: &str) -> Result<BTreeMap<String, Value>> {
     let mut all = BTreeMap::new();
+    let groups = region.kubectl(&["get", "--raw", "/apis/groupsnapshot.storage.k8s.io"], None).is_ok();
+    let kinds = |those: &str, group: &str| if groups { format!("{those},{group}") } else { those.to_owned() };
     for space in [namespace, NAMESPACE] {
-        for object in list(region, &["get", IN_NAMESPACES, "-n", space, "-o", "json"])? {
+        for object in list(region, &["get", &kinds(IN_NAMESPACES, GROUPS[0]), "-n", space, "-o", "json"])? {
             all.insert(name_of(&object), object);
         }
     }
-    for object in list(region, &["get", IN_CLUSTER, "-o", "json"])? {
-        let of = ["claimRef", "volumeSnapshotRef"].map(|it| object["spec"][it]["namespace"].as_str());
+    for object in list(region, &["get", &kinds(IN_CLUSTER, GROUPS[1]), "-o", "json"])? {
+        let of = ["claimRef", "volumeSnapshotRef", "volumeGroupSnapshotRef"]
+            .map(|it| object["spec"][it]["namespace"].as_str());
         if of.into_iter().flatten().any(|it| it == namespace || it == NAMESPACE) {
             all.insert(name_of(&object), object);
         }

@@ -28,7 +28,7 @@ build_kube() {
 build_sidecars() {
   go_build sidecars "$1/bin" tool
   local crds; crds=$(cd "$HERE/parts/sidecars" && go list -m -f '{{.Dir}}' github.com/kubernetes-csi/external-snapshotter/client/v8)
-  mkdir -p "$1/crds"; cp "$crds"/config/crd/snapshot.storage.k8s.io_*.yaml "$1/crds/"; chmod u+w "$1"/crds/*
+  mkdir -p "$1/crds"; (cd "$crds/config/crd" && xargs cp -t "$1/crds") <"$HERE/parts/sidecars/crds"; chmod u+w "$1"/crds/*
 }
 build_minio() { go_build minio "$1/bin" tool; }
 # Programs in JavaScript: what is fetched is what runs. Install scripts are left out, none is needed.

@@ -131,8 +131,8 @@ csi_sidecars_start() {
       --extra-create-metadata --timeout=60s --retry-interval-start=200ms
   done
   daemon "$r" csi-btrfs-snapshotter "$SIDECARS/bin/csi-snapshotter" --kubeconfig="$conf" --csi-address="$(csi_socket "$r" btrfs)" \
-    --extra-create-metadata --retry-interval-start=200ms --feature-gates=CSIVolumeGroupSnapshot=false
-  daemon "$r" snapshot-controller "$SIDECARS/bin/snapshot-controller" --kubeconfig="$conf" --retry-interval-start=200ms --feature-gates=CSIVolumeGroupSnapshot=false
+    --extra-create-metadata --retry-interval-start=200ms --feature-gates=CSIVolumeGroupSnapshot=true
+  daemon "$r" snapshot-controller "$SIDECARS/bin/snapshot-controller" --kubeconfig="$conf" --retry-interval-start=200ms --feature-gates=CSIVolumeGroupSnapshot=true
 }
 
 region_start() {

@@ -5,6 +5,7 @@ mod block;
 mod both_lost;
 mod copies;
 mod databases;
+mod group;
 mod hindrances;
 mod hooks;
 mod keys;

@@ -7,11 +7,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::core::{
-    child::CLAIM,
-    effect::ObjectKey,
-    work::{Failure, Progress},
+use crate::{
+    api::recovery_point::GroupVersion,
+    core::{
+        child::{CLAIM, GROUP_MARK},
+        effect::ObjectKey,
+        recovery_point::groups::{GroupClass, GroupSeen},
+        work::{Failure, Progress},
+    },
 };
+
+const DRIVER: &str = "csi.example";
+
+/// How the volumes are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// One, from its snapshot.
+    Snapshot,
+    /// One, in place.
+    Direct,
+    /// Two, from their group snapshot.
+    Group,
+}
+
+const WAYS: [Way; 3] = [Way::Snapshot, Way::Direct, Way::Group];
 
 /// What one effect was cut off by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +49,10 @@ enum Mishap {
     ClaimLost,
     /// The snapshot class is deleted.
     ClassGone,
-    /// Somebody deletes the snapshot.
+    /// Somebody deletes the snapshot, or that of the group.
     SnapshotGone,
+    /// Nobody takes group snapshots any more.
+    NoGroups,
     /// The mover fails for good.
     MoverFails,
     /// Somebody deletes the mover, as a node that is drained for good.
@@ -46,11 +67,12 @@ enum Mishap {
     Quota,
 }
 
-const MISHAPS: [Mishap; 10] = [
+const MISHAPS: [Mishap; 11] = [
     Mishap::None,
     Mishap::ClaimLost,
     Mishap::ClassGone,
     Mishap::SnapshotGone,
+    Mishap::NoGroups,
     Mishap::MoverFails,
     Mishap::MoverGone,
     Mishap::VaultGone,
@@ -65,13 +87,18 @@ struct World {
     observed: Observed,
     /// What stands in the cluster for the run, and since when.
     made: BTreeMap<(&'static str, String), (ObjectKey, String, i64)>,
-    mover: Option<JobSeen>,
+    movers: BTreeMap<String, JobSeen>,
     /// Points in the vault, which are written once.
     vault: BTreeMap<String, Point>,
     head: Option<String>,
     sealed: bool,
     quota: bool,
     mover_fails: bool,
+    no_groups: Option<i64>,
+    /// The claims that have the mark.
+    marked: BTreeSet<String>,
+    /// How many had it when a group snapshot was asked for.
+    found: usize,
     /// How many captures there were: each finds something else.
     captures: u64,
     second: i64,
@@ -80,22 +107,33 @@ struct World {
 }
 
 impl World {
-    fn new(cuts: &[(usize, Cut)], direct: bool) -> Self {
+    fn new(cuts: &[(usize, Cut)], way: Way) -> Self {
         let mut observed = observed();
-        if direct {
-            observed.snapshot_classes.clear();
-            observed.sources[0].mounted_by = None;
+        match way {
+            Way::Snapshot => {}
+            Way::Direct => {
+                observed.snapshot_classes.clear();
+                observed.sources[0].mounted_by = None;
+            }
+            Way::Group => {
+                observed.sources.push(source("log"));
+                let class = GroupClass { name: "together".into(), version: GroupVersion::V1 };
+                observed.groups.classes = BTreeMap::from([(DRIVER.to_owned(), class)]);
+            }
         }
         Self {
             object: point(Purpose::Scheduled),
             observed,
             made: BTreeMap::new(),
-            mover: None,
+            movers: BTreeMap::new(),
             vault: BTreeMap::new(),
             head: None,
             sealed: false,
             quota: false,
             mover_fails: false,
+            no_groups: None,
+            marked: BTreeSet::new(),
+            found: 0,
             captures: 0,
             second: 0,
             effects: 0,
@@ -123,17 +161,30 @@ impl World {
         if let Some(source) = seen.sources.first_mut() {
             source.mounted_by = pod.then(|| Mounting { pod_uid: "holder".into(), node: "node-1".into() });
         }
-        seen.jobs = self.mover.iter().map(|it| ("data".to_owned(), it.clone())).collect();
+        seen.jobs = self.movers.clone();
+        let group = self.made.values().find(|(key, ..)| key.kind == "VolumeGroupSnapshot");
+        let done = |since: i64| since < second && self.no_groups.is_none_or(|it| since < it);
+        let group = group.map(|(_, _, since)| group_seen(self.found, *since, done(*since)));
+        seen.groups.of_run = group.map(|it| (DRIVER.to_owned(), it)).into_iter().collect();
+        for it in &mut seen.sources {
+            let label = format!("{GROUP_MARK}shop");
+            if self.marked.contains(&it.claim) {
+                it.labels.insert(label, "run-1".into())
+            } else {
+                it.labels.remove(&label)
+            };
+        }
         let ended = self.object.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
         seen.made = if ended { self.made.values().map(|it| it.0.clone()).collect() } else { Vec::new() };
+        seen.groups.marked = self.marked.iter().filter(|_| ended).map(|it| (it.clone(), None)).collect();
     }
 
     /// What the cluster and the vault do by themselves in a second.
     fn pass_time(&mut self) {
         self.second += 1;
-        if let Some(JobSeen::Running(_)) = self.mover {
+        for mover in self.movers.values_mut().filter(|it| matches!(it, JobSeen::Running(_))) {
             let failed = JobSeen::Failed { message: "no".into(), at: at(self.second), corrupt: false, command: None };
-            self.mover = Some(if self.mover_fails { failed } else { stored(0) });
+            *mover = if self.mover_fails { failed } else { stored(0) };
         }
     }
 
@@ -142,11 +193,14 @@ impl World {
             Mishap::None => {}
             Mishap::ClaimLost => self.observed.sources.clear(),
             Mishap::ClassGone => self.observed.snapshot_classes.clear(),
-            Mishap::SnapshotGone => self.made.retain(|(kind, _), _| *kind != "VolumeSnapshot"),
+            Mishap::SnapshotGone => {
+                self.made.retain(|(kind, _), _| !["VolumeSnapshot", "VolumeGroupSnapshot"].contains(kind));
+            }
+            Mishap::NoGroups => self.no_groups = Some(self.second),
             Mishap::MoverFails => self.mover_fails = true,
             Mishap::MoverGone => {
                 self.made.retain(|(kind, _), _| *kind != "Job");
-                self.mover = None;
+                self.movers.clear();
             }
             Mishap::VaultGone => self.observed.vault = None,
             Mishap::ApplicationGone => self.observed.application = None,
@@ -185,24 +239,37 @@ impl World {
             Effect::Apply(object) => {
                 let types = object.types.clone().unwrap();
                 let space = object.metadata.namespace.clone();
-                if self.quota && types.kind == "VolumeSnapshot" && space.as_deref() == Some("shop") {
+                let counted = ["VolumeSnapshot", "VolumeGroupSnapshot"].contains(&types.kind.as_str());
+                if self.quota && counted && space.as_deref() == Some("shop") {
                     return false;
                 }
                 let claim = object.metadata.annotations.as_ref().unwrap()[CLAIM].clone();
-                let kinds = ["VolumeSnapshot", "VolumeSnapshotContent", "PersistentVolumeClaim", "Pod", "Job"];
+                let kinds = [
+                    "VolumeSnapshot",
+                    "VolumeSnapshotContent",
+                    "VolumeGroupSnapshot",
+                    "PersistentVolumeClaim",
+                    "Pod",
+                    "Job",
+                ];
                 let kind = kinds.into_iter().find(|it| *it == types.kind).expect("a run makes nothing else");
                 let name = object.metadata.name.clone().unwrap();
                 let key = ObjectKey { api_version: "", kind, namespace: space.clone(), name: name.clone() };
                 let id = (kind, format!("{}/{name}", space.unwrap_or_default()));
-                self.made.entry(id).or_insert((key, claim, self.second));
-                if kind == "Job" && self.mover.is_none() {
-                    self.mover = Some(JobSeen::Running(None));
+                if kind == "Job" {
+                    self.movers.entry(claim.clone()).or_insert(JobSeen::Running(None));
                 }
+                if kind == "VolumeGroupSnapshot" {
+                    self.found = self.marked.len();
+                }
+                self.made.entry(id).or_insert((key, claim, self.second));
             }
             Effect::Delete(key) => {
                 let id = (key.kind, format!("{}/{}", key.namespace.unwrap_or_default(), key.name));
                 self.made.remove(&id).expect("what is deleted was there");
             }
+            Effect::LabelClaim { name, value: Some(_), .. } => drop(self.marked.insert(name)),
+            Effect::LabelClaim { name, value: None, .. } => drop(self.marked.remove(&name)),
             Effect::Begin(work) => self.carry_out(*work),
             other => panic!("a run does not {other:?}"),
         }
@@ -267,6 +334,7 @@ impl World {
     /// What must hold at each end. The reason that the status gives.
     fn judge(&self, told: &str) -> String {
         assert!(self.made.is_empty(), "{told}: this is left: {:?}", self.made);
+        assert!(self.marked.is_empty(), "{told}: these are still marked: {:?}", self.marked);
         let status = self.object.status.as_ref().unwrap();
         let said = condition::find(&status.conditions, SUCCEEDED).unwrap();
         let written = status.id.as_ref().and_then(|id| self.vault.get(id));
@@ -292,14 +360,30 @@ impl World {
     }
 }
 
+/// A group snapshot that found so many volumes, when it is done.
+fn group_seen(found: usize, since: i64, done: bool) -> GroupSeen {
+    if !done {
+        return GroupSeen::default();
+    }
+    let member = |it: &str| {
+        let taken_at = Some(at(since));
+        (
+            it.to_owned(),
+            SnapshotSeen { handle: Some("h".into()), taken_at, instant: taken_at, ..SnapshotSeen::default() },
+        )
+    };
+    let members = ["data", "log"].map(member).into();
+    GroupSeen { volumes: Some(found), cut_at: Some(at(since)), ready: true, members, ..GroupSeen::default() }
+}
+
 /// Every moment at which the operator can be ended, in a run of at most so many effects.
 fn cuts(effects: usize) -> impl Iterator<Item = (usize, Cut)> {
     (1..=effects).flat_map(|number| [(number, Cut::Before), (number, Cut::After)])
 }
 
 /// How many effects an undisturbed run has.
-fn undisturbed(direct: bool) -> usize {
-    let mut world = World::new(&[], direct);
+fn undisturbed(way: Way) -> usize {
+    let mut world = World::new(&[], way);
     world.play(Mishap::None, 0);
     assert_eq!(world.judge("undisturbed"), "Stored");
     world.effects
@@ -307,14 +391,18 @@ fn undisturbed(direct: bool) -> usize {
 
 #[test]
 fn an_operator_that_is_ended_at_any_two_moments_makes_the_same_point_and_leaves_nothing() {
-    for direct in [false, true] {
-        let effects = undisturbed(direct);
+    for way in WAYS {
+        let effects = undisturbed(way);
         assert!(effects >= 6, "{effects}");
         for first in cuts(effects) {
-            for second in cuts(effects + 6).filter(|it| it.0 > first.0) {
-                let mut world = World::new(&[first, second], direct);
+            // With more to do, every other one must do: what is cut before an effect is mostly what is cut after the last.
+            let all = |it: &(usize, Cut)| way != Way::Group || it.1 == Cut::Before;
+            for second in cuts(effects + 6).filter(|it| it.0 > first.0 && all(it)) {
+                let mut world = World::new(&[first, second], way);
                 world.play(Mishap::None, 0);
                 assert_eq!(world.judge(&format!("{first:?}, {second:?}")), "Stored", "{first:?}, {second:?}");
+                let given_up = world.object.status.as_ref().unwrap().groups.iter().any(|it| it.failure.is_some());
+                assert!(!given_up, "{way:?}, {first:?}, {second:?}");
             }
         }
     }
@@ -323,31 +411,35 @@ fn an_operator_that_is_ended_at_any_two_moments_makes_the_same_point_and_leaves_
 #[test]
 fn whatever_goes_wrong_at_any_moment_a_run_ends_tells_the_truth_and_leaves_nothing() {
     let mut ends = BTreeSet::new();
-    for direct in [false, true] {
-        let effects = undisturbed(direct);
+    for way in WAYS {
+        let effects = undisturbed(way);
         for mishap in MISHAPS {
             for before in 0..10 {
-                for cut in std::iter::once(None).chain(cuts(effects).map(Some)) {
-                    let mut world = World::new(cut.as_slice(), direct);
+                // A group's run has twice as many effects: a third of them must do.
+                let some = cuts(effects).filter(|it| way != Way::Group || it.0 % 3 == 0 && it.1 == Cut::Before);
+                for cut in std::iter::once(None).chain(some.map(Some)) {
+                    let mut world = World::new(cut.as_slice(), way);
                     world.play(mishap, before);
-                    let told = format!("{mishap:?} before pass {before}, {cut:?}, direct: {direct}");
-                    ends.insert((format!("{mishap:?}"), world.judge(&told)));
+                    let told = format!("{mishap:?} before pass {before}, {cut:?}, {way:?}");
+                    let mishap =
+                        if way == Way::Group { format!("{mishap:?} of a group") } else { format!("{mishap:?}") };
+                    ends.insert((mishap, world.judge(&told)));
                 }
             }
         }
     }
-    let of = |mishap: Mishap| -> Vec<&str> {
-        let of = format!("{mishap:?}");
-        ends.iter().filter(|it| it.0 == of).map(|it| it.1.as_str()).collect()
-    };
+    let of = |mishap: &str| -> Vec<&str> { ends.iter().filter(|it| it.0 == mishap).map(|it| it.1.as_str()).collect() };
     // Before, or too late to matter, nothing is in the way.
-    assert_eq!(of(Mishap::None), ["Stored"]);
-    assert_eq!(of(Mishap::SnapshotGone), ["Stored"], "another one is taken");
-    assert_eq!(of(Mishap::MoverGone), ["Stored"], "another one is started");
-    assert_eq!(of(Mishap::ClaimLost), ["Partial", "Stored"]);
-    assert_eq!(of(Mishap::MoverFails), ["Partial", "Stored"]);
-    assert_eq!(of(Mishap::Quota), ["Partial", "Stored"]);
-    assert_eq!(of(Mishap::VaultGone), ["DeadlineExceeded", "Stored", "VaultNotReady"]);
+    assert_eq!(of("None"), ["Stored"]);
+    assert_eq!(of("SnapshotGone"), ["Stored"], "another one is taken");
+    assert_eq!(of("MoverGone"), ["Stored"], "another one is started");
+    assert_eq!(of("ClaimLost"), ["Partial", "Stored"]);
+    assert_eq!(of("MoverFails"), ["Partial", "Stored"]);
+    assert_eq!(of("Quota"), ["Partial", "Stored"]);
+    assert_eq!(of("None of a group"), ["Stored"]);
+    assert_eq!(of("NoGroups of a group"), ["Stored"], "they are snapshotted one by one");
+    assert_eq!(of("SnapshotGone of a group"), ["Partial", "Stored"], "no other is of the same instant");
+    assert_eq!(of("VaultGone"), ["DeadlineExceeded", "Stored", "VaultNotReady"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! labcsi: a CSI driver whose volumes are btrfs subvolumes.
 //!
-//! `labcsi NAME SOCKET ROOT NODE [--without-snapshots]` serves Identity, Controller, Node and the kubelet's plugin
-//! registration on one unix socket, as the driver NAME. Put SOCKET in the kubelet's plugins_registry folder and no node-driver-registrar is needed. Its
+//! `labcsi NAME SOCKET ROOT NODE [--without-snapshots]` serves Identity, Controller, GroupController, Node and the
+//! kubelet's plugin registration on one unix socket, as the driver NAME. Put SOCKET in the kubelet's plugins_registry folder and no node-driver-registrar is needed. Its
 //! name must hold an `@`: the kubelet sends the socket path, `/` as `%2F`, as the HTTP/2 :authority, and the http
 //! crate takes a `%` only in the userinfo before an `@` (PROTOCOL_ERROR otherwise).
 //! A block volume is a loop device on the file `disk` in its subvolume.
@@ -15,7 +15,8 @@ use tonic::{Request, Response, Status};
 #[allow(clippy::all)]
 mod csi { tonic::include_proto!("csi.v1"); }
 mod reg { tonic::include_proto!("pluginregistration"); }
-use csi::{controller_server::*, identity_server::*, node_server::*, *};
+mod groups;
+use csi::{controller_server::*, group_controller_server::GroupControllerServer, identity_server::*, node_server::*, *};
 
 const DEFAULT_BYTES: i64 = 1 << 30;
 type Reply<T> = Result<Response<T>, Status>;
@@ -99,7 +100,8 @@ impl Item {
 
     fn as_snapshot(&self, m: Meta) -> Snapshot {
         Snapshot { snapshot_id: self.id.clone(), source_volume_id: m.source, size_bytes: m.bytes,
-            creation_time: Some(m.made.into()), ready_to_use: true, ..Default::default() }
+            creation_time: Some(m.made.into()), ready_to_use: true,
+            group_snapshot_id: groups::group_of(&self.id).unwrap_or_default().into() }
     }
 }
 
@@ -154,8 +156,10 @@ impl Identity for Driver {
     }
     async fn get_plugin_capabilities(&self, _: Request<GetPluginCapabilitiesRequest>) -> Reply<GetPluginCapabilitiesResponse> {
         use plugin_capability::{Service, Type, service};
-        Ok(Response::new(GetPluginCapabilitiesResponse { capabilities: vec![PluginCapability {
-            r#type: Some(Type::Service(Service { r#type: service::Type::ControllerService as i32 })) }] }))
+        let services = [service::Type::ControllerService, service::Type::GroupControllerService];
+        let offered = services.into_iter().filter(|s| self.snapshots || *s != service::Type::GroupControllerService);
+        Ok(Response::new(GetPluginCapabilitiesResponse { capabilities: offered.map(|s|
+            PluginCapability { r#type: Some(Type::Service(Service { r#type: s as i32 })) }).collect() }))
     }
     async fn probe(&self, _: Request<ProbeRequest>) -> Reply<ProbeResponse> {
         Ok(Response::new(ProbeResponse { ready: Some(self.root.join("volumes").is_dir()) }))
@@ -233,7 +237,9 @@ impl Controller for Driver {
 
     async fn delete_snapshot(&self, r: Request<DeleteSnapshotRequest>) -> Reply<DeleteSnapshotResponse> {
         let _one = self.one_at_a_time.lock().await;
-        self.snapshot(&r.get_ref().snapshot_id)?.remove().await?;
+        let id = &r.get_ref().snapshot_id;
+        if groups::group_of(id).is_some() { return Err(Status::invalid_argument(format!("{id} goes with its group only"))); }
+        self.snapshot(id)?.remove().await?;
         Ok(Response::new(Default::default()))
     }
 
@@ -328,6 +334,7 @@ async fn serve(socket: &str, driver: Driver) -> Result<(), Box<dyn std::error::E
         .add_service(reg::registration_server::RegistrationServer::new(driver.clone()))
         .add_service(IdentityServer::new(driver.clone()))
         .add_service(ControllerServer::new(driver.clone()))
+        .add_service(GroupControllerServer::new(driver.clone()))
         .add_service(NodeServer::new(driver))
         .serve_with_incoming(incoming);
     // Not tonic's graceful shutdown: that waits for ever on a peer that keeps an idle connection open.
