@@ -201,6 +201,7 @@ pub async fn run(cluster: &Cluster, wanted: &RestoreArguments, printer: &mut Pri
         && wanted.export.is_none()
         && wanted.export_to.is_none()
         && wanted.into.is_none()
+        && !wanted.rehearse
         && let Some(why) = refusal(&application(cluster, name).await?)
     {
         return Err(CliError::Refused(why));
