@@ -22,6 +22,7 @@ use super::is_id;
 use super::parallel;
 use super::seal::blob_id;
 use crate::api::recovery_point::Level;
+use crate::core::condition::whole_second;
 use crate::core::mover_task::{Newest, Report, Scrubbed};
 use crate::core::point::Verified;
 use crate::vault::Vault;
@@ -74,7 +75,7 @@ pub(super) fn check(part: u32, parts: u32, newest: Option<&Newest>) -> Result<()
 impl Scrub<'_> {
     pub(super) fn run(&self, engine: &Engine) -> Result<Report, MoverError> {
         let notes = self.notes(engine)?;
-        let again: HashSet<&String> = notes.iter().flat_map(|it| &it.damaged_packs).collect();
+        let again: HashSet<&str> = notes.iter().flat_map(|it| &it.damaged_packs).map(String::as_str).collect();
         let findings = self.read(engine, &again)?;
         let touched = if findings.damaged.is_empty() {
             BTreeSet::new()
@@ -120,7 +121,7 @@ impl Scrub<'_> {
     }
 
     /// Reads this round's packs, and those that were damaged before; looks whether all are there.
-    fn read(&self, engine: &Engine, again: &HashSet<&String>) -> Result<Findings, MoverError> {
+    fn read(&self, engine: &Engine, again: &HashSet<&str>) -> Result<Findings, MoverError> {
         let named: Mutex<HashMap<PackId, u32>> = Mutex::default();
         let findings = Mutex::new(Findings::default());
         engine.steadily(|| self.read_share(engine, again, &named, &findings))?;
@@ -141,7 +142,7 @@ impl Scrub<'_> {
     fn read_share(
         &self,
         engine: &Engine,
-        again: &HashSet<&String>,
+        again: &HashSet<&str>,
         named: &Mutex<HashMap<PackId, u32>>,
         findings: &Mutex<Findings>,
     ) -> Result<(), MoverError> {
@@ -157,7 +158,7 @@ impl Scrub<'_> {
         for file in repository.stream_files::<IndexFile>().map_err(|error| engine.error(&error))? {
             let (_, file) = file.map_err(|error| engine.error(&error))?;
             let mine = |pack: &IndexPack| {
-                pack.id.as_u32() % self.parts == self.part || again.contains(&pack.id.to_hex().as_str().to_owned())
+                pack.id.as_u32() % self.parts == self.part || again.contains(pack.id.to_hex().as_str())
             };
             let mut named = named.lock().unwrap_or_else(PoisonError::into_inner);
             let new = |pack: &IndexPack| named.insert(pack.id, pack.pack_size()).is_none();
@@ -223,7 +224,7 @@ impl Scrub<'_> {
         damaged_packs: Vec<String>,
     ) -> Result<(), MoverError> {
         engine.meter.step();
-        let at = Timestamp::from_second(Timestamp::now().as_second()).expect("a timestamp's seconds are in range");
+        let at = whole_second(Timestamp::now()).0;
         let (point, region) = (point.to_owned(), self.region.to_owned());
         let note = Verified { point, level, at, region, detail, damaged_packs };
         Ok(engine.runtime().block_on(self.vault.write_verified(self.namespace, self.application, &note))?)
