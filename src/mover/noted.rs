@@ -12,6 +12,7 @@ use super::check;
 use super::engine::Engine;
 use super::error::MoverError;
 use crate::api::recovery_point::Level;
+use crate::core::condition::whole_second;
 use crate::core::mover_task::Task;
 use crate::core::verified::{Damage, Verified};
 use crate::vault::Vault;
@@ -165,5 +166,5 @@ pub(super) async fn met(vault: &Vault, task: &Task, what: &str) -> Result<(), Ca
 }
 
 fn now() -> Timestamp {
-    Timestamp::from_second(Timestamp::now().as_second()).expect("a timestamp's seconds are in range")
+    whole_second(Timestamp::now()).0
 }

@@ -42,10 +42,7 @@ pub(super) fn compare<S: IndexedTree + Sync>(
             Ok(())
         },
     )?;
-    match different.into_inner() {
-        0 => Ok(()),
-        different => Err(MoverError::Different(different)),
-    }
+    none(different)
 }
 
 /// Compares what lies under some paths of a directory with the snapshot. What else is there does not count.
@@ -80,6 +77,10 @@ pub(super) fn compare_paths<S: IndexedTree + Sync>(
             Ok(())
         },
     )?;
+    none(different)
+}
+
+fn none(different: AtomicU64) -> Result<(), MoverError> {
     match different.into_inner() {
         0 => Ok(()),
         different => Err(MoverError::Different(different)),

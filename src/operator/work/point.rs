@@ -182,7 +182,7 @@ pub(super) fn catalogue_failure(error: &CatalogueError) -> Failure {
 mod tests {
     use super::*;
     use crate::{
-        core::point::{FORMAT, Objects},
+        core::point::example,
         vault::{
             Store,
             fake::{Fake, Manner},
@@ -198,25 +198,7 @@ mod tests {
     }
 
     async fn enter(vault: &Vault, number: u64) {
-        let point = Point {
-            format: FORMAT,
-            id: id(number),
-            namespace: "shop".to_owned(),
-            application: "db".to_owned(),
-            epoch: 1,
-            region: "east".to_owned(),
-            branch: false,
-            consistent_at: Timestamp::UNIX_EPOCH,
-            created_at: Timestamp::UNIX_EPOCH,
-            objects: Objects { manifest: "00".to_owned(), count: 1, bytes: 2 },
-            volumes: vec![],
-            skipped: vec![],
-            dumps: vec![],
-            missing: vec![],
-            suspicious: vec![],
-            lock_until: None,
-            previous: None,
-        };
+        let point = Point { id: id(number), ..example("shop", "db") };
         vault.write_point(&point).await.unwrap();
         vault.enter_head(&point, 1, "east").await.unwrap();
     }

@@ -8,12 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use super::{
     command::{run, show},
     file,
+    wait::{Look, until},
 };
 
 /// A command of the lab that changes something small.
@@ -183,6 +185,18 @@ impl Region {
     /// When the API server refuses one.
     pub fn apply(&self, documents: &str) -> Result<()> {
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(documents)).map(|_| ())
+    }
+
+    /// Delete a namespace, if it is there, and wait until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go within `within`.
+    pub fn remove_namespace(&self, name: &str, within: Duration) -> Result<()> {
+        self.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait=false"], None)?;
+        until(&format!("namespace {name} to go from {}", self.name), within, || {
+            let there = self.get::<Namespace>("", name)?.is_some();
+            Ok(if there { Look::NotYet("it is there".to_owned()) } else { Look::Seen(()) })
+        })
     }
 
     /// Read one object, if it is there. Give no namespace for one of the cluster.

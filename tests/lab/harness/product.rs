@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use reprise::api::{dns_zone::DnsZone, vault::Vault};
 
 use super::{
@@ -71,19 +70,6 @@ pub fn install(region: &Region, settings: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Remove what an earlier run left in a lab that was kept: operators of an older image, and what they remember of claims
-/// in another vault.
-///
-/// # Errors
-/// When it does not go.
-pub fn forget(region: &Region) -> Result<()> {
-    region.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"], None)?;
-    until(&format!("an earlier {NAMESPACE} to go from {}", region.name), Duration::from_secs(90), || {
-        let there = region.get::<Namespace>("", NAMESPACE)?.is_some();
-        Ok(if there { Look::NotYet("it is there".to_owned()) } else { Look::Seen(()) })
-    })
-}
-
 /// What the regions of one test share: a vault of its own, in a folder of the lab's bucket, with a key of its own.
 ///
 /// # Errors
@@ -105,26 +91,28 @@ pub fn await_shared(region: &Region, within: Duration) -> Result<()> {
     until(&what, within, || {
         let vaults: Vec<Vault> = region.list("")?;
         let zones: Vec<DnsZone> = region.list("")?;
-        let vault_states = vaults.iter().map(|it| {
-            let status = it.status.as_ref();
-            let seen = status.and_then(|it| it.observed_generation) == it.metadata.generation;
-            (it.name_any(), seen, status.map(|it| it.conditions.as_slice()))
-        });
-        let zone_states = zones.iter().map(|it| {
-            let status = it.status.as_ref();
-            let seen = status.and_then(|it| it.observed_generation) == it.metadata.generation;
-            (it.name_any(), seen, status.map(|it| it.conditions.as_slice()))
-        });
-        let unready = vault_states.chain(zone_states).filter_map(|(name, seen, conditions)| {
-            match conditions.unwrap_or_default().iter().find(|it| it.type_ == "Ready") {
-                _ if !seen => Some(format!("{name}: its last change was not looked at yet")),
-                Some(it) if it.status == "True" => None,
-                Some(it) => Some(format!("{name}: {} ({})", it.reason, it.message)),
-                None => Some(format!("{name}: no condition Ready")),
-            }
-        });
+        let vault = |it: &Vault| {
+            let status = it.status.clone().unwrap_or_default();
+            unready(&it.metadata, status.observed_generation, &status.conditions)
+        };
+        let zone = |it: &DnsZone| {
+            let status = it.status.clone().unwrap_or_default();
+            unready(&it.metadata, status.observed_generation, &status.conditions)
+        };
+        let unready = vaults.iter().filter_map(vault).chain(zones.iter().filter_map(zone));
         let unready: Vec<String> = unready.collect();
         let there = !vaults.is_empty() && !zones.is_empty();
         Ok(if there && unready.is_empty() { Look::Seen(()) } else { Look::NotYet(unready.join("; ")) })
     })
+}
+
+/// What an object of these lacks to be ready, by its last change.
+fn unready(object: &ObjectMeta, observed: Option<i64>, conditions: &[Condition]) -> Option<String> {
+    let name = object.name.as_deref().unwrap_or_default();
+    match conditions.iter().find(|it| it.type_ == "Ready") {
+        _ if observed != object.generation => Some(format!("{name}: its last change was not looked at yet")),
+        Some(it) if it.status == "True" => None,
+        Some(it) => Some(format!("{name}: {} ({})", it.reason, it.message)),
+        None => Some(format!("{name}: no condition Ready")),
+    }
 }

@@ -2,46 +2,32 @@
 //! bucket and the key are enough: the application is listed, and brought back into the region that held its claim, whose
 //! name is all that is left of it there.
 
-use std::{thread, time::Duration};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 
-use super::stage::{SOON, Scene, TERMS, ask, point, serving};
+use super::stage::{SOON, Scene, TERMS, ask, point, reprise, serving};
 use crate::harness::{
     app::App,
-    command::run,
     lab::Region,
     product::{self, NAMESPACE},
-    wait::{Look, until},
 };
 
 /// `kubectl reprise WORDS -o json`, and how it ended.
 pub(super) fn asked(app: &App, region: &Region, words: &[&str]) -> Result<Value> {
-    let kubeconfig = region.kubeconfig.to_str().context("the path is no text")?;
-    let mut command =
-        vec![env!("CARGO_BIN_EXE_kubectl-reprise"), "--kubeconfig", kubeconfig, "-n", app.name, "-o", "json"];
-    command.extend(words);
-    let answer = run(Duration::from_mins(5), &command, None).with_context(|| region.story(app.name))?;
+    let answer = reprise(app, region, &[&["-o", "json"], words].concat())?;
     serde_json::from_str(&answer).with_context(|| format!("read {answer}"))
 }
 
 /// Deletes all that Reprise has in a region, and the application.
 pub(super) fn wiped(app: &App, region: &Region) -> Result<()> {
     // The operator first: it must not see the application go.
-    for words in [["namespace", NAMESPACE], ["vault", "main"], ["dnszone", "demo-test"], ["namespace", app.name]] {
+    region.remove_namespace(NAMESPACE, SOON)?;
+    for words in [["vault", "main"], ["dnszone", "demo-test"]] {
         region.kubectl(&["delete", words[0], words[1], "--ignore-not-found", "--wait=false"], None)?;
-        if words[0] == "namespace" {
-            until(&format!("namespace {} to go from {}", words[1], region.name), SOON, || {
-                Ok(match region.get::<Namespace>("", words[1])? {
-                    None => Look::Seen(()),
-                    Some(_) => Look::NotYet("it is there".to_owned()),
-                })
-            })?;
-        }
     }
-    Ok(())
+    region.remove_namespace(app.name, SOON)
 }
 
 pub(super) fn in_both(scene: &Scene, what: impl Fn(&Region) -> Result<()> + Sync) -> Result<()> {

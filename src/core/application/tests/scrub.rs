@@ -5,7 +5,6 @@ use crate::{
     api::application::ScrubStatus,
     core::{
         condition::REPOSITORY_SOUND,
-        mover_job::MoverSettings,
         mover_task::{Report, Scrubbed, TASK, Task},
         recovery_point::JobSeen,
     },
@@ -17,18 +16,8 @@ const DAY: i64 = 86_400;
 fn with_volume(scrub: Option<JobSeen>) -> Observed {
     let mut stored = ended(true, "Stored", 1, 0, 9);
     stored["volumes"] = json!([{"claim": "data", "method": "Snapshot", "snapshot": "5a"}]);
-    let movers = MoverSettings {
-        namespace: "reprise".into(),
-        image: "reprise".into(),
-        pull_policy: "Never".into(),
-        service_account: "mover".into(),
-        dump_service_account: "dumper".into(),
-        direct: true,
-        kubelet_root: "/var/lib/kubelet".into(),
-        resources: json!({}),
-    };
     let points = vec![recovery_point("shop-000001", "Scheduled", stored)];
-    Observed { movers: Some(movers), scrub, ..with_points(points) }
+    Observed { movers: Some(movers()), scrub, ..with_points(points) }
 }
 
 fn pass(scrub: &ScrubStatus, seen: &Observed, seconds: i64) -> Decided {
