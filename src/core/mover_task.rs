@@ -294,17 +294,16 @@ impl Task {
 
     /// The point whose data it needs, and which is noted as damaged when that is.
     #[must_use]
-    pub fn restores(&self) -> Option<&str> {
+    pub fn needs(&self) -> Option<&str> {
         match self {
             Self::Restore { point, .. } => point.as_deref(),
-            Self::Export { point, .. } | Self::Load { point, .. } => Some(point),
+            Self::Export { point, .. } | Self::Load { point, .. } | Self::Copy { point, .. } => Some(point),
             Self::Backup { .. }
             | Self::Verify { .. }
             | Self::Lock { .. }
             | Self::Prune { .. }
             | Self::Scrub { .. }
-            | Self::Dump { .. }
-            | Self::Copy { .. } => None,
+            | Self::Dump { .. } => None,
         }
     }
 

@@ -4,6 +4,15 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+/// How the line of a volume begins of which nothing lies under the paths that are wanted.
+pub const FIT_NOTHING: &str = "volume";
+
+/// What is told of such a volume.
+#[must_use]
+pub fn fit_nothing_of(claim: &str) -> String {
+    format!("{FIT_NOTHING} {claim}: the point has no file under its paths")
+}
+
 /// Some paths of a volume, relative to its root. The default means none.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {

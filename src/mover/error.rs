@@ -21,6 +21,9 @@ pub enum MoverError {
     /// Data in the repository is missing or damaged.
     #[error("the repository is damaged: {0}")]
     Corrupt(String),
+    /// Data in the repository of the vault that is copied to is missing or damaged.
+    #[error("the vault that is copied to is damaged: {0}")]
+    Copy(String),
     /// The volume has no space left.
     #[error("the volume is full: it needs at least the size that the snapshot's files have")]
     VolumeFull,
@@ -79,7 +82,7 @@ impl MoverError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Corrupt(_) => CORRUPT,
+            Self::Corrupt(_) | Self::Copy(_) => CORRUPT,
             Self::Task(_) => MISCONFIGURED,
             Self::Vault(error) => vault_exit_code(error),
             Self::VolumeFull

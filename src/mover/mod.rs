@@ -91,7 +91,7 @@ fn run_to_code(vaults: &str) -> u8 {
     let outcome = perform(&witness, vaults);
     let code = outcome.as_ref().map_or_else(MoverError::exit_code, |_| DONE);
     let mut report = outcome.unwrap_or_else(|error| Report {
-        corrupt: matches!(error, MoverError::Corrupt(_)),
+        corrupt: matches!(error, MoverError::Corrupt(_) | MoverError::Copy(_)),
         command: error.ran(),
         error: Some(error.to_string()),
         ..Report::default()

@@ -159,7 +159,7 @@ impl Notes<'_> {
 
 /// A mover that needed a point met damage in it: that is written down for every region.
 pub(super) async fn met(vault: &Vault, task: &Task, what: &str) -> Result<(), CatalogueError> {
-    let Some(point) = task.restores() else { return Ok(()) };
+    let Some(point) = task.needs() else { return Ok(()) };
     let (namespace, application) = task.application();
     let what = [what.to_owned()];
     vault.change_verified(namespace, application, point, |it| Verified::met(it, point, now(), &[], &what)).await

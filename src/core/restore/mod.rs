@@ -303,8 +303,9 @@ impl Pass<'_> {
         }
         let not = self.status.not_restored.len();
         if not > 0 {
+            let done = if self.object.spec.export.is_some() { "exported" } else { "restored" };
             let message =
-                format!("restored from {point}, but {not} objects or paths are not as in it: see status.notRestored");
+                format!("{done} from {point}, but {not} objects or paths are not as in it: see status.notRestored");
             self.effects.push(Effect::warn("RestoreIncomplete", message.clone()));
             return self.report(Truth::False, "NotAllRestored", message);
         }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use kube::ResourceExt;
 
-use super::{Next, Pass, volumes::NO_FILES_OF};
+use super::{Next, Pass};
 use crate::{
     api::{
         application::{ProtectedApplication, Role},
@@ -17,7 +17,7 @@ use crate::{
         condition,
         copies::{answered_by, failing},
         effect::Effect,
-        paths::Paths,
+        paths::{self, Paths},
         point::{Point, Volume},
         work::{Outcome, REASONS, Seen, Work, see},
     },
@@ -358,7 +358,7 @@ impl Pass<'_> {
                 self.status.restored_objects = Some(restored);
                 self.status.progress.iter_mut().for_each(|it| it.estimated_end = None);
                 // What was told of volumes stays.
-                self.status.not_restored.retain(|it| it.starts_with(NO_FILES_OF));
+                self.status.not_restored.retain(|it| it.starts_with(paths::FIT_NOTHING));
                 self.status.not_restored.extend(not_restored.into_iter().take(TOLD));
                 let told = format!("{restored} objects are as in the point, {not_restored_count} are not");
                 Next::Go(std::iter::once(told).chain(notes.iter().cloned()).collect::<Vec<_>>().join("; "))

@@ -84,6 +84,7 @@ impl Pass<'_> {
             ),
             Some(JobSeen::Succeeded(report)) => {
                 self.tell_export(&point, Some(&report));
+                self.status.not_restored.clone_from(&report.first_warnings);
                 Next::Go(self.exported(&report))
             }
             Some(JobSeen::Failed { message, corrupt: true, .. }) => {

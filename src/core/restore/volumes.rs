@@ -9,14 +9,12 @@ use crate::{
         effect::Effect,
         empty_claim,
         mover_task::Task,
+        paths,
         point::{Point, Skipped, Volume},
         volume_restore::{Data, Held, Restore as VolumeRestore, Seen as VolumeSeen, Step},
         work::REASONS,
     },
 };
-
-/// How the line about a volume begins that had nothing to restore.
-pub(super) const NO_FILES_OF: &str = "volume";
 
 static NOTHING: LazyLock<VolumeSeen> = LazyLock::new(VolumeSeen::default);
 
@@ -57,7 +55,7 @@ impl Pass<'_> {
             match step {
                 Step::Done => {
                     done.insert(volume.claim.as_str());
-                    let told = format!("{NO_FILES_OF} {}: the point has no file under its paths", volume.claim);
+                    let told = paths::fit_nothing_of(&volume.claim);
                     if nothing && !self.status.not_restored.contains(&told) {
                         self.status.not_restored.push(told);
                     }

@@ -93,7 +93,7 @@ impl Copy<'_> {
         target.meter = source.meter.clone();
         let attempt = |whole| target.steadily(|| source.steadily(|| attempt(source, &target, point, whole)));
         match attempt(false) {
-            Err(MoverError::Corrupt(why)) => {
+            Err(MoverError::Copy(why)) => {
                 tracing::warn!(why, "everything is compared");
                 attempt(true)
             }
@@ -120,21 +120,23 @@ impl Copy<'_> {
 
 fn attempt(source: &Engine, target: &Engine, point: &Point, whole: bool) -> Result<Copied, MoverError> {
     source.meter.phase("reading the indexes");
-    let (from, to) = (source.open()?, target.open_or_make()?);
-    let there = check::index(target, &to)?;
+    let (from, to) = (source.open()?, target.open_or_make().map_err(of_copy)?);
+    let there = check::index(target, &to).map_err(of_copy)?;
     if let Some(pack) = there.missing_packs.first() {
         let (lost, more) = (format!("data/{}/{pack}", &pack[..2]), there.missing_packs.len());
         let (namespace, application) = (&point.namespace, &point.application);
         // What names it would go before what is copied once more: nothing of this repository could be trusted.
-        return Err(MoverError::Corrupt(format!(
-            "the vault that is copied to lost {more} packs, as `{lost}`: remove `apps/{namespace}/{application}` and \
+        return Err(MoverError::Copy(format!(
+            "it lost {more} packs, as `{lost}`: remove `apps/{namespace}/{application}` and \
              `{}` there, and the next copy makes both anew",
             ReadBackend::location(&target.backend)
         )));
     }
     let wanted = snapshots(source, &from, point)?;
-    let before: Vec<_> =
-        wanted.values().map(|it| if whole { Ok(None) } else { parent(target, &to, it) }).collect::<Result<_, _>>()?;
+    let before: Vec<_> = wanted
+        .values()
+        .map(|it| if whole { Ok(None) } else { parent(target, &to, it).map_err(of_copy) })
+        .collect::<Result<_, _>>()?;
     let config = to.config();
     let level = config.zstd().map_err(|error| target.error(&error))?.unwrap_or(0);
     let store = Store::new(target, &there, level, config.extra_verify());
@@ -143,9 +145,9 @@ fn attempt(source: &Engine, target: &Engine, point: &Point, whole: bool) -> Resu
     let blobs = Wanted::find(source, &known, believed, roots)?;
     blobs.copy(source, &from, &known, &store)?;
     source.meter.phase("checking");
-    let landed = check::index(target, &to)?;
+    let landed = check::index(target, &to).map_err(of_copy)?;
     let sound = before.iter().map(|it| it.as_ref().filter(|_| landed.missing_packs.is_empty()).map(|it| it.tree));
-    check::trees(target, &landed, wanted.values().map(|it| it.tree).zip(sound).collect())?;
+    check::trees(target, &landed, wanted.values().map(|it| it.tree).zip(sound).collect()).map_err(of_copy)?;
     let mut copied = Copied::default();
     for ((id, snapshot), before) in wanted.into_iter().zip(before) {
         let summary = snapshot.summary.clone().unwrap_or_default();
@@ -157,6 +159,14 @@ fn attempt(source: &Engine, target: &Engine, point: &Point, whole: bool) -> Resu
     }
     copied.report.added_bytes = store.packed();
     Ok(copied)
+}
+
+/// What is damaged in the vault that is copied to says nothing against the point.
+fn of_copy(error: MoverError) -> MoverError {
+    match error {
+        MoverError::Corrupt(what) => MoverError::Copy(what),
+        other => other,
+    }
 }
 
 /// The snapshots of a point, each with its id, once.

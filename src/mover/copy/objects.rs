@@ -4,13 +4,14 @@ use std::io::{self, PipeReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::error::MoverError;
 use super::Copy;
 use crate::core::point::Objects;
 use crate::vault::catalogue::CatalogueError;
 use crate::vault::manifest::Content;
 
 /// Copies them. They are stored only if they are what their name says.
-pub(super) async fn copy(copy: &Copy<'_>, objects: &Objects) -> Result<Objects, CatalogueError> {
+pub(super) async fn copy(copy: &Copy<'_>, objects: &Objects) -> Result<Objects, MoverError> {
     let (namespace, application) = (copy.namespace, copy.application);
     let local = |error: io::Error| CatalogueError::Local { reason: error.to_string() };
     let (reader, writer) = io::pipe().map_err(local)?;
@@ -29,7 +30,10 @@ pub(super) async fn copy(copy: &Copy<'_>, objects: &Objects) -> Result<Objects, 
     match (read, written) {
         // It is there already, or all of it was read.
         (_, Ok(objects)) => Ok(objects),
-        (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
+        (Err(error @ (CatalogueError::Corrupt { .. } | CatalogueError::Absent { .. })), Err(_)) => {
+            Err(MoverError::Corrupt(format!("its objects: {error}")))
+        }
+        (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error.into()),
     }
 }
 

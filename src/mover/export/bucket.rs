@@ -21,7 +21,7 @@ use super::upload::{AT_ONCE, Upload, Uploads, store_error};
 use super::{Export, blobs, dumped};
 use crate::core::mover_progress::RESTORING;
 use crate::core::mover_task::{ExportPlace, ExportedVolume, Report};
-use crate::core::paths::Paths;
+use crate::core::paths::{self, Paths};
 use crate::vault::{Condition, Part, Store, StoreError, Vault};
 
 /// The version of what is laid out so.
@@ -46,6 +46,8 @@ struct Note {
     objects: u64,
     /// Secrets that were left out, since no `only.objects` names their kind.
     secrets_left_out: u64,
+    /// Claims that have no file under the paths that are wanted of them.
+    without_files: Vec<String>,
 }
 
 /// What was found where it is to go.
@@ -86,6 +88,9 @@ pub(super) fn write(
     let mut sent = 0;
     for volume in export.volumes {
         let (found, bytes) = store_volume(engine, &repository, volume, &base, &uploads)?;
+        if found.files == 0 && !volume.paths.is_empty() {
+            note.without_files.push(volume.claim.clone());
+        }
         note.files += found.files;
         note.bytes += found.bytes;
         sent += bytes;
@@ -108,6 +113,8 @@ pub(super) fn write(
 
 fn report(export: &Export<'_>, note: &Note, sent: u64) -> Report {
     Report {
+        warnings: note.without_files.len() as u64,
+        first_warnings: note.without_files.iter().map(|it| paths::fit_nothing_of(it)).collect(),
         snapshot: Some(export.point.to_owned()),
         files: note.files + note.objects,
         bytes: note.bytes,

@@ -59,6 +59,11 @@ fn write(lab: &Lab, files: u64, size: usize) {
     }
 }
 
+/// What is noted as damaged of a point.
+fn noted(lab: &Lab, point: &Point) -> Option<String> {
+    lab.runtime.block_on(lab.vault().read_verified("shop", "db", &point.id)).unwrap().and_then(|it| it.damage())
+}
+
 #[test]
 fn a_point_is_copied_into_another_vault_and_the_next_one_costs_what_changed() {
     let (from, to) = (Lab::new(), other(Lab::new()));
@@ -91,6 +96,7 @@ fn a_vault_that_lost_data_is_told_and_takes_points_again_once_it_was_emptied() {
     let second = enter(&from, 2, &from.back_up());
     let end = copy(&from, &to, &second, |_| ());
     assert_eq!((end.code, end.report.corrupt), (Some(CORRUPT.into()), true), "{:?}", end.report);
+    assert_eq!(noted(&from, &second), None, "the point is whole");
     let why = end.report.error.unwrap();
     assert!(why.contains("remove `apps/shop/db` and `repos/shop.db`"), "{why}");
     for folder in ["apps/shop/db", "repos/shop.db"] {
@@ -111,6 +117,7 @@ fn data_that_is_damaged_in_the_first_vault_is_not_copied_and_told() {
     fs::write(&pack, bytes).unwrap();
     let end = copy(&from, &to, &point, |_| ());
     assert_eq!((end.code, end.report.corrupt), (Some(CORRUPT.into()), true), "{:?}", end.report);
+    assert!(noted(&from, &point).is_some(), "it is written down for whoever chooses a point");
     let (vault, there) = (to.vault(), to.engine());
     assert!(to.runtime.block_on(vault.read_point("shop", "db", &point.id)).is_err());
     assert_eq!(there.backend.files(FileType::Snapshot).unwrap().len(), 0);

@@ -176,6 +176,15 @@ fn only_what_lies_under_the_paths_is_written() {
     assert_eq!(run(&lab, &task, |_| ()).done().files, 1);
     let keys: Vec<_> = stored(&lab).into_keys().collect();
     assert_eq!(keys, ["export.json", "lists/data.jsonl", "volumes/data/a%20b/deep/x.ini"]);
+    let mut nothing = export(&backup, "r2", |it| it.paths = vec!["a b/*.ini".into()]);
+    let Task::Export { target: ExportTarget::Vault(place), .. } = &mut nothing else {
+        panic!("an export into a vault")
+    };
+    place.prefix = "q2".into();
+    for _ in 0..2 {
+        let report = run(&lab, &nothing, |_| ()).done();
+        assert_eq!((report.files, report.warnings), (0, 1), "told again when it is asked again: {report:?}");
+    }
 }
 
 #[test]

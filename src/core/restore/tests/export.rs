@@ -113,6 +113,16 @@ mod into_a_vault {
     }
 
     #[test]
+    fn paths_that_fit_nothing_are_no_success() {
+        let mut play = exporting(true, &json!({}));
+        play.until(RestoreStepName::Export);
+        let nothing = "volume log: the point has no file under its paths".to_owned();
+        play.export.job = Some(succeeded(Report { first_warnings: vec![nothing.clone()], ..Report::default() }));
+        assert_eq!(play.played_out(|_| false).0, "NotAllRestored");
+        assert_eq!(play.object.status.unwrap().not_restored, [nothing]);
+    }
+
+    #[test]
     fn its_mover_has_both_vaults() {
         let mut play = exporting(true, &json!({}));
         play.until(RestoreStepName::Export);
