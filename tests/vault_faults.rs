@@ -12,8 +12,10 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use reprise::core::mover_task::{CORRUPT, DONE, FAILED, MISCONFIGURED};
-use reprise::core::point::{FORMAT, Objects, Point};
+use reprise::core::mover_task::{CORRUPT, DONE, FAILED, MISCONFIGURED, Report, Task};
+use reprise::core::point::{FORMAT, Objects, Point, Volume as Stored};
+use reprise::vault::catalogue::CatalogueError;
+use reprise::vault::manifest::Content;
 use reprise::vault::{Location, Locked, S3Credentials, S3Location, SecretText, Settings, Vault};
 
 use faults::minio::{Minio, PASSWORD, USER};
@@ -22,8 +24,12 @@ use faults::volume::{KEY, Volume};
 
 /// How many volumes are moved, unless `RUNS` says otherwise: each by four movers and more.
 const VOLUMES: u64 = 100;
+/// How many points are copied and exported, unless `RUNS` says otherwise: each by four movers and more.
+const COPIES: u64 = 24;
 /// How many catalogues are kept, unless `RUNS` says otherwise.
 const CATALOGUES: u64 = 200;
+/// The SHA-256 digest of "objects".
+const DIGEST: &str = "e4cd302972b0cf4e227de8277f328e7631b1cd98655ebf610b401514d47338f7";
 /// How many at a time: they mostly wait.
 const AT_ONCE: usize = 12;
 
@@ -80,6 +86,73 @@ async fn move_a_volume(server: SocketAddr, seed: u64) -> Result<String, String> 
     Ok(told)
 }
 
+/// A point is copied into another vault, and exported. The error is a broken promise.
+async fn copy_and_export(server: SocketAddr, seed: u64) -> Result<String, String> {
+    let volume = Volume::draw(seed);
+    let (from, to) = (format!("copies/{seed}/from"), format!("copies/{seed}/to"));
+    let backup = volume.run(server, &from, &volume.backup("db")).await.report;
+    let point = enter(&vault(server, &from).await?, backup).await.map_err(|error| error.to_string())?;
+    let proxy = Proxy::start(server, Plan::draw(seed)).await;
+    let (id, snapshot) = (point.id.as_str(), point.volumes[0].snapshot.as_str());
+    let copy = Task::Copy { namespace: "shop".to_owned(), application: "db".to_owned(), point: id.to_owned() };
+    let mut story = Vec::new();
+    for (what, task) in [("copy", &copy), ("export", &Volume::export("db", id, snapshot))] {
+        let harmed = volume.run_between(proxy.address, (&from, &to), task).await;
+        story.push(format!("  {what}: {:?} in {:.1} s, {:?}", harmed.code, harmed.seconds, harmed.report.error));
+        judge(&harmed, &proxy)?;
+        // Where rubbish seems to lie, nothing is written, and that is said.
+        if harmed.report.occupied && !falsified(&proxy.done()) {
+            return Err(format!("an empty place is called occupied\n{}", story.join("\n")));
+        }
+        if harmed.code == Some(DONE.into()) && !harmed.report.occupied {
+            is_there(server, &volume, what, (&to, id)).await.map_err(|told| format!("{told}\n{}", story.join("\n")))?;
+        }
+        // Without faults it goes on where that one ended.
+        let sound = volume.run_between(server, (&from, &to), task).await;
+        if sound.code != Some(DONE.into()) {
+            return Err(format!("the {what} can not be ended: {:?}\n{}", sound.report, story.join("\n")));
+        }
+        is_there(server, &volume, what, (&to, id)).await?;
+    }
+    story.push(format!("  done: {:?}", proxy.done()));
+    Ok(story.join("\n"))
+}
+
+/// Whether a copy or an export is there to the last byte.
+async fn is_there(server: SocketAddr, volume: &Volume, what: &str, (prefix, id): (&str, &str)) -> Result<(), String> {
+    let vault = vault(server, prefix).await?;
+    let same = if what == "copy" {
+        let copy = vault.read_point("shop", "db", id).await.map_err(|error| error.to_string())?;
+        volume.clear();
+        let end = volume.run(server, prefix, &volume.restore("db", &copy.volumes[0].snapshot)).await;
+        end.code == Some(DONE.into()) && volume.is_restored()
+    } else {
+        let folder = "exports/shop/q1/volumes/data/";
+        let mut files = BTreeMap::new();
+        for entry in vault.store().list(folder).await.map_err(|error| error.to_string())? {
+            let object = vault.store().get(&entry.key).await.map_err(|error| error.to_string())?;
+            files.insert(entry.key[folder.len()..].to_owned(), object.expect("it was listed").bytes.to_vec());
+        }
+        files == volume.files()
+    };
+    if same { Ok(()) } else { Err(format!("the {what} says success, and is not what was stored")) }
+}
+
+/// Makes a point of a backup.
+async fn enter(vault: &Vault, backup: Report) -> Result<Point, CatalogueError> {
+    let content = Content { digest: DIGEST.to_owned(), bytes: 7, count: 1 };
+    let objects = vault.write_manifest("shop", "db", content, &b"objects"[..]).await?;
+    let volume = Stored {
+        claim: "data".to_owned(),
+        snapshot: backup.snapshot.expect("a backup names its snapshot"),
+        size: "1Gi".to_owned(),
+        ..Stored::default()
+    };
+    let point = Point { objects, volumes: vec![volume], ..point(1) };
+    vault.write_point(&point).await?;
+    Ok(point)
+}
+
 /// A success has no error, a failure has one that says why, and only what was falsified is called damaged.
 fn judge(end: &faults::volume::End, proxy: &Proxy) -> Result<(), String> {
     let error = end.report.error.as_deref().unwrap_or_default();
@@ -106,6 +179,13 @@ async fn whatever_happens_on_the_way_a_point_that_is_reported_as_written_is_ther
     run_all(CATALOGUES, |seed| keep_a_catalogue(minio.address, seed)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a MinIO binary: REPRISE_TEST_MINIO=path cargo test --test vault_faults -- --ignored"]
+async fn whatever_happens_on_the_way_a_copy_and_an_export_that_are_reported_as_done_are_whole() {
+    let minio = Minio::start();
+    run_all(COPIES, |seed| copy_and_export(minio.address, seed)).await;
+}
+
 async fn run_all<F: Future<Output = Result<String, String>>>(usual: u64, run: impl Fn(u64) -> F) {
     let (begin, (seeds, one)) = (Instant::now(), seeds(usual));
     let runs = seeds.len();
@@ -126,10 +206,10 @@ async fn run_all<F: Future<Output = Result<String, String>>>(usual: u64, run: im
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-async fn vault(server: SocketAddr, seed: u64) -> Result<Vault, String> {
+async fn vault(server: SocketAddr, prefix: &str) -> Result<Vault, String> {
     let location = Location::S3(S3Location {
         bucket: "bucket".to_owned(),
-        prefix: format!("catalogues/{seed}"),
+        prefix: prefix.to_owned(),
         region: "us-east-1".to_owned(),
         endpoint: Some(format!("http://{server}")),
         path_style: true,
@@ -179,8 +259,9 @@ fn point(number: u64) -> Point {
 /// Points are written and entered; what was said to be, is. The error is a broken promise.
 async fn keep_a_catalogue(server: SocketAddr, seed: u64) -> Result<String, String> {
     let proxy = Proxy::start(server, Plan::draw(seed)).await;
-    let sound = vault(server, seed).await?;
-    let harmed = match vault(proxy.address, seed).await {
+    let prefix = format!("catalogues/{seed}");
+    let sound = vault(server, &prefix).await?;
+    let harmed = match vault(proxy.address, &prefix).await {
         Ok(harmed) => harmed,
         Err(told) => return Ok(format!("the vault was not opened: {told}, {:?}", proxy.done())),
     };

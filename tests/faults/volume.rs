@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reprise::core::mover_task::{REPORT, Report, TASK, Task, VAULT, VAULT_KEY};
+use reprise::core::mover_task::{
+    ExportPlace, ExportTarget, ExportedVolume, REPORT, Report, TASK, TO, Task, VAULT, VAULT_KEY,
+};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -90,22 +92,58 @@ impl Volume {
         }
     }
 
+    /// All of a point's volume as plain files, below `exports/shop/q1` of a vault.
+    pub fn export(application: &str, point: &str, snapshot: &str) -> Task {
+        let text = |it: &str| it.to_owned();
+        Task::Export {
+            namespace: text("shop"),
+            application: text(application),
+            point: text(point),
+            volumes: vec![ExportedVolume { claim: text("data"), snapshot: text(snapshot), paths: vec![] }],
+            dumps: vec![],
+            manifest: None,
+            objects: vec![],
+            target: ExportTarget::Vault(ExportPlace { namespace: text("shop"), prefix: text("q1"), run: text("r1") }),
+        }
+    }
+
+    /// The files, by the names that they have in an export.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let name = |path: PathBuf| path.to_str().unwrap().replace(' ', "%20");
+        let all = contents(&self.path("volume")).into_iter();
+        all.filter_map(|(path, content)| Some((name(path), content?))).collect()
+    }
+
     /// Runs a mover on a vault at that address, as its pod would.
     pub async fn run(&self, server: SocketAddr, prefix: &str, task: &Task) -> End {
+        self.run_between(server, (prefix, prefix), task).await
+    }
+
+    /// Runs a mover that reads the vault at one prefix, and writes that at the other.
+    pub async fn run_between(&self, server: SocketAddr, (prefix, to): (&str, &str), task: &Task) -> End {
         let path = self.path("report");
         let _ = fs::remove_file(&path);
-        let spec = json!({
-            "s3": {"bucket": "bucket", "prefix": prefix, "endpoint": format!("http://{server}")},
-            "encryption": {"secret": {"name": "vault"}},
-        });
+        let spec = |prefix: &str| {
+            json!({
+                "s3": {"bucket": "bucket", "prefix": prefix, "endpoint": format!("http://{server}")},
+                "encryption": {"secret": {"name": "vault"}},
+            })
+            .to_string()
+        };
         let begin = Instant::now();
         let mut mover = Command::new(env!("CARGO_BIN_EXE_reprise"))
             .arg("mover")
             .env(TASK, serde_json::to_string(task).unwrap())
-            .env(VAULT, spec.to_string())
+            .env(VAULT, spec(prefix))
             .env(VAULT_KEY, KEY)
             .env(REPORT, &path)
             .envs([("AWS_ACCESS_KEY_ID", USER), ("AWS_SECRET_ACCESS_KEY", PASSWORD), ("MALLOC_ARENA_MAX", "2")])
+            .env(format!("{TO}{VAULT}"), spec(to))
+            .envs([(format!("{TO}{VAULT_KEY}"), KEY)])
+            .envs(
+                [("AWS_ACCESS_KEY_ID", USER), ("AWS_SECRET_ACCESS_KEY", PASSWORD)]
+                    .map(|(name, it)| (format!("{TO}{name}"), it)),
+            )
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
