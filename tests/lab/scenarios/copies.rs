@@ -1,5 +1,6 @@
 //! Points are copied into another vault, with a key of its own. When the first vault has lost its points, an application
-//! is restored from the copy in place, and brought into service from it in the other region.
+//! is restored from the copy in place, and brought into service from it in the other region. With the first vault shut, it is
+//! brought into another namespace.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,12 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::stage::{NORTH, SOON, Scene, TERMS, WEST, ask, bucket, failover, point, reprise, serving};
-use crate::harness::{app::App, file, lab::filled, product};
+use crate::harness::{
+    app::App,
+    file,
+    lab::filled,
+    product::{self, NAMESPACE},
+};
 
 /// The other vault, in a bucket of its own.
 fn second(scene: &Scene) -> Result<String> {
@@ -93,5 +99,29 @@ fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_r
     ensure!(moved.vault.as_deref() == Some("second") && moved.point.as_ref() == Some(&copied), "{moved:?}");
     let records = app.records(scene.north)?;
     ensure!(records == [1, 2, 3, 4, 5], "as the copy has them: {records:?}");
+    beside(&scene, &app)?;
     scene.mend()
+}
+
+/// With the first vault shut, the copy is still good for a restore into another namespace, which needs no claim.
+fn beside(scene: &Scene, app: &App) -> Result<()> {
+    let (north, look) = (scene.north, App { name: "copied-look", port: app.port });
+    scene.namespace(look.name)?;
+    north.kubectl(&["create", "namespace", look.name], None)?;
+    let shares = json!({"spec": {"sharedWith": [look.name]}}).to_string();
+    north.kubectl(&["patch", "papp", app.name, "-n", app.name, "--type=merge", "-p", &shares], None)?;
+    let shut = |with: &str| {
+        let patch = json!({"stringData": {"secretAccessKey": with}}).to_string();
+        north.kubectl(&["patch", "secret", "vault-main", "-n", NAMESPACE, "--type=merge", "-p", &patch], None)
+    };
+    shut("no longer")?;
+    let words = ["restore", app.name, "--source-namespace", app.name, "--wait", "--timeout", "4m", "-o", "json"];
+    let ended = reprise(&look, north, &words);
+    shut(scene.lab.value("LAB_S3_SECRET_KEY")?)?;
+    let status = serde_json::from_str::<Restore>(&ended?)?.status.context("a status")?;
+    println!("{:?}", status.vault_reason);
+    ensure!(status.vault.as_deref() == Some("second"), "{status:?}");
+    let records = north.kubectl(&["exec", "-n", look.name, "notes-0", "--", "cat", "/data/records"], None)?;
+    ensure!(records == "1\n2\n3\n4\n5\n", "{records}");
+    Ok(())
 }

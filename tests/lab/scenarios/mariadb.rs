@@ -114,5 +114,13 @@ fn a_mariadb_comes_back_from_its_snapshot_and_one_without_a_volume_from_its_dump
     let there = newest(north, "disk", &moment)?;
     println!("rows: {} before the point, {there} loaded, {} after it", before[0], after[0]);
     ensure!((before[0]..=after[0]).contains(&there), "the dump is of the point's instant");
+    is_whole(north, "disk")?;
+
+    // So is the snapshot, which was made while the database wrote.
+    let words = ["restore", LEDGER.name, "--point", &id, "--volume", "data-disk-0", "--skip-safety-point"];
+    reprise(&LEDGER, north, &[&words[..], &["--wait", "--timeout", "2m"]].concat())?;
+    let there = newest(north, "disk", &moment)?;
+    println!("rows: {} before the point, {there} in its snapshot, {} after it", before[0], after[0]);
+    ensure!((before[0]..=after[0]).contains(&there), "the snapshot is of the point's instant");
     is_whole(north, "disk")
 }
