@@ -20,6 +20,7 @@ mod rehearsal;
 mod restore;
 mod restore_elsewhere;
 mod restore_parts;
+mod rights;
 mod stage;
 mod thief;
 mod vault_away;
