@@ -3,10 +3,11 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// One figure: ours against a peer's, or against a limit, both of the same run.
-#[derive(Serialize, Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct Figure {
     /// What is measured.
@@ -20,7 +21,7 @@ pub struct Figure {
     /// Ours divided by the peer's: less is better.
     pub ratio: f64,
     /// What both are counted in.
-    pub unit: &'static str,
+    pub unit: String,
     /// The most memory that ours took in any run, in MiB.
     pub peak_mi_b: Option<f64>,
     /// The most memory that the peer took in any run, in MiB.
@@ -29,22 +30,25 @@ pub struct Figure {
     pub range: [f64; 2],
     /// The least and the most of the peer's.
     pub peer_range: [f64; 2],
+    /// When.
+    pub measured_at: Timestamp,
 }
 
 impl Figure {
     /// Of several runs each.
-    pub fn new(name: impl Into<String>, unit: &'static str, ours: &Runs, peer_name: &str, peer: &Runs) -> Self {
+    pub fn new(name: impl Into<String>, unit: &str, ours: &Runs, peer_name: &str, peer: &Runs) -> Self {
         Self {
             name: name.into(),
             ours: rounded(ours.median()),
             peer: rounded(peer.median()),
             peer_name: peer_name.to_owned(),
             ratio: rounded(ours.median() / peer.median()),
-            unit,
+            unit: unit.to_owned(),
             peak_mi_b: ours.peak().map(rounded),
             peer_peak_mi_b: peer.peak().map(rounded),
             range: ours.range().map(rounded),
             peer_range: peer.range().map(rounded),
+            measured_at: Timestamp::now(),
         }
     }
 
@@ -111,12 +115,17 @@ pub fn print(figures: &[Figure]) {
     }
 }
 
-/// Writes all figures as JSON.
+/// Writes all figures as JSON. Those of earlier runs stay that were not measured anew.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write(figures: &[Figure], path: &Path) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(figures).context("write the figures as JSON")?;
+    let same = |a: &Figure, b: &Figure| (&a.name, &a.peer_name) == (&b.name, &b.peer_name);
+    // What cannot be read is of another version of this program.
+    let mut all: Vec<Figure> = fs::read(path).ok().and_then(|it| serde_json::from_slice(&it).ok()).unwrap_or_default();
+    all.retain(|old| !figures.iter().any(|new| same(old, new)));
+    all.extend_from_slice(figures);
+    let mut text = serde_json::to_string_pretty(&all).context("write the figures as JSON")?;
     text.push('\n');
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
