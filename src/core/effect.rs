@@ -17,6 +17,15 @@ pub struct Decision<Status> {
     pub recheck: Option<Duration>,
 }
 
+/// What a run waits for; and what an effect of its last pass was refused for, which may be the reason.
+#[must_use]
+pub fn hindered(waits: String, hindrance: Option<&str>) -> String {
+    match hindrance {
+        Some(refused) => format!("{waits}; refused: {refused}"),
+        None => waits,
+    }
+}
+
 /// One thing done to the world. Each is idempotent: repeated, it meets what the first one made.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {

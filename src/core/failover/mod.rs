@@ -21,7 +21,7 @@ use super::{
     claim::view::View,
     condition::{self, Finding, SUCCEEDED, Truth},
     dump_load,
-    effect::{Decision, Effect, ObjectKey},
+    effect::{Decision, Effect, ObjectKey, hindered},
     health::Health,
     mover_job::MoverSettings,
     volume_restore,
@@ -44,6 +44,8 @@ pub struct Observed {
     pub region: String,
     /// What movers have in common.
     pub movers: MoverSettings,
+    /// What an effect of the last pass was refused for.
+    pub hindrance: Option<String>,
     /// The application.
     pub application: Option<Arc<ProtectedApplication>>,
     /// Its vault.
@@ -226,6 +228,7 @@ impl Pass<'_> {
         };
         match next {
             Next::Stay(message) => {
+                let message = hindered(message, self.seen.hindrance.as_deref());
                 self.note(step, &message);
                 self.report(Truth::Unknown, "InProgress", format!("{step:?}: {message}"));
             }

@@ -242,6 +242,7 @@ impl Play {
             address: Ok(ADDRESS.into()),
             others: Vec::new(),
             made,
+            hindrance: None,
             works: self.works.clone(),
         }
     }

@@ -242,6 +242,7 @@ impl Play {
             stage: self.stage.clone(),
             made: self.broken("log").map(|_| job_key("reprise", "mover")).into_iter().collect(),
             works: self.works.clone(),
+            hindrance: None,
         }
     }
 
@@ -422,6 +423,16 @@ impl Play {
             self.pass();
         }
     }
+}
+
+#[test]
+fn what_the_api_server_refused_is_told_with_what_is_waited_for() {
+    let mut play = Play::new(&json!({}));
+    play.until(RestoreStepName::RestoreVolumes);
+    let hindrance = Some("claims is forbidden: exceeded quota: none".to_owned());
+    let decision = decide(&play.object, &Observed { hindrance, ..play.observed() }, START);
+    let told = &decision.status.steps.last().unwrap().message;
+    assert!(told.ends_with("; refused: claims is forbidden: exceeded quota: none"), "{told}");
 }
 
 #[test]

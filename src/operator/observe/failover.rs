@@ -49,12 +49,9 @@ impl Reconciled for Failover {
         let works = context.works.of(self);
         let going = |it: &Failover| !it.status.as_ref().is_some_and(|it| condition::ended(&it.conditions));
         let first = |it: &Failover| it.status.as_ref().is_some_and(|it| it.step.is_some()) || it.name_any() < run.name;
+        let same = |it: &Failover| it.namespace().as_ref() == Some(&namespace) && it.spec.application == app.name;
         let others = stores::all(&context.stores.failovers, |it| {
-            it.namespace().as_ref() == Some(&namespace)
-                && it.spec.application == app.name
-                && it.name_any() != run.name
-                && going(it)
-                && first(it)
+            same(it) && it.name_any() != run.name && going(it) && first(it)
         });
         let restoring = step == Some(StepName::RestoreVolumes) && !ended;
         let service = application.as_ref().and_then(|it| it.spec.traffic.as_ref()).map(|it| it.target.service.clone());
@@ -68,6 +65,7 @@ impl Reconciled for Failover {
         Ok(Observed {
             region: context.region.clone(),
             movers: context.movers.clone(),
+            hindrance: context.works.hindrance(self),
             vault: application
                 .as_ref()
                 .and_then(|it| stores::get(&context.stores.vaults, None, it.spec.backup.vaults.first()?)),

@@ -68,6 +68,7 @@ impl Reconciled for Restore {
         Ok(Observed {
             region: context.region.clone(),
             movers: context.movers.clone(),
+            hindrance: context.works.hindrance(self),
             vault: application
                 .as_ref()
                 .and_then(|it| stores::get(&context.stores.vaults, None, core::restore::place(self, it)?)),

@@ -4,8 +4,11 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use reprise::api::recovery_point::{RecoveryPoint, RecoveryPointStatus};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
+use reprise::api::{
+    recovery_point::{RecoveryPoint, RecoveryPointStatus},
+    restore::Restore,
+};
 use serde_json::json;
 
 use super::stage::{SOON, Scene, TERMS, WEST, ask, point, reprise, serving};
@@ -65,8 +68,8 @@ fn stored(app: &App, region: &Region, name: &str) -> Result<RecoveryPointStatus>
 }
 
 /// The vault takes so many bytes a second from each mover: so slowly that something can happen meanwhile.
-fn slow_down(region: &Region, upload: Option<&str>) -> Result<()> {
-    let patch = json!({"spec": {"limits": upload.map(|it| json!({"upload": it}))}}).to_string();
+fn slow_down(region: &Region, bytes: Option<&str>) -> Result<()> {
+    let patch = json!({"spec": {"limits": bytes.map(|it| json!({"upload": it, "download": it}))}}).to_string();
     region.kubectl(&["patch", "vault", "main", "--type=merge", "-p", &patch], None)?;
     until("the vault with its new limits", SOON, || {
         let answer = region.kubectl(&["get", "vault", "main", "-o", "json"], None)?;
@@ -167,9 +170,36 @@ fn operators_and_movers_that_are_killed_in_a_point_delay_it_and_leave_nothing() 
     ensure!(full.volumes[0].unreadable == 0 && full.volumes[0].failure.is_none(), "{full:?}");
     in_pod(&app, west, "rm /data/full /data/much")?;
     write(&app, west, 6..=6)?;
-    comes_back(&app, west, killed.id.as_deref().context("an id")?, &[1, 2, 3, 4, 5])?;
+    hindered_restore(&app, west, killed.id.as_deref().context("an id")?)?;
     residue.none(SOON)?;
     serving(&app, west).map(|_| ())
+}
+
+/// While it is restored, the mover and both operators are killed, and the claim may not be made again for a while.
+fn hindered_restore(app: &App, west: &Region, id: &str) -> Result<()> {
+    slow_down(west, Some("1Mi"))?;
+    quota(app, west, "persistentvolumeclaims")?;
+    let words = ["restore", app.name, "--point", id, "--skip-safety-point", "-o", "json"];
+    let made: Restore = serde_json::from_str(&reprise(app, west, &words)?)?;
+    let uid = made.metadata.uid.context("what stands in a cluster has a uid")?;
+    let name = made.metadata.name.context("a name")?;
+    kill(west, &mover(west, &uid)?)?;
+    kill_operators(west)?;
+    slow_down(west, None)?;
+    let seen = |what: &str, good: &dyn Fn(&Condition) -> bool| {
+        until(&format!("the restore: {what}"), HINDERED, || {
+            let found: Restore = west.get(app.name, &name)?.context("the restore")?;
+            let conditions = found.status.unwrap_or_default().conditions;
+            let told = conditions.iter().find(|it| it.type_ == "Succeeded");
+            Ok(if told.is_some_and(good) { Look::Seen(()) } else { Look::NotYet(format!("{told:?}")) })
+        })
+    };
+    seen("the quota is told of", &|it| it.message.contains("exceeded quota"))?;
+    west.kubectl(&["delete", "resourcequota", "none", "-n", app.name], None)?;
+    seen("success", &|it| it.status == "True")?;
+    let found = app.records(west)?;
+    ensure!(found == [1, 2, 3, 4, 5], "{found:?} came back");
+    Ok(())
 }
 
 #[test]
@@ -181,12 +211,7 @@ fn what_is_refused_is_told_and_what_is_granted_again_is_used() -> Result<()> {
     let residue = Residue::before(west, app.name)?;
 
     // A quota that is used up.
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": app.name},
-        "spec": {"hard": {"count/volumesnapshots.snapshot.storage.k8s.io": "0"}},
-    });
-    west.apply(&quota.to_string())?;
-    await_quota(&app, west)?;
+    quota(&app, west, "count/volumesnapshots.snapshot.storage.k8s.io")?;
     ask_for(&app, west, "quota")?;
     await_point(&app, west, "quota", "the quota is told of", |_, message, _| message.contains("exceeded quota"))?;
     west.kubectl(&["delete", "resourcequota", "none", "-n", app.name], None)?;
@@ -225,12 +250,18 @@ fn what_is_refused_is_told_and_what_is_granted_again_is_used() -> Result<()> {
     residue.none(SOON)
 }
 
-/// Waits until the quota's controller counts.
-fn await_quota(app: &App, region: &Region) -> Result<()> {
+/// No more of these may be made in the application's namespace.
+fn quota(app: &App, region: &Region, of: &str) -> Result<()> {
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": app.name},
+        "spec": {"hard": {of: "0"}},
+    });
+    region.apply(&quota.to_string())?;
+    // Its controller counts before it refuses.
     until("the quota to be counted", SOON, || {
         let words = ["get", "resourcequota", "none", "-n", app.name, "-o", "jsonpath={.status.hard}"];
         let hard = region.kubectl(&words, None)?;
-        Ok(if hard.contains("volumesnapshots") { Look::Seen(()) } else { Look::NotYet(hard) })
+        Ok(if hard.contains(of) { Look::Seen(()) } else { Look::NotYet(hard) })
     })
 }
 

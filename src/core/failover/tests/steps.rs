@@ -27,6 +27,14 @@ fn acts(decision: &Decision<FailoverStatus>) -> bool {
 }
 
 #[test]
+fn what_the_api_server_refused_is_told_with_what_is_waited_for() {
+    let (object, seen) = at_step(StepName::RestoreVolumes, view(Some("west"), 2, false));
+    let decision = decide(&object, &Observed { hindrance: Some("exceeded quota: none".into()), ..seen }, START);
+    let told = &decision.status.steps.last().unwrap().message;
+    assert!(told.ends_with("; refused: exceeded quota: none"), "{told}");
+}
+
+#[test]
 fn a_claim_that_is_lost_ends_the_run_before_anything_more_is_done() {
     for step in [
         StepName::SealCatalogue,
