@@ -1,5 +1,5 @@
 //! Two databases of MariaDB that are written to all the time. One comes back from its snapshot; the other has no volume,
-//! and the product loads its dump. The engine's own check finds nothing wrong with either.
+//! and the product loads its dump. The engine's own check finds nothing wrong with either. A Redis comes back from its dump.
 
 use anyhow::{Context, Result, ensure};
 use reprise::api::{application::Role, restore::Restore, restoring::DumpLoad};
@@ -50,6 +50,12 @@ fn is_whole(region: &Region, database: &str) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command beside the cache.
+fn in_cache(region: &Region, script: &str) -> Result<String> {
+    let told = region.kubectl(&["exec", "-n", LEDGER.name, "cache-0", "--", "sh", "-ec", script], None)?;
+    Ok(told.trim().to_owned())
+}
+
 fn load<'a>(loads: &'a [DumpLoad], database: &str) -> Result<&'a DumpLoad> {
     println!("{loads:?}");
     loads.iter().find(|it| it.name == database).with_context(|| format!("the dump of {database}: {loads:?}"))
@@ -75,11 +81,14 @@ fn a_mariadb_comes_back_from_its_snapshot_and_one_without_a_volume_from_its_dump
     for database in ["disk", "memory"] {
         await_rows(west, database, 1_000)?;
     }
+    let keys =
+        "for n in $(seq 1 2000); do echo \"set key:$n $n\"; done | redis-cli --pipe; redis-cli -n 1 set other yes";
+    println!("{}", in_cache(west, keys)?);
     // Operators make a first point by themselves: this one is later.
     let always = "now(6) + interval 1 day";
     let before = [newest(west, "disk", always)?, newest(west, "memory", always)?];
     let status = point(&LEDGER, west)?;
-    ensure!(status.dumps.len() == 2 && status.dumps.iter().all(|it| it.exit_code == Some(0)), "{:?}", status.dumps);
+    ensure!(status.dumps.len() == 3 && status.dumps.iter().all(|it| it.exit_code == Some(0)), "{:?}", status.dumps);
     let id = status.id.context("a point that succeeded has an id")?;
     let moment = format!("'{}'", sql(west, "disk", "select utc_timestamp(6)")?);
     // What was begun by then is written by now.
@@ -97,6 +106,12 @@ fn a_mariadb_comes_back_from_its_snapshot_and_one_without_a_volume_from_its_dump
     for database in ["disk", "memory"] {
         is_whole(north, database)?;
     }
+    let keys = in_cache(north, "redis-cli dbsize; redis-cli get key:1234; redis-cli -n 1 get other; redis-cli role")?;
+    let mut keys = keys.lines();
+    ensure!(
+        [keys.next(), keys.next(), keys.next(), keys.next()] == ["2000", "1234", "yes", "master"].map(Some),
+        "{keys:?}"
+    );
     let there = newest(north, "disk", always)?;
     ensure!(there >= last, "a planned move loses nothing of a volume: {there} of {last} rows");
     let there = newest(north, "memory", &moment)?;
