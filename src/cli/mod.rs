@@ -5,6 +5,7 @@
 //! operator's own program, inside its pod (`inside`).
 
 pub mod backup;
+pub mod claim;
 pub mod connection;
 pub mod crds;
 pub mod failover;
@@ -82,6 +83,8 @@ pub enum Verb {
     Recover(recover::RecoverArguments),
     /// A vault: look whether it has what it should, or rewind it to what it was.
     Vault(vault::VaultArguments),
+    /// Who may serve an application: show its claim, or decide a conflict.
+    Claim(claim::ClaimArguments),
 }
 
 /// Whether and how long to wait for the end of what was started.
@@ -188,6 +191,7 @@ pub async fn run(arguments: Arguments) -> Result<(), CliError> {
         Verb::Diff(wanted) => look::difference(&cluster, &wanted, &mut printer).await,
         Verb::Recover(wanted) => recover::run(&cluster, &wanted, &mut printer).await,
         Verb::Vault(wanted) => vault::run(&cluster, &wanted, &mut printer).await,
+        Verb::Claim(wanted) => claim::run(&cluster, &wanted, &mut printer).await,
     }
 }
 

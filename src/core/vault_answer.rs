@@ -111,6 +111,20 @@ pub struct Released {
     pub epoch: u64,
 }
 
+/// A claim in conflict was written anew.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopted {
+    /// Its epoch, above all others.
+    pub epoch: u64,
+    /// Its sequence number.
+    pub seq: u64,
+    /// The region that holds it; nobody when it was released.
+    pub holder: Option<String>,
+    /// What lay there before, if that could be read.
+    pub before: Option<ClaimSeen>,
+}
+
 /// What is in a point.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]

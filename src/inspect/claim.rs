@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The `seq` of a claim that is made anew: above any that an operator may remember.
-const SEQ: u64 = 1_000_000;
+pub(super) const SEQ: u64 = 1_000_000;
 
 /// The claim, if there is one.
 pub(super) async fn read(store: &Store, key: &AppKey) -> Result<Option<Claim>, InspectError> {
@@ -80,12 +80,25 @@ pub(super) async fn renew(
         }
     }
     let condition = tag.as_deref().map_or(Condition::Absent, Condition::Unchanged);
+    if write(store, key, &claim, condition).await? {
+        Ok(Released { released: true, epoch: claim.epoch })
+    } else {
+        Err(written())
+    }
+}
+
+/// Writes a claim, if what stands is what it was made from. Whether it stands now: an open outcome is read back.
+pub(super) async fn write(
+    store: &Store,
+    key: &AppKey,
+    claim: &Claim,
+    condition: Condition<'_>,
+) -> Result<bool, InspectError> {
     match store.put_if(&key.claim_object(), claim.to_bytes().into(), condition).await {
-        Ok(_) => Ok(Released { released: true, epoch: claim.epoch }),
-        Err(StoreError::Lost | StoreError::Unknown { .. }) => match read(store, key).await? {
-            Some(now) if now.nonce == claim.nonce => Ok(Released { released: true, epoch: claim.epoch }),
-            _ => Err(written()),
-        },
+        Ok(_) => Ok(true),
+        Err(StoreError::Lost | StoreError::Unknown { .. }) => {
+            Ok(read(store, key).await?.is_some_and(|now| now.nonce == claim.nonce))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -100,7 +113,7 @@ fn released(region: &str) -> Intent {
     }
 }
 
-async fn find(store: &Store, key: &AppKey) -> Result<Option<(Claim, String)>, InspectError> {
+pub(super) async fn find(store: &Store, key: &AppKey) -> Result<Option<(Claim, String)>, InspectError> {
     let Some(object) = store.get(&key.claim_object()).await? else { return Ok(None) };
     let claim = Claim::parse(&object.bytes)
         .map_err(|error| InspectError::Input(format!("`{}` in the vault: {error}", key.claim_object())))?;
@@ -151,14 +164,9 @@ pub(super) async fn release(
         health: None,
         ..claim.clone()
     };
-    match store.put_if(&key.claim_object(), given_up.to_bytes().into(), Condition::Unchanged(&tag)).await {
-        Ok(_) => Ok(Released { released: true, epoch }),
-        Err(StoreError::Lost | StoreError::Unknown { .. }) => match find(store, key).await? {
-            Some((now, _)) if now.nonce == given_up.nonce => Ok(Released { released: true, epoch }),
-            found => unchanged(found).and(Err(InspectError::Input(
-                "the vault did not take the claim that was given up: try again".to_owned(),
-            ))),
-        },
-        Err(error) => Err(error.into()),
+    if write(store, key, &given_up, Condition::Unchanged(&tag)).await? {
+        return Ok(Released { released: true, epoch });
     }
+    unchanged(find(store, key).await?)?;
+    Err(InspectError::Input("the vault did not take the claim that was given up: try again".to_owned()))
 }

@@ -5,6 +5,7 @@
 //! arguments; answers are JSON on standard output, errors one line on standard error. Nothing here is told to the
 //! operator that runs beside it: what both do to a vault must agree by compare-and-swap.
 
+mod adopt;
 mod check;
 mod claim;
 mod key;
@@ -74,6 +75,16 @@ enum VaultVerb {
         #[arg(value_parser = application)]
         application: AppKey,
     },
+    /// The claim of an application, as it lies in the vault.
+    Claim {
+        /// The `Vault`.
+        vault: String,
+        /// The application, as NAMESPACE/NAME.
+        #[arg(value_parser = application)]
+        application: AppKey,
+    },
+    /// Write a claim in conflict anew, as a person decided.
+    Adopt(adopt::Decided),
     /// What is in a point: its objects and volumes, or what lies at a path of one.
     Ls {
         #[command(flatten)]
@@ -125,6 +136,10 @@ impl VaultArguments {
             VaultVerb::Release { vault, application } => {
                 answer(&give_up(&open(vault).await?, application, region).await?)
             }
+            VaultVerb::Claim { vault, application } => {
+                answer(&claim::read(open(vault).await?.store(), application).await?)
+            }
+            VaultVerb::Adopt(decided) => answer(&adopt::run(namespace, decided).await?),
             VaultVerb::Ls { which, point, volume: Some(volume), path, objects: _ } => {
                 answer(&look::list(&open(&which.vault).await?, which, point, volume, path).await?)
             }

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use ulid::Ulid;
 
-use super::{application, check, claim, points};
+use super::{adopt, application, check, claim, points};
 use crate::{
+    api::application::ProtectedApplicationSpec,
     capture::bundle::{self, FORMAT as BUNDLE, Index, Namespace},
     core::{
         app_key::AppKey,
@@ -393,6 +394,47 @@ async fn a_claim_is_given_up_only_by_the_region_that_it_names_and_when_nobody_re
     let claim = claim::read(store, &key).await.unwrap().unwrap();
     assert_eq!((claim.epoch, claim.holder, claim.seq), (2, None, 8));
     assert!(matches!(claim.intent, Intent::Released { to: Some(to), from: None, .. } if to == "north"));
+}
+
+#[tokio::test]
+async fn a_claim_in_conflict_is_adopted_above_all_that_anybody_knows_and_only_when_nobody_renews_it() {
+    let (scene, _) = Scene::usual().await;
+    let (store, ms) = (scene.vault.store(), std::time::Duration::from_millis);
+    let spec: ProtectedApplicationSpec = serde_json::from_value(json!({
+        "objectives": {"rto": "5m", "rpo": "1m"}, "regions": [{"name": "north"}, {"name": "west"}], "backup": {"vaults": ["main"]},
+    }))
+    .unwrap();
+    let decided = |region: &str, stopped, known_epoch| adopt::Decided {
+        vault: "main".to_owned(),
+        application: key(),
+        region: region.to_owned(),
+        stopped,
+        known_epoch,
+        reason: "rolled back".to_owned(),
+    };
+    let watching = |_: &Claim| (ms(40), ms(5));
+    let nowhere = adopt::adopt(&scene.vault, &decided("mars", false, 0), &spec, watching).await;
+    assert!(nowhere.unwrap_err().to_string().contains("north, west"));
+
+    let renewing = async {
+        tokio::time::sleep(ms(20)).await;
+        scene.fake.tamper(&key().claim_object(), |it| it.push(b' '));
+    };
+    let wanted = decided("west", false, 0);
+    let (refused, ()) = tokio::join!(adopt::adopt(&scene.vault, &wanted, &spec, watching), renewing);
+    assert!(refused.unwrap_err().to_string().contains("by north meanwhile, and nothing was changed"));
+
+    let adopted = adopt::adopt(&scene.vault, &decided("west", false, 8), &spec, watching).await.unwrap();
+    assert_eq!((adopted.epoch, adopted.holder.as_deref()), (9, Some("west")));
+    let claim = claim::read(store, &key()).await.unwrap().unwrap();
+    assert_eq!((claim.epoch, claim.seq, &claim.intent), (9, adopted.seq, &Intent::None));
+    assert!(claim.nonce.starts_with("adopt.west.") && adopted.seq > 1_000_000);
+
+    scene.fake.delete(&key().claim_object()).unwrap();
+    let adopted = adopt::adopt(&scene.vault, &decided("north", true, 8), &spec, watching).await.unwrap();
+    assert_eq!((adopted.epoch, adopted.holder, adopted.before), (9, None, None));
+    let claim = claim::read(store, &key()).await.unwrap().unwrap();
+    assert!(matches!(claim.intent, Intent::Released { to: Some(to), .. } if to == "north"));
 }
 
 #[tokio::test]

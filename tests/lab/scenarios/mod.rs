@@ -3,6 +3,7 @@
 mod bad_input;
 mod block;
 mod both_lost;
+mod conflict;
 mod copies;
 mod databases;
 mod group;

@@ -77,6 +77,34 @@ fn a_claim_whose_epoch_or_seq_fell_is_a_conflict_until_it_is_back() {
 }
 
 #[test]
+fn a_claim_that_a_person_adopted_ends_the_conflict_in_every_region() {
+    for adopted_for in ["east", "west"] {
+        let adopted = Claim { nonce: format!("adopt.{adopted_for}.1"), ..claim(adopted_for, 4, 1_000_029) };
+        let mut regions = ["east", "west"].map(|it| Region::new(settings(it)));
+        for region in &mut regions {
+            region.wish(Wish::Watch, at(0));
+            region.answer(Some(claim("east", 3, 30)), at(0));
+            region.tick(at(10));
+            region.answer(Some(claim("east", 2, 29)), at(10));
+            assert!(region.view(at(10)).conflict.is_some(), "the vault was rolled back");
+            region.wish(Wish::Hold, at(11));
+            region.tick(at(21));
+            let acts = region.answer(Some(adopted.clone()), at(21));
+            let (here, view) = (region.settings.region == adopted_for, region.view(at(21)));
+            assert_eq!((view.conflict, view.mine, view.epoch), (None, here, 4), "{adopted_for}");
+            // It renews what it did not write itself, and acts only once that stands.
+            assert_eq!(acts.iter().any(|it| matches!(it, Act::Write { .. })), here, "{acts:?}");
+            assert!(!view.valid);
+            if here {
+                let (renewal, ..) = written(&acts);
+                region.done(&renewal, at(21));
+                assert!(region.view(at(21)).valid);
+            }
+        }
+    }
+}
+
+#[test]
 fn two_versions_with_one_number_are_a_conflict() {
     let mut west = Region::new(settings("west"));
     west.watch(&claim("east", 3, 30), 0..=0);
