@@ -426,16 +426,6 @@ impl Play {
 }
 
 #[test]
-fn what_the_api_server_refused_is_told_with_what_is_waited_for() {
-    let mut play = Play::new(&json!({}));
-    play.until(RestoreStepName::RestoreVolumes);
-    let hindrance = Some("claims is forbidden: exceeded quota: none".to_owned());
-    let decision = decide(&play.object, &Observed { hindrance, ..play.observed() }, START);
-    let told = &decision.status.steps.last().unwrap().message;
-    assert!(told.ends_with("; refused: claims is forbidden: exceeded quota: none"), "{told}");
-}
-
-#[test]
 fn everything_comes_back_in_order_whenever_the_operator_restarts() {
     let order = ["save", "stop", "fill data", "fill log", "make cache", "objects 0", "start"];
     for every in 4..12 {

@@ -73,3 +73,13 @@ fn objects_are_counted_while_they_are_restored() {
     assert_eq!((it.objects_done, it.objects_total, it.volumes_done), (4, Some(5), 2));
     assert!(it.estimated_end.is_some());
 }
+
+#[test]
+fn what_the_api_server_refused_is_told_with_what_is_waited_for() {
+    let mut play = Play::new(&json!({}));
+    play.until(RestoreStepName::RestoreVolumes);
+    let hindrance = Some("claims is forbidden: exceeded quota: none".to_owned());
+    let decision = decide(&play.object, &Observed { hindrance, ..play.observed() }, START);
+    let told = &decision.status.steps.last().unwrap().message;
+    assert!(told.ends_with("; refused: claims is forbidden: exceeded quota: none"), "{told}");
+}
