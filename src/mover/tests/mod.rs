@@ -11,6 +11,7 @@ mod exclude;
 mod export;
 mod export_bucket;
 mod fidelity;
+mod hostile;
 pub(super) mod lab;
 mod locks;
 mod look;
