@@ -18,6 +18,7 @@ mod look;
 mod paths;
 mod prune;
 mod scrub;
+mod seeds;
 mod tasks;
 
 /// The body of the processes that the tests start.
