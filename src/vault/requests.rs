@@ -151,10 +151,11 @@ impl Requests {
         self.signer.sign(&mut request, Some(digest.as_slice())).await.map_err(unsigned)?;
         let reply = bounded(self.transport.call(request).await.map_err(|_| broken())?);
         let (status, headers) = (reply.status(), reply.headers().clone());
-        let body = reply.into_body().bytes().await.map_err(|error| match is_too_long(&error) {
-            true => Failure::Refused(self.garbled()),
-            false => broken(),
-        })?;
+        let body = reply
+            .into_body()
+            .bytes()
+            .await
+            .map_err(|error| if is_too_long(&error) { Failure::Refused(self.garbled()) } else { broken() })?;
         if status.is_success() {
             return Ok(Reply { headers, body });
         }

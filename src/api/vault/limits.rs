@@ -6,8 +6,9 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Limits of data transfer, in bytes per second. The movers of one run share them evenly; each run has them by itself. What movers read and write beside file data
-/// (indexes, snapshots), and all that the operator asks (claims, heads, points), is never held back.
+/// Limits of data transfer, in bytes per second. The movers of one run share them evenly; each run has them by itself.
+/// What movers read and write beside file data (indexes, snapshots), and all that the operator asks (claims, heads,
+/// points), is never held back.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {

@@ -75,7 +75,7 @@ fn made() -> Vec<(&'static str, Vec<u8>)> {
     let head =
         json!({"format": 1, "epoch": 1, "sealedBy": "east", "seq": 1, "nonce": "n", "latest": null, "branches": []});
     vec![
-        ("claim/claim", claim().to_bytes().to_vec()),
+        ("claim/claim", claim().to_bytes()),
         (
             "catalogue/identity",
             lettered("0", &fs::read_to_string(lab.folder.path().join("vault/reprise.json")).unwrap()),
