@@ -15,6 +15,7 @@ mod hostile;
 pub(super) mod lab;
 mod locks;
 mod look;
+mod memory;
 mod paths;
 mod prune;
 mod scrub;
