@@ -19,6 +19,8 @@ pub const CLAIM_SOUND: &str = "ClaimSound";
 pub const RPO_MET: &str = "RecoveryPointObjectiveMet";
 /// Whether the other vaults have the points that they should have.
 pub const COPIES_UP_TO_DATE: &str = "CopiesUpToDate";
+/// Whether what was read back of the other vaults is what was written, and stays locked there.
+pub const COPIES_SOUND: &str = "CopiesSound";
 /// Whether the last scheduled points had the data that the ones before them had. Told once that was in doubt.
 pub const SOURCES_SOUND: &str = "SourcesSound";
 /// Whether what was read back of the repository is what was written (only where the application is active).

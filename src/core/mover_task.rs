@@ -250,7 +250,7 @@ pub struct ExportedVolume {
 pub struct Newest {
     /// Its name in the vault.
     pub point: String,
-    /// The full ids of its snapshots.
+    /// The full ids of its snapshots. None: those that the point names in the vault.
     pub snapshots: Vec<String>,
 }
 

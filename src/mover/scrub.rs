@@ -70,6 +70,11 @@ pub(super) fn check(part: u32, parts: u32, newest: Option<&Newest>) -> Result<()
 
 impl Scrub<'_> {
     pub(super) fn run(&self, engine: &Engine) -> Result<Report, MoverError> {
+        let snapshots = self.newest.map_or(Ok(Vec::new()), |it| self.snapshots_of(engine, it))?;
+        if self.newest.is_some() && snapshots.is_empty() && !engine.exists()? {
+            // Nothing but objects was copied here so far.
+            return Ok(Report { scrubbed: Some(Scrubbed::default()), ..Report::default() });
+        }
         let notes = Notes { vault: self.vault, namespace: self.namespace, application: self.application };
         let before = notes.damaged(engine)?;
         let doubts = notes.looked_at_again(engine, &before)?;
@@ -77,13 +82,14 @@ impl Scrub<'_> {
         let touched = if findings.damaged.is_empty() {
             BTreeSet::new()
         } else {
-            let snapshots = engine.steadily(|| touched(engine, &findings.damaged))?;
-            engine.runtime().block_on(self.points_of(engine, &snapshots))?
+            let touched = engine.steadily(|| touched(engine, &findings.damaged))?;
+            engine.runtime().block_on(self.points_of(engine, &touched))?
         };
         let packs: Vec<String> = findings.damaged.keys().cloned().collect();
         let bad = notes.settle(engine, &before, &Found { touched, packs: &packs, doubts: &doubts }, self.region)?;
-        if let Some(newest) = self.newest.filter(|it| findings.damaged.is_empty() && !bad.contains(&it.point)) {
-            verify(engine, &newest.snapshots, 0)?;
+        let sound = findings.damaged.is_empty() && !snapshots.is_empty();
+        if let Some(newest) = self.newest.filter(|it| sound && !bad.contains(&it.point)) {
+            verify(engine, &snapshots, 0)?;
             let detail = format!(
                 "every chunk of its volumes was looked up; part {} of {} of the repository was read back in {}, decrypted \
                  and compared with its checksums",
@@ -102,6 +108,18 @@ impl Scrub<'_> {
             last_points: bad.iter().rev().take(TOLD).cloned().collect(),
         };
         Ok(Report { scrubbed: Some(scrubbed), ..Report::default() })
+    }
+
+    /// The snapshots that are looked up for a point. None when it is gone, or damaged itself: nobody chooses it.
+    fn snapshots_of(&self, engine: &Engine, newest: &Newest) -> Result<Vec<String>, MoverError> {
+        if !newest.snapshots.is_empty() {
+            return Ok(newest.snapshots.clone());
+        }
+        match engine.runtime().block_on(self.vault.read_point(self.namespace, self.application, &newest.point)) {
+            Ok(point) => Ok(point.snapshots().map(|(_, it)| it.to_owned()).collect()),
+            Err(error @ CatalogueError::Store(_)) => Err(error.into()),
+            Err(_) => Ok(Vec::new()),
+        }
     }
 
     /// Reads this round's packs, and those that were damaged before; looks whether all are there.

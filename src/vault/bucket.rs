@@ -241,6 +241,10 @@ impl Bucket {
         let mut body = BytesMut::with_capacity(expected);
         let mut parts = reply.into_stream();
         while let Some(part) = self.first(async { parts.next().await.transpose() }).await? {
+            // A server may send more than it said.
+            if body.len() + part.len() > expected {
+                return Err(Failure::Broken(StoreError::Garbled { server: self.place.server.clone() }));
+            }
             body.extend_from_slice(&part);
         }
         if body.len() == expected { Ok(body.freeze()) } else { Err(Failure::Broken(self.place.unreachable())) }

@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::error::TlsFault;
+use super::transport::TooLong;
 use super::{Provider, StoreError};
 
 /// How a request failed.
@@ -109,6 +110,9 @@ pub(super) fn classify(error: &object_store::Error, place: &Place) -> Failure {
             Identity::Client => StoreError::Unreachable { server: "login.microsoftonline.com".to_owned() },
             _ => StoreError::NoCredentials { provider: place.provider },
         });
+    }
+    if is_too_long(error) {
+        return Failure::Broken(StoreError::Garbled { server: place.server.clone() });
     }
     if let Some(http) = find::<HttpError>(error) {
         return classify_transport(http, &text, place);
@@ -252,6 +256,11 @@ fn chain_text(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether an answer was not read to its end, since there was too much of it.
+pub(super) fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    find::<TooLong>(error).is_some()
 }
 
 /// The first cause of a type.

@@ -2,8 +2,7 @@
 //!
 //! What they are good for is `object_lock` and `versions`. Each is sent once, within the deadline of a small request.
 
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderMap, Method};
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
@@ -13,13 +12,10 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::bucket_error::{Failure, Place, classify_status};
-use super::transport::Transport;
+use super::bucket_error::{Failure, Place, classify_status, is_too_long};
+use super::transport::{Transport, bounded};
 use super::{StoreError, deadline};
 use crate::api::vault::ObjectLock;
-
-/// The most bytes of an answer.
-const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Signs requests.
 #[derive(Clone, Debug)]
@@ -153,18 +149,15 @@ impl Requests {
         let mut request = self.request(asked)?;
         let unsigned = |_| Failure::Refused(StoreError::NoCredentials { provider: self.place.provider });
         self.signer.sign(&mut request, Some(digest.as_slice())).await.map_err(unsigned)?;
-        let reply = self.transport.call(request).await.map_err(|_| broken())?;
+        let reply = bounded(self.transport.call(request).await.map_err(|_| broken())?);
         let (status, headers) = (reply.status(), reply.headers().clone());
-        let mut parts = reply.into_body().bytes_stream();
-        let mut body = BytesMut::new();
-        while let Some(part) = parts.next().await {
-            body.extend_from_slice(&part.map_err(|_| broken())?);
-            if body.len() > ANSWER_LIMIT {
-                return Err(Failure::Refused(self.garbled()));
-            }
-        }
+        let body = reply
+            .into_body()
+            .bytes()
+            .await
+            .map_err(|error| if is_too_long(&error) { Failure::Refused(self.garbled()) } else { broken() })?;
         if status.is_success() {
-            return Ok(Reply { headers, body: body.freeze() });
+            return Ok(Reply { headers, body });
         }
         let text = String::from_utf8_lossy(&body);
         let refusal: Option<Refusal> = quick_xml::de::from_str(&text).ok();

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, NoProxy, Proxy};
 
@@ -23,6 +26,14 @@ use super::{Provider, VaultError};
 const CONNECT: Duration = Duration::from_secs(3);
 /// What is never reached through a proxy: the metadata services of clouds, which give pods their identity.
 const METADATA: &str = "169.254.0.0/16,fd00:ec2::/32";
+
+/// The most bytes of an answer that is no object's content: a list, an error, a token. They are read whole.
+pub(super) const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
+
+/// An answer that has more bytes than it may have.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer has more than {ANSWER_LIMIT} bytes")]
+pub(super) struct TooLong;
 
 /// What the server says it encrypted an object with: `AES256`, `aws:kms`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +103,7 @@ impl HttpService for Transport {
         if let Some(lock) = self.lock.get() {
             lock.protect(&mut request).await?;
         }
+        let content = is_for_content(&request);
         let mut reply = self.client.call(request).await?;
         if matches!(reply.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             self.pace.throttled(retry_after(reply.headers()));
@@ -102,8 +114,25 @@ impl HttpService for Transport {
         if let Some(encrypted) = encrypted.map(|it| Encrypted(it.to_owned())) {
             reply.extensions_mut().insert(encrypted);
         }
-        Ok(reply)
+        // Content is bounded by who reads it, who knows how much there must be.
+        Ok(if content && reply.status().is_success() { reply } else { bounded(reply) })
     }
+}
+
+/// Whether an object's content is asked for. Lists have no key, and say in the query what they are.
+fn is_for_content(request: &HttpRequest) -> bool {
+    let list = |query: &str| query.split('&').any(|it| it.starts_with("list-type=") || it.starts_with("comp="));
+    request.method() == Method::GET && !request.uri().query().is_some_and(list)
+}
+
+/// The answer, whose body ends in an error after `ANSWER_LIMIT` bytes, whatever the server says of its length.
+pub(super) fn bounded(reply: HttpResponse) -> HttpResponse {
+    reply.map(|body| {
+        HttpResponseBody::new(Limited::new(body, ANSWER_LIMIT).map_err(|error| match error.downcast::<HttpError>() {
+            Ok(error) => *error,
+            Err(_) => HttpError::new(HttpErrorKind::Decode, TooLong),
+        }))
+    })
 }
 
 /// How long the server asks to be left alone. Dates, the other form of it, are left out: they rest on two clocks.
@@ -124,3 +153,7 @@ mod tests {
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod endless;

@@ -17,10 +17,12 @@ use crate::core::rewound::{Change, Difference, Rewound};
 
 /// How many copies are under way at once.
 const AT_ONCE: usize = 8;
+/// How many versions one object has at most: those of one are held together.
+const VERSIONS_LIMIT: usize = 100_000;
 
-/// One page of versions, newest first within each key.
-#[derive(Deserialize)]
-struct Page {
+/// One page of versions, newest first within each key, as S3 answers it.
+#[derive(Deserialize, Debug)]
+pub struct Page {
     #[serde(rename = "IsTruncated", default)]
     truncated: bool,
     #[serde(rename = "NextKeyMarker", default)]
@@ -31,7 +33,7 @@ struct Page {
     entries: Vec<Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Debug)]
 enum Entry {
     Version(Version),
     DeleteMarker(Version),
@@ -206,6 +208,10 @@ impl<'a> Pages<'a> {
                 (Some(_), Some(last)) => self.held.iter().position(|it| it.key == last.key).unwrap_or(0),
                 _ => self.held.len(),
             };
+            if whole == 0 && self.held.len() > VERSIONS_LIMIT {
+                let key = &self.held[0].key;
+                return Err(StoreError::Other(format!("`{key}` has more than {VERSIONS_LIMIT} versions")));
+            }
             if whole > 0 {
                 return Ok(self.held.drain(..whole).collect());
             }

@@ -89,7 +89,7 @@ const fn twenty() -> u8 {
 }
 
 /// How much of what is stored is read back, and how often: a share each time, another one each time, until all of it
-/// was read, and then from the beginning.
+/// was read, and then from the beginning. What was copied into other vaults is read back there in the same way.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationSettings {

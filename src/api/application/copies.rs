@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PruneStatus, Retention};
+use super::{PruneStatus, Retention, ScrubStatus};
 use crate::api::span::Span;
 
 /// Another vault that recovery points are copied into: the newest good one, each time that it is due. A vault that has
@@ -60,6 +60,9 @@ pub struct CopyStatus {
     /// What is kept and dropped. Absent while every point is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<CopyRetention>,
+    /// The last time that a share of what lies in it was read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<ScrubStatus>,
 }
 
 /// What retention keeps and drops in one other vault.

@@ -6,8 +6,9 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Limits of data transfer, in bytes per second, for each mover by itself. What movers read and write beside file data
-/// (indexes, snapshots), and all that the operator asks (claims, heads, points), is never held back.
+/// Limits of data transfer, in bytes per second. The movers of one run share them evenly; each run has them by itself.
+/// What movers read and write beside file data (indexes, snapshots), and all that the operator asks (claims, heads,
+/// points), is never held back.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
@@ -65,6 +66,27 @@ impl Rate {
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0
+    }
+}
+
+impl Limits {
+    /// What each of so many movers may move that work at once, so that together they keep to these limits.
+    #[must_use]
+    pub fn shared_by(&self, movers: usize) -> Self {
+        let share = |rate: Option<Rate>| rate.map(|it| it.shared_by(movers));
+        let window = |it: &Window| Window { upload: share(it.upload), download: share(it.download), ..it.clone() };
+        let schedule = self.schedule.iter().map(window).collect();
+        Self { upload: share(self.upload), download: share(self.download), schedule }
+    }
+}
+
+impl Rate {
+    /// An even share, as it can be written, and never less than the lowest rate.
+    fn shared_by(self, movers: usize) -> Self {
+        let share = self.0 / u64::try_from(movers).unwrap_or(u64::MAX).max(1);
+        // Six digits are written at most.
+        let unit = UNITS.iter().find(|(_, bytes)| share / bytes <= 999_999).map_or(1 << 30, |it| it.1);
+        Self((share / unit * unit).max(LOWEST))
     }
 }
 
@@ -134,5 +156,31 @@ mod tests {
         for text in ["", "50", "50M", "63Ki", "0Mi", "+5Mi", "1.5Mi", "1234567Ki", "Mi"] {
             assert_eq!(text.parse::<Rate>(), Err(RateError(text.to_owned())), "{text}");
         }
+    }
+
+    #[test]
+    fn movers_that_work_at_once_keep_to_the_limits_together_and_each_share_can_be_written() {
+        for text in ["64Ki", "1Mi", "50Mi", "999999Mi", "999999Gi"] {
+            let rate: Rate = text.parse().unwrap();
+            for movers in [0, 1, 2, 3, 7, 100] {
+                let share = rate.shared_by(movers);
+                let written = serde_json::to_value(share).unwrap();
+                assert_eq!(serde_json::from_value::<Rate>(written.clone()).unwrap(), share, "{written}");
+                let together = share.bytes() * movers.max(1) as u64;
+                assert!(together <= rate.bytes() || share.bytes() == LOWEST, "{movers} at {written} of {text}");
+                assert!(together >= rate.bytes() / 100 * 98 || movers > 2, "little is given away");
+            }
+        }
+        let window = Window {
+            from: "08:00".into(),
+            to: "18:00".into(),
+            time_zone: None,
+            upload: "4Mi".parse().ok(),
+            download: None,
+        };
+        let limits = Limits { upload: None, download: "10Mi".parse().ok(), schedule: vec![window] }.shared_by(2);
+        let told = serde_json::to_value(limits).unwrap();
+        assert_eq!((&told["download"], &told["schedule"][0]["upload"]), (&"5Mi".into(), &"2Mi".into()));
+        assert!(told.get("upload").is_none() && told["schedule"][0].get("download").is_none(), "no limit stays none");
     }
 }

@@ -63,7 +63,7 @@ pub struct VaultSpec {
     /// `HTTPS_PROXY` and its like in the environment do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
-    /// How fast each mover may move data. Default: as fast as it can.
+    /// How fast movers may move data. Default: as fast as it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
     /// Whether a `Restore` may write what is in points into it as plain objects (`export.vault`), below `exports/` and the namespace
@@ -72,6 +72,14 @@ pub struct VaultSpec {
     pub allow_exports: bool,
     /// The key that everything in it is encrypted with.
     pub encryption: Encryption,
+}
+
+impl VaultSpec {
+    /// As one of so many movers is told that work at once: they share its limits.
+    #[must_use]
+    pub fn shared_by(&self, movers: usize) -> Self {
+        Self { limits: self.limits.as_ref().map(|it| it.shared_by(movers)), ..self.clone() }
+    }
 }
 
 /// A directory.

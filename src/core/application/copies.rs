@@ -81,7 +81,10 @@ impl Pass<'_> {
             self.status.copies.push(status.unwrap_or_else(|| CopyStatus { vault: it.vault.clone(), ..<_>::default() }));
         }
         // What is left is told of until its Jobs are gone.
-        old.retain(|it| unfinished(it) || self.job_of(it).is_some() || self.prune_job_of(it).is_some());
+        old.retain(|it| {
+            let job = self.job_of(it).or(self.prune_job_of(it)).or(self.scrub_job_of(it));
+            unfinished(it) || job.is_some()
+        });
         for it in &mut old {
             self.end_prune(it);
             if let Some(run) = it.last_run.as_mut().filter(|it| it.finished_at.is_none()) {

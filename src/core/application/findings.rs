@@ -8,8 +8,9 @@ use crate::{
     core::{
         claim::view::View,
         condition::{
-            self, CLAIM_SOUND, COMPARE_AND_SWAP, COPIES_UP_TO_DATE, FAILOVER_ADVISED, FENCE_IN_TIME, Finding, HEALTHY,
-            IMMUTABLE, READY, REGIONS_PRESENT, REPOSITORY_SOUND, RPO_MET, SOURCES_SOUND, TRAFFIC_PUBLISHED, Truth,
+            self, CLAIM_SOUND, COMPARE_AND_SWAP, COPIES_SOUND, COPIES_UP_TO_DATE, FAILOVER_ADVISED, FENCE_IN_TIME,
+            Finding, HEALTHY, IMMUTABLE, READY, REGIONS_PRESENT, REPOSITORY_SOUND, RPO_MET, SOURCES_SOUND,
+            TRAFFIC_PUBLISHED, Truth,
         },
         effect::Effect,
         vault,
@@ -26,6 +27,7 @@ impl Pass<'_> {
             findings.push(self.rpo_met());
             findings.extend(self.repository_sound());
             findings.extend(self.copies_up_to_date());
+            findings.extend(self.copies_sound());
             findings.extend(self.traffic_published());
             findings.extend(self.immutable());
         }
@@ -364,7 +366,7 @@ impl Pass<'_> {
             // Of this one alone `True` is bad news. Of some, bad news is told also when nothing was said before.
             let advice = it.type_ == FAILOVER_ADVISED;
             let bad = advice == (it.truth == Truth::True);
-            let first = advice || [SOURCES_SOUND, REPOSITORY_SOUND].contains(&it.type_);
+            let first = advice || [SOURCES_SOUND, REPOSITORY_SOUND, COPIES_SOUND].contains(&it.type_);
             let turned = old.map_or(first && bad, |old| old.status != it.truth.as_str());
             let worth = [
                 CLAIM_SOUND,
@@ -372,6 +374,7 @@ impl Pass<'_> {
                 REPOSITORY_SOUND,
                 RPO_MET,
                 COPIES_UP_TO_DATE,
+                COPIES_SOUND,
                 HEALTHY,
                 TRAFFIC_PUBLISHED,
                 IMMUTABLE,

@@ -5,6 +5,7 @@
 
 pub mod copies;
 pub mod copy_retention;
+pub mod copy_scrub;
 mod fencing;
 mod findings;
 mod imported;
@@ -166,6 +167,7 @@ pub fn decide(object: &ProtectedApplication, seen: &Observed, now: Timestamp) ->
         pass.follow_prune(pass.status.role == Some(Role::Active));
         pass.scrub();
         pass.follow_copies(pass.status.role == Some(Role::Active));
+        pass.scrub_copies(pass.status.role == Some(Role::Active));
         pass.rehearse();
     } else {
         pass.status.role = None;

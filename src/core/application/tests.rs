@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod copies;
+mod copy_scrub;
 mod handing_over;
 mod kept_warm;
 mod latest;

@@ -74,6 +74,7 @@ impl Pass<'_> {
         else {
             return;
         };
+        let vault = vault.spec.shared_by(AT_ONCE.min(point.volumes.len()));
         let run = self.run();
         self.drop_others(&run, &point, movers, &warm_seen.made);
         let mappings = self.object.mappings(&self.seen.region);
@@ -84,7 +85,7 @@ impl Pass<'_> {
                 run: &run,
                 movers,
                 application: &self.key,
-                vault: &vault.spec,
+                vault: &vault,
                 point: &point.id,
                 volume: &mapped(volume, &mappings),
                 data: Data::Snapshot(&[]),

@@ -39,7 +39,7 @@ impl Pass<'_> {
             return Next::Stay(message);
         }
         let vault = match self.point_place() {
-            Ok(vault) => vault,
+            Ok(vault) => vault.shared_by(point.volumes.len()),
             Err(next) => return next,
         };
         let nothing = VolumeSeen::default();
@@ -200,7 +200,7 @@ impl Pass<'_> {
             Err(next) => return next,
         };
         let vault = match self.point_place() {
-            Ok(vault) => vault,
+            Ok(vault) => vault.shared_by(point.dumps.len()),
             Err(next) => return next,
         };
         let loads = Loads {

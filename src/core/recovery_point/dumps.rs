@@ -61,8 +61,8 @@ impl Pass<'_> {
                 };
                 let point = self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default();
                 let task = dump::dump_task(declared, &self.app(), &self.seen.region, &point);
-                let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
-                let job = dump::job(self.movers, self.run, vault, &dump.name, &task, patience);
+                let vault = self.shared_vault();
+                let job = dump::job(self.movers, self.run, &vault, &dump.name, &task, patience);
                 effects.push(Effect::Apply(Box::new(job)));
             }
         }

@@ -7,7 +7,10 @@ use serde_json::json;
 
 use super::{JobSeen, PATIENCE, Pass, Source, method};
 use crate::{
-    api::recovery_point::{RecoveryPointStatus, VolumeInPoint},
+    api::{
+        recovery_point::{RecoveryPointStatus, VolumeInPoint},
+        vault::VaultSpec,
+    },
     core::{
         child::{self, claim_key, content_key, snapshot_key, volume_mode},
         effect::{Effect, ObjectKey},
@@ -158,6 +161,16 @@ impl Pass<'_> {
         Effect::Apply(Box::new(object))
     }
 
+    /// The vault as each of the run's movers is told of it, which work at once. How many were planned does not change.
+    pub(super) fn shared_vault(&self) -> VaultSpec {
+        let vault = self.seen.vault.as_ref().expect("a run begins only with a vault");
+        let movers = self.point.status.as_ref().map_or(1, |it| {
+            let dumps = it.dumps.iter().filter(|it| it.left_out.is_none() && it.made_for.is_none());
+            it.volumes.iter().filter(|it| it.left_out.is_none()).count() + dumps.count()
+        });
+        vault.spec.shared_by(movers)
+    }
+
     fn mover(&self, volume: &VolumeInPoint, mount: Mount, deadline: u64) -> Effect {
         let task = Task::Backup {
             namespace: self.run.namespace.clone(),
@@ -168,7 +181,7 @@ impl Pass<'_> {
             point: self.point.status.as_ref().and_then(|it| it.id.clone()).unwrap_or_default(),
             exclude: volume.exclude.clone(),
         };
-        let vault = &self.seen.vault.as_ref().expect("a run begins only with a vault").spec;
+        let vault = &self.shared_vault();
         let mover = Mover {
             settings: self.movers,
             run: self.run,

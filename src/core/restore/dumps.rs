@@ -33,12 +33,13 @@ impl Pass<'_> {
             Err(next) => return next,
         };
         let Some(vault) = &self.seen.vault else { return Next::Stay("the Vault object is gone".into()) };
+        let vault = vault.spec.shared_by(self.named().map_or(point.dumps.len(), <[DumpPart]>::len));
         let loads = Loads {
             run: &self.run,
             movers: &self.seen.movers,
             application: self.application,
             of: &self.key,
-            vault: &vault.spec,
+            vault: &vault,
             point: &point,
             seen: &self.seen.dumps,
             named: self.named(),

@@ -34,7 +34,7 @@ impl Pass<'_> {
         if self.runs() {
             return Next::Stay("something was started meanwhile, and is being stopped".into());
         }
-        let Some(vault) = self.seen.vault.as_ref().map(|it| it.spec.clone()) else {
+        let Some(vault) = self.seen.vault.as_ref().map(|it| it.spec.shared_by(volumes.len())) else {
             return Next::Stay("the Vault object is gone".into());
         };
         let task = self.export_task(&point);

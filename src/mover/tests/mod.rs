@@ -11,12 +11,15 @@ mod exclude;
 mod export;
 mod export_bucket;
 mod fidelity;
+mod hostile;
 pub(super) mod lab;
 mod locks;
 mod look;
+mod memory;
 mod paths;
 mod prune;
 mod scrub;
+mod seeds;
 mod tasks;
 
 /// The body of the processes that the tests start.

@@ -191,3 +191,29 @@ fn a_pack_that_was_overwritten_in_a_bucket_is_found_and_its_point_noted() {
     let noted = lab.runtime.block_on(vault.read_verified("shop", "db", &id(1))).unwrap().unwrap();
     assert!(pack.ends_with(&noted.damage.unwrap().packs[0]));
 }
+
+#[test]
+fn what_was_copied_into_another_vault_is_read_back_there_and_its_damage_is_noted_there() {
+    let (from, second) = stored();
+    let to = Lab { key: "another key that is long enough for a vault".to_owned(), ..Lab::new() };
+    let point = id(2);
+    let copy = Task::Copy { namespace: "shop".into(), application: "db".into(), point: point.clone() };
+    let round = |part| {
+        let Task::Scrub { namespace, application, region, parts, .. } = task(part, 2, None) else { panic!("a scrub") };
+        // Its snapshots have names of their own there.
+        let newest = Some(Newest { point: point.clone(), snapshots: Vec::new() });
+        Task::Scrub { namespace, application, region, part, parts, newest }
+    };
+    assert_eq!(scrub(&to, &round(0), |_| ()), Scrubbed::default(), "nothing was copied yet");
+    from.run(&copy, |command| to.as_target(command)).done();
+    let read: u64 = [0, 1].into_iter().map(|part| scrub(&to, &round(part), |_| ()).packs).sum();
+    assert_eq!(read, to.stored("data").len() as u64);
+    assert_eq!(note(&to, &point).map(|it| it.level), Some(Level::L2));
+
+    let pack = to.stored("data").into_iter().max_by_key(|it| fs::metadata(it).unwrap().len()).unwrap();
+    flip(&pack);
+    let found: Vec<Scrubbed> = [0, 1].into_iter().map(|part| scrub(&to, &round(part), |_| ())).collect();
+    assert!(found.iter().any(|it| it.first_packs == [name(&pack)] && it.last_points == [point.clone()]), "{found:?}");
+    assert!(note(&to, &point).unwrap().damage.is_some());
+    assert_eq!(note(&from, &point), None, "the first vault has nothing to do with it: {second:?}");
+}

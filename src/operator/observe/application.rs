@@ -127,6 +127,8 @@ impl ProtectedApplication {
         let pruned =
             status.map_or(&[][..], |it| &it.copies).iter().filter_map(|it| it.retention.as_ref()?.prune.as_ref());
         let of_copies = copies.map(|it| it.finished_at.as_ref()).chain(pruned.map(|it| it.finished_at.as_ref()));
+        let scrubs = status.map_or(&[][..], |it| &it.copies).iter().filter_map(|it| it.scrub.as_ref());
+        let of_copies = of_copies.chain(scrubs.map(|it| it.finished_at.as_ref()));
         let scrub = status.and_then(|it| it.scrub.as_ref()).map(|it| it.finished_at.as_ref());
         let mut ended = prune.into_iter().chain(scrub).chain(of_copies);
         if !ended.any(recent) {

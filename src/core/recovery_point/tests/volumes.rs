@@ -231,3 +231,28 @@ fn a_point_tells_how_far_apart_its_snapshots_are_once_all_are_taken_and_goes_on_
     );
     assert_eq!(single.status.skew_millis, None);
 }
+
+#[test]
+fn the_movers_of_a_point_work_at_once_and_share_the_limits_of_its_vault() {
+    let told = |claims: &[&str]| {
+        let sources = claims.iter().map(|it| source(it)).collect();
+        let mut seen = Observed { snapshot_classes: BTreeMap::new(), sources, ..observed() };
+        let mut vault = seen.vault.as_deref().unwrap().clone();
+        vault.spec.limits = serde_json::from_value(json!({"upload": "4Mi"})).unwrap();
+        seen.vault = Some(Arc::new(vault));
+        let pass = then(&begun(&seen), Purpose::Scheduled, &seen, 1);
+        let upload = |it: &Effect| match it {
+            Effect::Apply(it) if it.types.as_ref().unwrap().kind == "Job" => {
+                let env = it.data["spec"]["template"]["spec"]["containers"][0]["env"].as_array().cloned().unwrap();
+                let vault = env.iter().find(|it| it["name"] == "REPRISE_VAULT")?["value"].as_str()?.to_owned();
+                serde_json::from_str::<serde_json::Value>(&vault).unwrap()["limits"]["upload"]
+                    .as_str()
+                    .map(str::to_owned)
+            }
+            _ => None,
+        };
+        pass.effects.iter().filter_map(upload).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&["data"]), ["4Mi"]);
+    assert_eq!(told(&["data", "log", "media", "cache"]), ["1Mi", "1Mi", "1Mi", "1Mi"]);
+}
