@@ -175,6 +175,7 @@ async fn lead(
     });
     let _ = context.itself.set(Arc::downgrade(&context));
     readiness.leads(&context);
+    context.metrics.leads(&context);
 
     let (told, _) = broadcast::channel::<Wake>(WAKES);
     let beside = beside(endings, &told, &context, &home);
