@@ -18,6 +18,7 @@ pub mod restore;
 pub mod rewind;
 pub mod status;
 pub mod vault;
+mod vault_points;
 
 use std::{io, time::Duration};
 

@@ -1,7 +1,7 @@
 //! `kubectl reprise points`: the recovery points that this cluster has objects of, and why the vault keeps which.
 //!
 //! It reads objects only. What retention decided stands in the application's status: the operator goes through the
-//! points of the vault, most of which no cluster has an object of.
+//! points of the vault, most of which no cluster has an object of. Those are listed by `vault_points`.
 
 use std::fmt::Write;
 
@@ -18,8 +18,9 @@ use crate::{
     cli::{
         CliError, application,
         connection::Cluster,
+        inside::Inside,
         output::{Cell, Printer, Tone, short, table},
-        request,
+        request, vault_points,
     },
     core::condition::{SUCCEEDED, find},
 };
@@ -32,6 +33,20 @@ pub struct PointsArguments {
     /// Say why each point of the vault stays or goes.
     #[arg(long, requires = "application")]
     pub explain_retention: bool,
+    /// List all points that the `Vault` has of the application, and what retention makes of each, instead of the objects of this
+    /// cluster. Default: the one that its points are made in.
+    #[arg(long, value_name = "VAULT", requires = "application", conflicts_with = "explain_retention")]
+    #[arg(num_args = 0..=1, default_missing_value = "")]
+    pub vault: Option<String>,
+    /// The most points of the vault that are listed.
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER", requires = "vault")]
+    pub limit: usize,
+    /// List what comes after this point of the vault.
+    #[arg(long, value_name = "POINT", requires = "vault")]
+    pub before: Option<String>,
+    /// Where the operator is.
+    #[command(flatten)]
+    pub inside: Inside,
 }
 
 /// What is known of one point.
@@ -74,6 +89,9 @@ struct Fate {
 /// # Errors
 /// When they cannot be read, or there is no such application.
 pub async fn run(cluster: &Cluster, wanted: &PointsArguments, printer: &mut Printer) -> Result<(), CliError> {
+    if let (Some(application), true) = (&wanted.application, wanted.vault.is_some()) {
+        return vault_points::run(cluster, application, wanted, printer).await;
+    }
     let points: Api<RecoveryPoint> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let mut params = ListParams::default();
     if let Some(application) = &wanted.application {
@@ -130,11 +148,16 @@ fn text(rows: &[Row], now: Timestamp, colour: bool) -> String {
     out
 }
 
+/// How long ago that was.
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", short(u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0)))
+}
+
 /// How far a point was checked, and when.
-fn level(row: &Row, age: impl Fn(Timestamp) -> String) -> Cell {
+fn level(row: &Row, now: Timestamp) -> Cell {
     match (&row.damage, row.level, row.verified_at) {
         (Some(_), _, _) => Cell::toned("damaged", Tone::Bad),
-        (None, Some(level), Some(at)) => Cell::plain(format!("{level:?}, {}", age(at))),
+        (None, Some(level), Some(at)) => Cell::plain(format!("{level:?}, {}", ago(at, now))),
         (None, _, _) => Cell::plain("-"),
     }
 }
@@ -145,16 +168,15 @@ fn cells(row: &Row, now: Timestamp) -> Vec<Cell> {
         "Partial" | "Suspicious" => Tone::Bad,
         _ => Tone::Doubtful,
     };
-    let age = |at: Timestamp| format!("{} ago", short(u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0)));
     let bytes = row.bytes.map_or_else(|| "-".to_owned(), |it| bytesize::ByteSize::b(it).display().iec().to_string());
     vec![
         Cell::plain(row.name.clone().unwrap_or_default()),
         Cell::plain(&row.application),
         Cell::plain(&row.purpose),
         Cell::toned(&row.state, tone),
-        Cell::plain(row.consistent_at.map_or_else(|| "-".to_owned(), age)),
+        Cell::plain(row.consistent_at.map_or_else(|| "-".to_owned(), |it| ago(it, now))),
         Cell::plain(bytes),
-        level(row, age),
+        level(row, now),
         Cell::plain(row.locked_until.map_or_else(|| "-".to_owned(), |it| it.strftime("%Y-%m-%d").to_string())),
         Cell::plain(if row.hold { "yes" } else { "" }),
         Cell::plain(row.description.clone().unwrap_or_default()),
