@@ -6,6 +6,7 @@
 
 pub mod backup;
 pub mod connection;
+pub mod copies;
 pub mod crds;
 pub mod failover;
 pub mod inside;

@@ -18,6 +18,7 @@ use crate::{
     cli::{
         CliError, application,
         connection::Cluster,
+        copies::{self, Copy},
         inside::Inside,
         output::{Cell, Printer, Tone, short, table},
         request, vault_points,
@@ -100,13 +101,23 @@ pub async fn run(cluster: &Cluster, wanted: &PointsArguments, printer: &mut Prin
     let points = points.list(&params).await.map_err(request("list the recovery points"))?.items;
     let rows = rows(&points);
     let Some(name) = wanted.application.as_ref().filter(|_| wanted.explain_retention) else {
-        printer.answer(&rows, |colour| text(&rows, Timestamp::now(), colour))?;
+        let now = Timestamp::now();
+        let copies = copied(cluster, wanted.application.as_deref(), now).await?;
+        printer.answer(&rows, |colour| text(&rows, now, colour) + &copies::text(&copies, now, colour))?;
         return Ok(());
     };
     let application = application(cluster, name).await?;
     let fates = fates(&application, &rows);
     printer.answer(&fates, |colour| explanation(&application, &fates, colour))?;
     Ok(())
+}
+
+/// What other vaults have of the application, or of all of the namespace.
+async fn copied(cluster: &Cluster, application: Option<&str>, now: Timestamp) -> Result<Vec<Copy>, CliError> {
+    let applications: Api<ProtectedApplication> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let listed = applications.list(&ListParams::default()).await.map_err(request("list applications"))?.items;
+    let wanted = listed.iter().filter(|it| application.is_none_or(|name| it.name_any() == name));
+    Ok(wanted.flat_map(|it| copies::copies(it, now)).collect())
 }
 
 fn rows(points: &[RecoveryPoint]) -> Vec<Row> {
