@@ -128,14 +128,14 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_in_time_is_not_behind_and_one_that_failed_is() {
-        let copied = |failures| {
+        let after = |failures| {
             let it = json!({"vault": "second", "point": "1-A", "consistentAt": "2026-11-22T10:50:00Z",
                 "copiedAt": "2026-11-22T11:00:00Z", "failures": failures});
             told("Active", &json!([it]))
         };
-        let (copies, text) = copied(0);
+        let (copies, text) = after(0);
         assert!(!copies[0].behind && text.contains("1h10m ago  every 6h       in 5h"), "{text}");
-        assert!(copied(1).0[0].behind);
+        assert!(after(1).0[0].behind);
     }
 
     #[test]

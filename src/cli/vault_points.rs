@@ -59,8 +59,8 @@ pub(super) async fn run(
     let words = words(&name, &format!("{}/{application}", cluster.namespace), wanted, &part, in_use);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let answer: PointsInVault = wanted.inside.ask(cluster, &words, "").await?;
-    let names = names(cluster, application).await?;
-    printer.answer(&answer, |colour| text(&answer, &name, &part, &names, Timestamp::now(), colour))?;
+    let objects = objects(cluster, application).await?;
+    printer.answer(&answer, |colour| text(&answer, &name, &part, &objects, Timestamp::now(), colour))?;
     Ok(())
 }
 
@@ -112,7 +112,7 @@ async fn in_use(cluster: &Cluster, application: &str) -> Result<Vec<String>, Cli
 }
 
 /// The objects that this cluster has of points, by their ids.
-async fn names(cluster: &Cluster, application: &str) -> Result<BTreeMap<String, String>, CliError> {
+async fn objects(cluster: &Cluster, application: &str) -> Result<BTreeMap<String, String>, CliError> {
     let points: Api<RecoveryPoint> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let of = ListParams::default().fields(&format!("spec.application={application}"));
     let points = points.list(&of).await.map_err(request("list the recovery points"))?.items;
@@ -123,12 +123,12 @@ fn text(
     answer: &PointsInVault,
     vault: &str,
     part: &Part<'_>,
-    names: &BTreeMap<String, String>,
+    objects: &BTreeMap<String, String>,
     now: Timestamp,
     colour: bool,
 ) -> String {
     let columns = ["POINT", "OBJECT", "STATE", "DATA OF", "REGION", "SIZE", "LEVEL", "HELD", "RETENTION"];
-    let rows: Vec<Vec<Cell>> = answer.points.iter().map(|it| cells(it, names.get(&it.id), now)).collect();
+    let rows: Vec<Vec<Cell>> = answer.points.iter().map(|it| cells(it, objects.get(&it.id), now)).collect();
     let mut out = table(&columns, &rows, colour);
     for (it, damage) in answer.points.iter().filter_map(|it| Some((it, it.damage.as_ref()?))) {
         let _ = writeln!(out, "{}: {damage}", it.id);
@@ -254,9 +254,9 @@ mod tests {
         let points = vec![point("1-B", true, "held, daily"), point("1-A", false, "no rule")];
         let unreadable = vec!["1-0".to_owned()];
         let answer = PointsInVault { points, total: 9, more: true, unreadable, suspended: None };
-        let names = BTreeMap::from([("1-B".to_owned(), "shop-7".to_owned())]);
+        let objects = BTreeMap::from([("1-B".to_owned(), "shop-7".to_owned())]);
         let (it, now) = (application(), "2026-11-22T12:00:00Z".parse().unwrap());
-        let told = text(&answer, "main", &part(&it, "main"), &names, now, false);
+        let told = text(&answer, "main", &part(&it, "main"), &objects, now, false);
         let lines: Vec<&str> = told.lines().collect();
         assert_eq!(
             lines[1], "1-B    shop-7  Good   1h ago   west    2.0 KiB  L1     yes   stays: held, daily",

@@ -12,6 +12,7 @@ use crate::{
         app_key::AppKey,
         retention::{Fate, Known, Reason},
         vault_answer::{Newest, PointInVault, PointState, PointsInVault},
+        verified::Damage,
     },
     operator::work::{Surveyed, survey},
     vault::Vault,
@@ -80,7 +81,7 @@ async fn told(vault: &Vault, key: &AppKey, surveyed: Surveyed) -> PointInVault {
         Some(Fate::Keep(reasons)) => (Some(true), Some(Reason::all(&reasons))),
         Some(Fate::Drop(why)) => (Some(false), Some(why.text().to_owned())),
     };
-    let damage = note.as_ref().and_then(|it| it.damage.as_ref()).map(|it| it.text());
+    let damage = note.as_ref().and_then(|it| it.damage.as_ref()).map(Damage::text);
     let state = state(&point);
     let whole = damage.is_none() && state == PointState::Good;
     PointInVault {

@@ -60,7 +60,7 @@ enum VaultVerb {
         vault: String,
     },
     /// All points of an application, and what retention makes of each.
-    Points(listed::PointsArguments),
+    Points(Box<listed::PointsArguments>),
     /// What the newest point records of an application's own objects.
     Recorded {
         /// The `Vault`.

@@ -19,7 +19,10 @@ use prometheus_client::{
 
 use crate::{
     api::recovery_point::Purpose,
-    core::condition::{self, SUCCEEDED},
+    core::{
+        condition::{self, SUCCEEDED},
+        vault::NOT_ASKED,
+    },
     operator::{
         context::Context,
         shell::Kind,
@@ -107,7 +110,8 @@ fn conditions(stores: &Stores) -> Vec<(ConditionOf, i64)> {
 fn lasting<K: Kind>(store: &Guarded<K>, told: &mut Vec<(ConditionOf, i64)>, conditions: impl Fn(&K) -> &[Condition]) {
     for object in store.state() {
         let Ok(object) = &object.0 else { continue };
-        for it in conditions(object) {
+        // An alert on what nobody asked for would stay on.
+        for it in conditions(object).iter().filter(|it| it.reason != NOT_ASKED) {
             let of = ConditionOf {
                 kind: K::kind(&()).into_owned(),
                 namespace: object.meta().namespace.clone().unwrap_or_default(),
@@ -217,7 +221,7 @@ mod tests {
     fn a_condition_that_is_false_is_not_the_same_as_one_that_is_not_known() {
         let vault = json!({"apiVersion": "reprise.dev/v1alpha1", "kind": "Vault", "metadata": {"name": "main"},
             "spec": {"directory": {"claimName": "shared"}, "encryption": {"secret": {"name": "key"}}},
-            "status": {"conditions": [told("Ready", "True", "Opened", "2026-11-22T11:00:00Z"),
+            "status": {"conditions": [told("NotTold", "False", "NotAsked", "2026-11-22T11:00:00Z"), told("Ready", "True", "Opened", "2026-11-22T11:00:00Z"),
                 told("Immutable", "False", "NotLocked", "2026-11-22T11:00:00Z"),
                 told("KeyEscrowed", "Unknown", "NotSaid", "2026-11-22T11:00:00Z")]}});
         let mut all = Vec::new();
