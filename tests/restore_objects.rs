@@ -146,7 +146,7 @@ async fn what_is_there_in_another_form_is_never_counted_as_restored_unless_it_wa
 
         let planned = restore(&client, &namespace, &point, &Options { dry_run: true, ..Options::default() }).await;
         assert_eq!((planned.created, planned.updated, planned.unchanged), (1, 1, 1), "{planned:?}");
-        assert_eq!(planned.changes, ["ConfigMap a: would be changed", "ConfigMap b: would be made"]);
+        assert_eq!(planned.changes, ["ConfigMap a: would be changed: data.k", "ConfigMap b: would be made"]);
         assert_eq!(data().await, json!({"k": "old", "extra": "x"}), "a dry run writes nothing");
 
         let skipped = restore(&client, &namespace, &point, &on(OnConflict::Skip)).await;

@@ -352,7 +352,7 @@ pub struct Plan {
     pub updated: u64,
     /// Objects that are as in the point already.
     pub unchanged: u64,
-    /// The objects that would be made or changed. At most 100.
+    /// The objects that would be made or changed, with the first fields that differ. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
     /// The volumes that would be made equal to the point. At most 100.

@@ -362,10 +362,13 @@ impl Tally {
                 }
             }
             Outcome::Unchanged => self.restored.unchanged += 1,
-            Outcome::Planned(created) => {
-                *(if created { &mut self.restored.created } else { &mut self.restored.updated }) += 1;
-                let what = if created { "would be made" } else { "would be changed" };
-                tell(&mut self.restored.changes, format!("{} {}: {what}", id.kind, id.name));
+            Outcome::WouldMake => {
+                self.restored.created += 1;
+                tell(&mut self.restored.changes, format!("{} {}: would be made", id.kind, id.name));
+            }
+            Outcome::WouldChange(fields) => {
+                self.restored.updated += 1;
+                tell(&mut self.restored.changes, format!("{} {}: would be changed: {fields}", id.kind, id.name));
             }
             Outcome::Conflict => {
                 self.conflict_count += 1;

@@ -38,20 +38,31 @@ fn within(wanted: &Value, live: &Value, top: bool) -> bool {
     }
 }
 
-fn unowned(metadata: &Value) -> Value {
+pub(super) fn unowned(metadata: &Value) -> Value {
     let mut metadata = metadata.clone();
     metadata.as_object_mut().map(|it| it.remove("ownerReferences"));
     metadata
 }
 
-/// Whether what is there would be captured, and cleaned, as what is wanted; owners aside, which must be there.
-#[must_use]
-pub fn exact(of: &Resource, wanted: &Value, live: &Value, namespace: &str) -> bool {
+/// What is wanted, whoever owns it.
+pub(super) fn bare(wanted: &Value) -> Value {
+    let mut bare = wanted.clone();
+    bare["metadata"] = unowned(&wanted["metadata"]);
+    bare
+}
+
+/// What is there, as it would be captured and cleaned.
+pub(super) fn recorded(of: &Resource, live: &Value, namespace: &str) -> Value {
     let mut there = live.clone();
     rules::record(of, &mut there);
     clean::clean(&of.group, &of.kind, &mut there, Move { from: namespace, to: namespace });
-    let mut bare = wanted.clone();
-    bare["metadata"] = unowned(&wanted["metadata"]);
+    there
+}
+
+/// Whether what is there would be captured, and cleaned, as what is wanted; owners aside, which must be there.
+#[must_use]
+pub fn exact(of: &Resource, wanted: &Value, live: &Value, namespace: &str) -> bool {
+    let (bare, there) = (bare(wanted), recorded(of, live, namespace));
     // Both ways: what is empty in one need not be there in the other.
     covers(&bare, &there) && covers(&there, &bare) && covers(wanted, live)
 }

@@ -19,6 +19,7 @@ mod cluster;
 pub mod collect;
 pub mod compare;
 pub mod definitions;
+mod differ;
 pub mod discover;
 pub mod fence;
 pub mod graph;

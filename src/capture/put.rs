@@ -17,7 +17,7 @@ use super::{
     bundle::Id,
     call::{self, CallError},
     compare::{covers, covers_but_owners, exact, replacement},
-    definitions, marks,
+    definitions, differ, marks,
     object::{self, deleting, segment},
     owners::Owners,
     policy::{RBAC, Verdict},
@@ -66,8 +66,10 @@ pub enum Outcome {
     Updated,
     /// It is there as it should be.
     Unchanged,
-    /// It would be made (`true`) or changed.
-    Planned(bool),
+    /// It would be made.
+    WouldMake,
+    /// It would be changed, in these fields.
+    WouldChange(String),
     /// It is there and says something else.
     Conflict,
     /// Nothing that counts.
@@ -103,7 +105,7 @@ impl<'a> Target<'a> {
                     Step::Make => self.make(&id, &mut ready, &mut notes).await,
                     Step::Look => self.look(&id, &mut ready).await,
                     Step::Compare => self.look(&id, &mut ready).await.map(|it| match it {
-                        Outcome::Planned(false) => Outcome::Conflict,
+                        Outcome::WouldChange(_) => Outcome::Conflict,
                         _ => Outcome::Nothing,
                     }),
                     Step::Adopt => {
@@ -271,14 +273,14 @@ impl<'a> Target<'a> {
         Ok(match (&ready.verdict, live) {
             (_, Some(_)) if same => Outcome::Unchanged,
             (Verdict::Held(why), _) => Outcome::Not(why.clone(), false),
-            (Verdict::Free | Verdict::CreateOnly(_), None) => Outcome::Planned(true),
+            (Verdict::Free | Verdict::CreateOnly(_), None) => Outcome::WouldMake,
             (Verdict::CreateOnly(value), Some(_)) => {
                 Outcome::Not(format!("it is there and says something else: {value} lets it be changed"), false)
             }
             (Verdict::Free, Some(_)) if skip => {
                 Outcome::Not("it is there and says something else, and onConflict is Skip".to_owned(), false)
             }
-            (Verdict::Free, Some(_)) => Outcome::Planned(false),
+            (Verdict::Free, Some(live)) => Outcome::WouldChange(self.differing(ready, &live)),
         })
     }
 
@@ -349,6 +351,14 @@ impl<'a> Target<'a> {
             OnConflict::Replace => exact(&ready.resource, &ready.json, live, &self.setup.to),
             OnConflict::Skip | OnConflict::Update | OnConflict::Fail => covers(&ready.json, live),
         }
+    }
+
+    /// The fields that make what is there another.
+    fn differing(&self, ready: &Ready, live: &Value) -> String {
+        differ::text(&match self.setup.options.on_conflict {
+            OnConflict::Replace => differ::inexact(&ready.resource, &ready.json, live, &self.setup.to),
+            OnConflict::Skip | OnConflict::Update | OnConflict::Fail => differ::missing(&ready.json, live),
+        })
     }
 
     /// Whether this is a definition of a kind that serves what the bundle needs of it.

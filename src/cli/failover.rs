@@ -59,6 +59,8 @@ pub async fn run(cluster: &Cluster, wanted: &FailoverArguments, printer: &mut Pr
     if let Some(why) = refusal(&application, &listed, &wanted.to) {
         return Err(CliError::Refused(why));
     }
+    let (told, tone) = window(&application, Timestamp::now());
+    printer.progress(&told, tone);
     let made = failovers
         .create(&PostParams::default(), &asked_for(wanted, Timestamp::now()))
         .await
@@ -103,6 +105,24 @@ pub fn refusal(application: &ProtectedApplication, failovers: &[Failover], to: &
         running.name_any(),
         application.namespace().unwrap_or_default(),
     ))
+}
+
+/// What would be lost: the newest point that is known here, and its age. No question is asked, as by no other verb.
+fn window(application: &ProtectedApplication, now: Timestamp) -> (String, Tone) {
+    let last = application.status.as_ref().and_then(|it| it.last_point.as_ref());
+    let Some(last) = last else {
+        return ("no good point is known here: without one nothing is brought into service".to_owned(), Tone::Bad);
+    };
+    let age = u64::try_from(now.duration_since(last.consistent_at.0).as_secs()).unwrap_or(0);
+    let objective = application.spec.objectives.rpo.as_secs();
+    let told = format!(
+        "newest good point known here: {}, its data is {} old (objective {}). What was written since is lost, unless the \
+         region that serves hands over or a newer point is found",
+        last.id,
+        short(age),
+        short(objective)
+    );
+    (told, if age > objective { Tone::Bad } else { Tone::Plain })
 }
 
 /// The object: its name is the application's and the moment, so that a list sorts by time.
@@ -264,6 +284,18 @@ mod tests {
         for ended in ["True", "False"] {
             assert_eq!(refusal(&here, &[failover(Some(ended))], "eu-north"), None);
         }
+    }
+
+    #[test]
+    fn what_would_be_lost_is_told_before_anything_is_made() {
+        let mut it = application(Some("eu-north"), "Standby");
+        let now = "2026-11-22T12:00:00Z".parse().expect("a timestamp");
+        assert!(window(&it, now).0.starts_with("no good point is known here"));
+        let last = json!({"id": "1-A", "consistentAt": "2026-11-22T11:58:50Z"});
+        it.status.as_mut().expect("a status").last_point = serde_json::from_value(last).expect("a point");
+        let (told, tone) = window(&it, now);
+        let begins = "newest good point known here: 1-A, its data is 1m10s old (objective 1m).";
+        assert!(told.starts_with(begins) && tone == Tone::Bad, "{told}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod claim;
 pub mod connection;
+pub mod copies;
 pub mod crds;
 pub mod failover;
 pub mod inside;
@@ -19,6 +20,7 @@ pub mod restore;
 pub mod rewind;
 pub mod status;
 pub mod vault;
+mod vault_points;
 
 use std::{io, time::Duration};
 

@@ -1,7 +1,7 @@
 //! `kubectl reprise points`: the recovery points that this cluster has objects of, and why the vault keeps which.
 //!
 //! It reads objects only. What retention decided stands in the application's status: the operator goes through the
-//! points of the vault, most of which no cluster has an object of.
+//! points of the vault, most of which no cluster has an object of. Those are listed by `vault_points`.
 
 use std::fmt::Write;
 
@@ -18,8 +18,10 @@ use crate::{
     cli::{
         CliError, application,
         connection::Cluster,
+        copies::{self, Copy},
+        inside::Inside,
         output::{Cell, Printer, Tone, short, table},
-        request,
+        request, vault_points,
     },
     core::condition::{SUCCEEDED, find},
 };
@@ -32,6 +34,20 @@ pub struct PointsArguments {
     /// Say why each point of the vault stays or goes.
     #[arg(long, requires = "application")]
     pub explain_retention: bool,
+    /// List all points that the `Vault` has of the application, and what retention makes of each, instead of the objects of this
+    /// cluster. Default: the one that its points are made in.
+    #[arg(long, value_name = "VAULT", requires = "application", conflicts_with = "explain_retention")]
+    #[arg(num_args = 0..=1, default_missing_value = "")]
+    pub vault: Option<String>,
+    /// The most points of the vault that are listed.
+    #[arg(long, default_value_t = 1000, value_name = "NUMBER", requires = "vault")]
+    pub limit: usize,
+    /// List what comes after this point of the vault.
+    #[arg(long, value_name = "POINT", requires = "vault")]
+    pub before: Option<String>,
+    /// Where the operator is.
+    #[command(flatten)]
+    pub inside: Inside,
 }
 
 /// What is known of one point.
@@ -74,6 +90,9 @@ struct Fate {
 /// # Errors
 /// When they cannot be read, or there is no such application.
 pub async fn run(cluster: &Cluster, wanted: &PointsArguments, printer: &mut Printer) -> Result<(), CliError> {
+    if let (Some(application), true) = (&wanted.application, wanted.vault.is_some()) {
+        return vault_points::run(cluster, application, wanted, printer).await;
+    }
     let points: Api<RecoveryPoint> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let mut params = ListParams::default();
     if let Some(application) = &wanted.application {
@@ -82,13 +101,23 @@ pub async fn run(cluster: &Cluster, wanted: &PointsArguments, printer: &mut Prin
     let points = points.list(&params).await.map_err(request("list the recovery points"))?.items;
     let rows = rows(&points);
     let Some(name) = wanted.application.as_ref().filter(|_| wanted.explain_retention) else {
-        printer.answer(&rows, |colour| text(&rows, Timestamp::now(), colour))?;
+        let now = Timestamp::now();
+        let copies = copied(cluster, wanted.application.as_deref(), now).await?;
+        printer.answer(&rows, |colour| text(&rows, now, colour) + &copies::text(&copies, now, colour))?;
         return Ok(());
     };
     let application = application(cluster, name).await?;
     let fates = fates(&application, &rows);
     printer.answer(&fates, |colour| explanation(&application, &fates, colour))?;
     Ok(())
+}
+
+/// What other vaults have of the application, or of all of the namespace.
+async fn copied(cluster: &Cluster, application: Option<&str>, now: Timestamp) -> Result<Vec<Copy>, CliError> {
+    let applications: Api<ProtectedApplication> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let listed = applications.list(&ListParams::default()).await.map_err(request("list applications"))?.items;
+    let wanted = listed.iter().filter(|it| application.is_none_or(|name| it.name_any() == name));
+    Ok(wanted.flat_map(|it| copies::copies(it, now)).collect())
 }
 
 fn rows(points: &[RecoveryPoint]) -> Vec<Row> {
@@ -130,11 +159,16 @@ fn text(rows: &[Row], now: Timestamp, colour: bool) -> String {
     out
 }
 
+/// How long ago that was.
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", short(u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0)))
+}
+
 /// How far a point was checked, and when.
-fn level(row: &Row, age: impl Fn(Timestamp) -> String) -> Cell {
+fn level(row: &Row, now: Timestamp) -> Cell {
     match (&row.damage, row.level, row.verified_at) {
         (Some(_), _, _) => Cell::toned("damaged", Tone::Bad),
-        (None, Some(level), Some(at)) => Cell::plain(format!("{level:?}, {}", age(at))),
+        (None, Some(level), Some(at)) => Cell::plain(format!("{level:?}, {}", ago(at, now))),
         (None, _, _) => Cell::plain("-"),
     }
 }
@@ -145,16 +179,15 @@ fn cells(row: &Row, now: Timestamp) -> Vec<Cell> {
         "Partial" | "Suspicious" => Tone::Bad,
         _ => Tone::Doubtful,
     };
-    let age = |at: Timestamp| format!("{} ago", short(u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0)));
     let bytes = row.bytes.map_or_else(|| "-".to_owned(), |it| bytesize::ByteSize::b(it).display().iec().to_string());
     vec![
         Cell::plain(row.name.clone().unwrap_or_default()),
         Cell::plain(&row.application),
         Cell::plain(&row.purpose),
         Cell::toned(&row.state, tone),
-        Cell::plain(row.consistent_at.map_or_else(|| "-".to_owned(), age)),
+        Cell::plain(row.consistent_at.map_or_else(|| "-".to_owned(), |it| ago(it, now))),
         Cell::plain(bytes),
-        level(row, age),
+        level(row, now),
         Cell::plain(row.locked_until.map_or_else(|| "-".to_owned(), |it| it.strftime("%Y-%m-%d").to_string())),
         Cell::plain(if row.hold { "yes" } else { "" }),
         Cell::plain(row.description.clone().unwrap_or_default()),

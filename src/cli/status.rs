@@ -17,6 +17,7 @@ use crate::{
     cli::{
         CliError,
         connection::Cluster,
+        copies::{self, Copy, copies},
         failover::active,
         output::{Cell, Printer, Tone, short, table},
         request,
@@ -64,6 +65,8 @@ pub struct Row {
     pub failover: Option<Running>,
     /// Why a failover to this region is advised, and what keeps it from being started. Absent when it is not advised.
     pub failover_advised: Option<String>,
+    /// What other vaults have of it, where it serves.
+    pub copies: Vec<Copy>,
 }
 
 /// A figure against its objective, in seconds.
@@ -107,7 +110,10 @@ pub async fn run(cluster: &Cluster, wanted: &StatusArguments, printer: &mut Prin
     let failovers = failovers.list(&everything).await.map_err(request("list failovers"))?.items;
     let now = Timestamp::now();
     let rows: Vec<Row> = listed.iter().map(|it| row(it, &failovers, now)).collect();
-    printer.answer(&rows, |colour| text(&rows, wanted.all_namespaces, &cluster.namespace, colour))?;
+    printer.answer(&rows, |colour| {
+        let copies: Vec<Copy> = rows.iter().flat_map(|it| it.copies.clone()).collect();
+        text(&rows, wanted.all_namespaces, &cluster.namespace, colour) + &copies::text(&copies, now, colour)
+    })?;
     Ok(())
 }
 
@@ -146,6 +152,7 @@ pub fn row(application: &ProtectedApplication, failovers: &[Failover], now: Time
         failover_advised: find(&status.conditions, FAILOVER_ADVISED)
             .filter(|it| it.status == "True")
             .map(|it| it.message.clone()),
+        copies: copies(application, now),
         application: name,
         namespace,
     }

@@ -5,7 +5,7 @@ use cronexpr::{Crontab, MakeTimestamp};
 use jiff::{SignedDuration, Timestamp};
 
 use super::work::{Outcome, Progress, Work, Works, doubled};
-use crate::api::application::CopySettings;
+use crate::api::application::{CopySettings, CopyStatus};
 
 /// The pause after a first failed run, and the longest one, in seconds.
 const AFTER_FAILURE: i64 = 60;
@@ -69,6 +69,17 @@ pub fn failing(works: &Works, name: &str, vault: &str) -> Option<String> {
         }
         Progress::Failed { .. } | Progress::Done { .. } | Progress::Running => None,
     }
+}
+
+/// When the next copy is due. `None`: the vault has none yet.
+///
+/// # Errors
+/// When the schedule is none, with the field.
+pub fn expected(settings: &CopySettings, copy: &CopyStatus) -> Result<Option<Timestamp>, String> {
+    let last = copy.copied_at.as_ref().or(copy.consistent_at.as_ref()).map(|it| it.0);
+    // Also where there is nothing yet, a wrong schedule is told.
+    let next = due(settings, last.unwrap_or(Timestamp::UNIX_EPOCH))?;
+    Ok(last.map(|_| next))
 }
 
 #[cfg(test)]

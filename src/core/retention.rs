@@ -123,6 +123,12 @@ pub enum Why {
 }
 
 impl Reason {
+    /// All of them for people.
+    #[must_use]
+    pub fn all(reasons: &[Self]) -> String {
+        reasons.iter().map(|it| it.text()).collect::<Vec<_>>().join(", ")
+    }
+
     /// For people, in a few words.
     #[must_use]
     pub fn text(self) -> &'static str {

@@ -18,6 +18,8 @@ const TEST_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// How often the regions that use a vault are asked for.
 const LIST_EVERY: SignedDuration = SignedDuration::from_mins(5);
 
+/// The reason of a condition that is `False` since its spec does not ask for it: news to nobody.
+pub const NOT_ASKED: &str = "NotAsked";
 /// The annotation that says who has a copy of the key.
 pub const KEY_CONFIRMED: &str = "reprise.dev/key-confirmed";
 
@@ -138,7 +140,7 @@ fn immutable(locks: Option<&[String]>) -> Finding {
     match locks {
         None => {
             let message = "nothing is locked: whoever has the credentials can delete all points. Give spec.s3.objectLock, with a bucket that has Object Lock";
-            Finding::new(IMMUTABLE, false, "NotAsked", message)
+            Finding::new(IMMUTABLE, false, NOT_ASKED, message)
         }
         Some([]) => Finding::new(IMMUTABLE, true, "Locked", "a lock was read back; what points need is locked"),
         Some(wrong) => Finding::new(IMMUTABLE, false, "NotLocked", format!("spec.s3.objectLock: {}", wrong.join("; "))),

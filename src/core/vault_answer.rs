@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::point::{Point, Protection};
+use crate::api::recovery_point::Level;
 
 /// The applications that a vault has something of.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -123,6 +124,63 @@ pub struct Adopted {
     pub holder: Option<String>,
     /// What lay there before, if that could be read.
     pub before: Option<ClaimSeen>,
+}
+
+/// The points of an application in a vault, or a page of them.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PointsInVault {
+    /// The points, newest first.
+    pub points: Vec<PointInVault>,
+    /// How many there are in all.
+    pub total: usize,
+    /// Whether there are older ones than are told.
+    pub more: bool,
+    /// The names of points that cannot be read. They stay.
+    pub unreadable: Vec<String>,
+    /// Why retention drops nothing, if so.
+    pub suspended: Option<String>,
+}
+
+/// A point in a vault.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PointInVault {
+    /// Its id.
+    pub id: String,
+    /// The instant that its data is of.
+    pub consistent_at: Timestamp,
+    /// What it is good for.
+    pub state: PointState,
+    /// The region that made it. Absent where it went while it was looked at, as is `bytes`.
+    pub region: Option<String>,
+    /// Bytes that a restore brings back.
+    pub bytes: Option<u64>,
+    /// How far it was checked in this vault, of one that is whole.
+    pub level: Option<Level>,
+    /// When, if it was since it was made.
+    pub verified_at: Option<Timestamp>,
+    /// What of it is damaged.
+    pub damage: Option<String>,
+    /// Whether a person holds it.
+    pub held: bool,
+    /// Whether retention keeps it, where there is a policy for this vault.
+    pub kept: Option<bool>,
+    /// Why, or why not.
+    pub why: Option<String>,
+}
+
+/// What a point is good for.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PointState {
+    /// It is complete, and may be chosen by itself.
+    Good,
+    /// Something is missing in it.
+    Partial,
+    /// Its sources look emptied.
+    Suspicious,
+    /// What a region had written that lost the claim.
+    Branch,
 }
 
 /// What is in a point.

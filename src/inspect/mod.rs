@@ -9,6 +9,7 @@ mod adopt;
 mod check;
 mod claim;
 mod key;
+mod listed;
 mod look;
 mod objects;
 mod points;
@@ -59,6 +60,8 @@ enum VaultVerb {
         /// The `Vault`.
         vault: String,
     },
+    /// All points of an application, and what retention makes of each.
+    Points(Box<listed::PointsArguments>),
     /// What the newest point records of an application's own objects.
     Recorded {
         /// The `Vault`.
@@ -130,6 +133,13 @@ impl VaultArguments {
             VaultVerb::Rewind(wanted) => rewind::run(namespace, wanted).await,
             VaultVerb::Key(wanted) => Box::pin(key::run(namespace, wanted)).await,
             VaultVerb::Applications { vault } => answer(&points::applications(&open(vault).await?, region).await?),
+            VaultVerb::Points(wanted) => {
+                let first = match &wanted.held_in {
+                    Some(first) => Some(open(first).await?),
+                    None => None,
+                };
+                answer(&listed::points(&open(&wanted.vault).await?, first.as_ref(), wanted).await?)
+            }
             VaultVerb::Recorded { vault, application } => {
                 answer(&points::recorded(&open(vault).await?, application, region).await?)
             }
@@ -183,7 +193,7 @@ enum InspectError {
     /// There is no such vault.
     #[error("there is no Vault '{0}' in this cluster")]
     NoVault(String),
-    /// Its object or Secrets are not in order.
+    /// Its object or Secrets are not in order, or its points can't all be read.
     #[error("{}", .0.message)]
     Settings(Failure),
     /// The vault did not do it.

@@ -7,14 +7,22 @@ use jiff::Timestamp;
 use serde_json::json;
 use ulid::Ulid;
 
-use super::{adopt, application, check, claim, points};
+use super::{
+    adopt, application, check, claim,
+    listed::{self, PointsArguments},
+    points,
+};
 use crate::{
-    api::application::ProtectedApplicationSpec,
+    api::{
+        application::{ProtectedApplicationSpec, Retention},
+        recovery_point::Level,
+    },
     capture::bundle::{self, FORMAT as BUNDLE, Index, Namespace},
     core::{
         app_key::AppKey,
         claim::record::{Claim, Deadlines, FORMAT as CLAIM, Intent},
         point::{FORMAT, Head, Objects, Point, Protection, Volume},
+        vault_answer::PointState,
         vault_check::{Checked, Finding},
     },
     vault::{
@@ -489,4 +497,31 @@ async fn a_claim_that_is_gone_is_made_anew_above_the_catalogues_epoch_and_given_
     scene.fake.delete(HEAD).unwrap();
     let refused = claim::renew(&scene.vault, &key, "west", None, watching).await.unwrap_err();
     assert!(refused.to_string().contains("vault check --repair"), "{refused}");
+}
+
+#[tokio::test]
+async fn all_points_of_a_vault_are_told_page_by_page_with_what_becomes_of_each() {
+    let (scene, made) = Scene::usual().await;
+    let asked = |limit, before: Option<&str>| PointsArguments {
+        vault: "main".to_owned(),
+        application: key(),
+        limit,
+        before: before.map(ToOwned::to_owned),
+        retention: Some(Retention { last: Some(1), ..Retention::default() }),
+        in_use: vec![],
+        held_in: None,
+    };
+    let all = listed::points(&scene.vault, None, &asked(10, None)).await.unwrap();
+    assert_eq!((all.total, all.points.len(), all.more), (6, 6, false), "five points, and the branch");
+    let first = listed::points(&scene.vault, None, &asked(4, None)).await.unwrap();
+    assert_eq!((first.points.as_slice(), first.more), (&all.points[..4], true));
+    let rest = listed::points(&scene.vault, None, &asked(4, Some(&first.points[3].id))).await.unwrap();
+    assert_eq!((rest.points.as_slice(), rest.more), (&all.points[4..], false));
+    let newest = all.points.iter().find(|it| it.id == made[4].id).unwrap();
+    assert!(newest.kept == Some(true) && newest.why.as_ref().unwrap().contains("newest good"), "{newest:?}");
+    assert_eq!((newest.region.as_deref(), newest.level), (Some("north"), Some(Level::L1)));
+    let branches = all.points.iter().filter(|it| it.state == PointState::Branch && it.level.is_none());
+    assert_eq!(branches.count(), 1);
+    let gone = listed::points(&scene.vault, None, &asked(4, Some("gone"))).await.unwrap_err();
+    assert!(gone.exit_code() == 3 && gone.to_string().contains("begin with the newest"), "{gone}");
 }

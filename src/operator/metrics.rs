@@ -1,9 +1,11 @@
 //! What is counted, in the text format of Prometheus.
 
+mod objects;
+
 use std::{
     collections::BTreeSet,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64},
     },
 };
@@ -13,6 +15,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+use super::context::Context;
+use objects::Objects;
 
 /// One application.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,6 +69,8 @@ pub struct Metrics {
     /// The instant of the newest point in another vault, in seconds since 1970.
     copied_points: Family<Copy, Gauge<i64, AtomicI64>>,
     copies: Mutex<BTreeSet<Copy>>,
+    /// Conditions, and how runs ended.
+    objects: Objects,
 }
 
 impl Default for Metrics {
@@ -84,6 +91,7 @@ impl Default for Metrics {
             pruned: Family::default(),
             copied_points: Family::default(),
             copies: Mutex::default(),
+            objects: Objects::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Passes of the loop", it.passes.clone());
@@ -102,11 +110,17 @@ impl Default for Metrics {
         registry.register("last_prune_timestamp_seconds", help, it.pruned.clone());
         let help = "Instant of the newest recovery point that was copied into the vault, in seconds since 1970";
         registry.register("last_copied_point_timestamp_seconds", help, it.copied_points.clone());
+        registry.register_collector(Box::new(it.objects.clone()));
         Self { registry, ..it }
     }
 }
 
 impl Metrics {
+    /// From here on this replica says that it leads, and what stands in statuses.
+    pub fn leads(&self, context: &Arc<Context>) {
+        self.objects.lead(context);
+    }
+
     /// As text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -135,11 +149,54 @@ impl Metrics {
 
     /// Forgets what is told of one application.
     pub fn forget(&self, of: &Application) {
-        let known = [&self.active, &self.last_point, &self.rpo_objective, &self.healthy, &self.ready, &self.epoch];
-        let kept = [&self.sources_sound, &self.kept_points, &self.pruned];
-        for family in known.into_iter().chain(kept) {
+        for family in self.by_application() {
             family.remove(of);
         }
         self.tell_copies(of, &[]);
+    }
+
+    fn by_application(&self) -> [&ByApplication; 9] {
+        [
+            &self.active,
+            &self.last_point,
+            &self.rpo_objective,
+            &self.healthy,
+            &self.ready,
+            &self.epoch,
+            &self.sources_sound,
+            &self.kept_points,
+            &self.pruned,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An alert on what nobody tells never fires.
+    #[test]
+    fn what_the_documents_and_the_alerts_name_is_told() {
+        let (metrics, of) = (Metrics::default(), Application { namespace: "a".into(), application: "b".into() });
+        metrics.by_application().into_iter().for_each(|it| drop(it.get_or_create(&of)));
+        metrics.tell_copies(&of, &[("second", 1)]);
+        let told = metrics.text();
+        let mut named = BTreeSet::new();
+        for path in ["docs/getting-started.md", "charts/reprise/templates/metrics.yaml"] {
+            let text =
+                std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path);
+            let words = text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+            named.extend(words.filter(|it| it.starts_with("reprise_")).map(ToOwned::to_owned));
+        }
+        assert!(named.len() > 10, "{named:?}");
+        for name in named {
+            let family = name.strip_suffix("_total").unwrap_or(&name);
+            assert!(told.contains(&format!("# HELP {family} ")), "{name} is not told: {told}");
+        }
+    }
+
+    #[test]
+    fn a_replica_that_does_not_lead_says_so() {
+        assert!(Metrics::default().text().contains("\nreprise_leading 0\n"));
     }
 }

@@ -22,4 +22,4 @@ mod shell;
 mod stores;
 mod sweep;
 pub mod watch;
-mod work;
+pub(crate) mod work;

@@ -173,8 +173,7 @@ async fn lead(
         metrics,
         wake,
     });
-    let _ = context.itself.set(Arc::downgrade(&context));
-    readiness.leads(&context);
+    leads(&context, &readiness);
 
     let (told, _) = broadcast::channel::<Wake>(WAKES);
     let beside = beside(endings, &told, &context, &home);
@@ -197,6 +196,13 @@ async fn lead(
     write_last_minutes(&context, &home).await;
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
+}
+
+/// Whoever asks this process from outside is told from here on what the leader has.
+fn leads(context: &Arc<Context>, readiness: &Readiness) {
+    let _ = context.itself.set(Arc::downgrade(context));
+    readiness.leads(context);
+    context.metrics.leads(context);
 }
 
 /// Writes events.

@@ -174,6 +174,9 @@ pub struct WarmStatus {
     /// How many bytes were transferred for it.
     #[serde(default)]
     pub bytes: u64,
+    /// How long the first round took, in seconds, where it brought all of the data: two volumes at a time, with what held it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_seconds: Option<u64>,
     /// The point that they are being made equal to. It is written down before anything is done for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round: Option<WarmRound>,

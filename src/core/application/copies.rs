@@ -12,13 +12,13 @@ use kube::ResourceExt;
 use super::Pass;
 use crate::{
     api::{
-        application::{CopyRun, CopySettings, CopyStatus, LastPoint},
+        application::{CopyRun, CopyStatus, LastPoint},
         vault::Vault,
     },
     core::{
         child::job_key,
         condition::{self, COPIES_UP_TO_DATE, Finding, READY, Truth},
-        copies::{GRACE, again, due},
+        copies::{GRACE, again, expected},
         effect::Effect,
         mover_job::Mover,
         mover_task::{Report, Task},
@@ -287,12 +287,4 @@ impl Pass<'_> {
 
 fn unfinished(copy: &CopyStatus) -> bool {
     copy.last_run.as_ref().is_some_and(|it| it.finished_at.is_none())
-}
-
-/// When the next copy is due. `None`: the vault has none yet.
-fn expected(settings: &CopySettings, copy: &CopyStatus) -> Result<Option<Timestamp>, String> {
-    let last = copy.copied_at.as_ref().or(copy.consistent_at.as_ref()).map(|it| it.0);
-    // Also where there is nothing yet, a wrong schedule is told.
-    let next = due(settings, last.unwrap_or(Timestamp::UNIX_EPOCH))?;
-    Ok(last.map(|_| next))
 }

@@ -299,18 +299,23 @@ impl Pass<'_> {
         })
     }
 
-    /// The sum: the first thing that is wrong, in the order of what a person should mend first.
+    /// The sum: the first thing that is wrong, in the order of what a person should mend first. Of what a failover restores
+    /// from, damage and short locks count too, once they are known: the vault does not hold what was promised. A second vault
+    /// that is behind does not count, nor does a standby that is not warm: the objectives are kept without.
     fn ready(&self, findings: &[Finding]) -> Finding {
-        let wrong = |types: &[&str]| {
-            let bad = |it: &&Finding| types.contains(&it.type_) && it.truth != Truth::True;
-            findings.iter().find(bad).map(|it| Finding::new(READY, it.truth, it.reason, it.message.clone()))
+        let first = |types: &[&str], bad: fn(Truth) -> bool| {
+            let it = findings.iter().find(|it| types.contains(&it.type_) && bad(it.truth))?;
+            Some(Finding::new(READY, it.truth, it.reason, it.message.clone()))
         };
+        let wrong = |types: &[&str]| first(types, |it| it != Truth::True);
+        let known_wrong = |types: &[&str]| first(types, |it| it == Truth::False);
         let role = self.status.role;
         let first = wrong(&[CLAIM_SOUND]).or_else(|| wrong(&[REGIONS_PRESENT])).or_else(|| match role {
             Some(Role::Active) if self.left_half().is_some() => {
                 self.half_restored().map(|it| Finding::new(READY, false, "HalfRestored", it))
             }
-            Some(Role::Active) => wrong(&[HEALTHY, SOURCES_SOUND, RPO_MET, TRAFFIC_PUBLISHED]),
+            Some(Role::Active) => wrong(&[HEALTHY, SOURCES_SOUND, RPO_MET, TRAFFIC_PUBLISHED])
+                .or_else(|| known_wrong(&[REPOSITORY_SOUND, IMMUTABLE])),
             Some(Role::Activating | Role::Fencing | Role::Standby | Role::Unknown) | None => None,
         });
         if let Some(finding) = first {

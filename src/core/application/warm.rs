@@ -113,7 +113,7 @@ impl Pass<'_> {
         }
         match failed {
             Some(why) => return give_up(warm, why, newer && going == 0),
-            None if going == 0 => return self.finish(warm, round, warm_seen),
+            None if going == 0 => return self.finish(warm, round, (&point, warm_seen)),
             None => warm.failure = None,
         }
         self.recheck = self.recheck.min(if acted { LOOK_CLOSELY } else { LOOK_AT_MOVERS });
@@ -151,14 +151,19 @@ impl Pass<'_> {
         self.effects.extend(others);
     }
 
-    fn finish(&self, warm: &mut WarmStatus, round: &WarmRound, seen: &WarmSeen) {
+    fn finish(&self, warm: &mut WarmStatus, round: &WarmRound, (point, seen): (&Point, &WarmSeen)) {
         let volumes = seen.volumes.values().filter_map(|it| it.volume.as_ref());
-        let bytes = volumes.filter_map(|it| it.annotations.get(TRANSFERRED)?.parse::<u64>().ok());
+        let bytes = volumes.filter_map(|it| it.annotations.get(TRANSFERRED)?.parse::<u64>().ok()).sum::<u64>();
+        let all = point.volumes.iter().map(|it| it.bytes).sum::<u64>();
+        // Volumes that were here before are a base, also of a first round: little is transferred then.
+        let full = warm.point.is_none() && bytes > 0 && bytes >= all / 10 * 9;
+        let seconds = u64::try_from(self.now.duration_since(round.started_at.0).as_secs()).ok();
         *warm = WarmStatus {
             point: Some(round.point.clone()),
             consistent_at: Some(round.consistent_at.clone()),
             finished_at: Some(Time(self.now)),
-            bytes: bytes.sum(),
+            bytes,
+            full_seconds: if full { seconds } else { warm.full_seconds },
             round: None,
             failure: None,
         };
@@ -216,6 +221,7 @@ impl Pass<'_> {
 fn give_up(warm: &mut WarmStatus, why: String, another: bool) {
     warm.failure = Some(why);
     if another {
-        *warm = WarmStatus { failure: warm.failure.take(), ..WarmStatus::default() };
+        let full_seconds = warm.full_seconds;
+        *warm = WarmStatus { failure: warm.failure.take(), full_seconds, ..WarmStatus::default() };
     }
 }

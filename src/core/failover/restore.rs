@@ -89,7 +89,16 @@ impl Pass<'_> {
             return String::new();
         }
         let bytes = volumes.iter().filter_map(|it| it.annotations.get(TRANSFERRED)?.parse::<u64>().ok()).sum::<u64>();
-        format!("; {ahead} of them were restored ahead, and {bytes} bytes were transferred now")
+        format!("; {ahead} of them were restored ahead, and {bytes} bytes were transferred now{}", self.saved())
+    }
+
+    /// What this step took, against the restore of all the data, where that was measured.
+    fn saved(&self) -> String {
+        let warm = self.application.status.as_ref().and_then(|it| it.warm.as_ref());
+        let begun = self.status.steps.iter().find(|it| it.name == StepName::RestoreVolumes);
+        let (Some(full), Some(begun)) = (warm.and_then(|it| it.full_seconds), begun) else { return String::new() };
+        let seconds = self.now.duration_since(begun.started_at.0).as_secs();
+        format!(": it took {seconds} s, and {full} s when all was restored ahead for the first time")
     }
 
     /// The vault that the point is read from.

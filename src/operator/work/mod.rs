@@ -30,7 +30,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::{notes::Notes, retention::PointCache};
+pub use self::{
+    notes::Notes,
+    retention::{PointCache, Surveyed, survey},
+};
 use super::context::Context;
 use crate::{
     api::{

@@ -26,7 +26,8 @@ use crate::{
         app_key::AppKey,
         chain::Kept,
         point::{Head, Point},
-        retention::{Fate, Known, REVIEWED, explain, suspended},
+        retention::{Fate, Known, REVIEWED, Reason, explain, suspended},
+        verified::Verified,
         work::{Failure, Outcome, Review},
     },
     operator::{context::Context, stores},
@@ -66,7 +67,7 @@ pub(super) async fn review(
     let latest = head.and_then(|(head, _)| head.latest);
     let used = |id: &String| latest.as_ref() == Some(id) || in_use.contains(id);
     let points: Vec<Known> = gathered.points().map(|it| Known { in_use: used(&it.id), ..it }).collect();
-    let review = reviewed(&points, gathered.unreadable, policy, Timestamp::now());
+    let review = reviewed(&points, &gathered.unreadable, policy, Timestamp::now());
     let mut cache = context.points.lock().expect("no holder of this lock panics");
     cache.insert(application.clone(), gathered.read);
     // What is no longer protected is forgotten.
@@ -94,27 +95,82 @@ pub(super) async fn review_copy(
     let points =
         gathered.points().map(|it| Known { in_use: it.id == newest, held: it.held || held.contains(&it.id), ..it });
     let points: Vec<Known> = points.collect();
-    Ok(Outcome::Reviewed(Box::new(reviewed(&points, gathered.unreadable, policy, Timestamp::now()))))
+    Ok(Outcome::Reviewed(Box::new(reviewed(&points, &gathered.unreadable, policy, Timestamp::now()))))
 }
 
-fn reviewed(points: &[Known], unreadable: u64, policy: &Retention, now: Timestamp) -> Review {
-    let mut review = Review { kept: unreadable, ..Review::default() };
+/// What is known of the points of a vault, for people.
+pub struct Survey {
+    /// Those that could be read, newest first.
+    pub points: Vec<Surveyed>,
+    /// Those that could not: they stay.
+    pub unreadable: Vec<String>,
+    /// Why nothing is dropped, if so.
+    pub suspended: Option<String>,
+}
+
+/// A point, what was found out about it since it was made, and what becomes of it where there is a policy.
+pub struct Surveyed {
+    /// As retention knows it.
+    pub point: Known,
+    /// What was found out.
+    pub note: Option<Verified>,
+    /// What becomes of it.
+    pub fate: Option<Fate>,
+}
+
+/// Goes through all points as a review does, and drops nothing: `first` is the vault whose holds count too, of a copy.
+///
+/// # Errors
+/// When they cannot all be read.
+pub async fn survey(
+    vault: &Vault,
+    first: Option<&Vault>,
+    application: &AppKey,
+    (policy, in_use): (Option<&Retention>, &[String]),
+    now: Timestamp,
+) -> Result<Survey, Failure> {
+    let (namespace, app) = (&application.namespace, &application.name);
+    let mut gathered = gather(vault, application, Remembered::default()).await?;
+    if let Some(first) = first {
+        gathered.held.extend(first.held(namespace, app).await.map_err(|it| catalogue_failure(&it))?);
+    }
+    let head = vault.read_head(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
+    let latest = head.and_then(|(head, _)| head.latest);
+    let used = |id: &String| latest.as_ref() == Some(id) || in_use.contains(id);
+    let points: Vec<Known> = gathered.points().map(|it| Known { in_use: used(&it.id), ..it }).collect();
+    let suspended = policy.and_then(|_| suspension(&points));
+    // Without a policy every point stays: only the order counts.
+    let fates = explain(&points, policy.unwrap_or(&Retention::default()), now);
+    let mut note = |id: &str| gathered.read.notes.remove(id).map(|it| it.note);
+    let points = fates.into_iter().map(|(point, fate)| Surveyed {
+        note: note(&point.id),
+        fate: policy.is_some().then_some(fate),
+        point,
+    });
+    Ok(Survey { points: points.collect(), unreadable: gathered.unreadable, suspended })
+}
+
+/// Why nothing is dropped, if so.
+fn suspension(points: &[Known]) -> Option<String> {
+    let it = suspended(points)?;
+    Some(format!("{} is suspicious, and nothing after it counts: look at it, then make a RecoveryPoint by hand", it.id))
+}
+
+fn reviewed(points: &[Known], unreadable: &[String], policy: &Retention, now: Timestamp) -> Review {
+    let mut review = Review { kept: unreadable.len() as u64, ..Review::default() };
     for (it, fate) in explain(points, policy, now) {
         match fate {
             Fate::Keep(reasons) => {
                 review.kept += 1;
                 if review.points.len() < REVIEWED {
-                    let why: Vec<_> = reasons.iter().map(|it| it.text()).collect();
-                    review.points.push(RetainedPoint { id: it.id, why: why.join(", ") });
+                    review.points.push(RetainedPoint { id: it.id, why: Reason::all(&reasons) });
                 }
             }
             Fate::Drop(_) => review.drop.push(it.id),
         }
     }
     review.drop.reverse();
-    review.suspended = suspended(points).map(|it| {
-        format!("{} is suspicious, and nothing after it counts: look at it, then make a RecoveryPoint by hand", it.id)
-    });
+    review.suspended = suspension(points);
     review
 }
 
@@ -123,7 +179,7 @@ struct Gathered {
     read: Remembered,
     held: BTreeSet<String>,
     /// Points that could not be understood: they stay.
-    unreadable: u64,
+    unreadable: Vec<String>,
 }
 
 impl Gathered {
@@ -148,7 +204,7 @@ impl Gathered {
 async fn gather(vault: &Vault, application: &AppKey, mut known: Remembered) -> Result<Gathered, Failure> {
     let (namespace, app) = (&application.namespace, &application.name);
     let ids = vault.all_points(namespace, app).await.map_err(|it| catalogue_failure(&it))?;
-    let (mut points, mut named, mut new, mut unreadable) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), 0);
+    let (mut points, mut named, mut new, mut unreadable) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Vec::new());
     for id in ids {
         match known.points.remove(&id) {
             Some(it) => {
@@ -159,7 +215,8 @@ async fn gather(vault: &Vault, application: &AppKey, mut known: Remembered) -> R
         }
     }
     for some in new.chunks(AT_ONCE) {
-        for read in join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await {
+        let read = join_all(some.iter().map(|id| vault.read_point(namespace, app, id))).await;
+        for (id, read) in some.iter().zip(read) {
             match read {
                 Ok(point) => {
                     named.extend(point.previous.as_ref().map(|it| (point.id.clone(), it.id.clone())));
@@ -168,7 +225,7 @@ async fn gather(vault: &Vault, application: &AppKey, mut known: Remembered) -> R
                 Err(error @ CatalogueError::Store(_)) => return Err(catalogue_failure(&error)),
                 // Another region dropped it meanwhile, or it is damaged, or of a newer version.
                 Err(error) => {
-                    unreadable += 1;
+                    unreadable.push(id.clone());
                     tracing::warn!(application = %application, %error, "a point is kept that cannot be read");
                 }
             }

@@ -69,7 +69,7 @@ async fn filled(days: i64) -> (Fake, Vault, Vec<String>) {
 async fn look(vault: &Vault, policy: &Retention) -> Review {
     let gathered = gather(vault, &shop(), Remembered::default()).await.unwrap();
     let points: Vec<Known> = gathered.points().collect();
-    reviewed(&points, gathered.unreadable, policy, "2026-11-20T00:00:00Z".parse().unwrap())
+    reviewed(&points, &gathered.unreadable, policy, "2026-11-20T00:00:00Z".parse().unwrap())
 }
 
 fn last(count: u32) -> Retention {
@@ -180,4 +180,38 @@ async fn what_stays_is_written_down_before_anything_goes() {
     vault.seal_head("shop", "db", 4, "west").await.unwrap();
     dropped(&vault, &ids[3..5], by_east, || true).await.unwrap_err();
     assert_eq!(vault.read_kept("shop", "db").await.unwrap(), Some(kept), "another region decides by now");
+}
+
+#[tokio::test]
+async fn a_survey_says_of_each_point_what_a_review_would_do_with_it_and_without_a_policy_nothing() {
+    let (fake, vault, ids) = filled(5).await;
+    vault.hold("shop", "db", &ids[0], "east").await.unwrap();
+    vault.change_verified("shop", "db", &ids[2], |_| Some(example(&ids[2], Level::L2, &[]))).await.unwrap();
+    fake.put(&format!("apps/shop/db/points/{}.json", ids[3]), "rubbish".into()).unwrap();
+    let now = "2026-11-20T00:00:00Z".parse().unwrap();
+    let told = survey(&vault, None, &shop(), (Some(&last(1)), &ids[1..2]), now).await.unwrap();
+    let fates = told.points.iter().map(|it| match it.fate.as_ref().unwrap() {
+        Fate::Keep(reasons) => (it.point.id.as_str(), Reason::all(reasons)),
+        Fate::Drop(why) => (it.point.id.as_str(), why.text().to_owned()),
+    });
+    let fates: Vec<_> = fates.collect();
+    assert_eq!(fates[0], (ids[4].as_str(), "in use, newest good, last".to_owned()));
+    assert_eq!(fates[2], (ids[1].as_str(), "in use".to_owned()));
+    assert_eq!(fates[3], (ids[0].as_str(), "held".to_owned()));
+    assert_eq!((told.unreadable, told.points[1].note.is_some()), (vec![ids[3].clone()], true));
+    let told = survey(&vault, None, &shop(), (None, &[]), now).await.unwrap();
+    assert!(told.points.iter().all(|it| it.fate.is_none()) && told.points[0].point.id == ids[4]);
+}
+
+#[tokio::test]
+async fn what_the_first_vault_holds_is_held_in_a_copy() {
+    let (_fake, first, ids) = filled(3).await;
+    let (_other, copy, _) = filled(3).await;
+    first.hold("shop", "db", &ids[0], "east").await.unwrap();
+    let now = "2026-11-20T00:00:00Z".parse().unwrap();
+    let held = async |first| {
+        let told = survey(&copy, first, &shop(), (Some(&last(1)), &[]), now).await.unwrap();
+        told.points.into_iter().filter(|it| it.point.held).map(|it| it.point.id).collect::<Vec<_>>()
+    };
+    assert_eq!((held(None).await, held(Some(&first)).await), (vec![], vec![ids[0].clone()]));
 }

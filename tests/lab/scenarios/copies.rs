@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use reprise::api::restore::Restore;
+use reprise::{
+    api::restore::Restore,
+    core::vault_answer::{PointState, PointsInVault},
+};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -53,6 +56,14 @@ fn lose(scene: &Scene, app: &App) -> Result<()> {
     })
 }
 
+/// The good points that a vault is said to have.
+fn listed(app: &App, scene: &Scene, vault: &str) -> Result<Vec<String>> {
+    let told = reprise(app, scene.west, &["points", app.name, "--vault", vault, "-o", "json"])?;
+    let told: PointsInVault = serde_json::from_str(&told).with_context(|| format!("read the points: {told}"))?;
+    ensure!(told.unreadable.is_empty() && !told.more, "{told:?}");
+    Ok(told.points.into_iter().filter(|it| it.state == PointState::Good).map(|it| it.id).collect())
+}
+
 #[test]
 fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_region() -> Result<()> {
     let scene = Scene::begin()?;
@@ -75,7 +86,12 @@ fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_r
     })?;
     println!("{:?}", status.copies);
     ask("POST", &app, scene.west, "/records/6")?;
-    point(&app, scene.west)?;
+    let newest = point(&app, scene.west)?.id.context("a point that succeeded has an id")?;
+    ensure!(listed(&app, &scene, "second")? == [copied.clone()], "the copy has one point");
+    let first = listed(&app, &scene, "main")?;
+    ensure!(first.contains(&newest) && first.contains(&copied), "{first:?}");
+    let shown = reprise(&app, scene.west, &["status"])?;
+    ensure!(shown.contains("second") && shown.contains("every 1h"), "{shown}");
 
     lose(&scene, &app)?;
     let ended = reprise(

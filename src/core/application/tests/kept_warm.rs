@@ -123,8 +123,24 @@ fn a_round_ends_with_the_point_that_it_was_begun_for_and_the_next_one_skips_to_t
     assert_eq!(condition_of(&done), ("True".into(), "RestoredAhead".into()));
     let status = done.status.warm.clone().unwrap();
     assert_eq!((status.point.as_deref(), status.bytes, &status.round), (Some("p7"), 42, &None));
+    assert_eq!(status.full_seconds, Some(4), "all of the data was transferred, for the first time");
     let next = decide(&warm(&serde_json::to_value(&done.status).unwrap()), &idle(), at(6));
     assert_eq!(next.status.warm.unwrap().round.unwrap().point, "p9");
+}
+
+#[test]
+fn what_a_full_restore_took_is_kept_through_later_rounds_and_one_onto_a_base_is_none() {
+    let mut p9 = point("p9", &["data"]);
+    let seen = during(&p9, &[Some("data of p9")], vec![]);
+    let mut later = round("p9");
+    (later["point"], later["bytes"], later["fullSeconds"]) = (json!("p7"), json!(1), json!(300));
+    let full = |status: &Value, seen: &Observed| {
+        decide(&warm(&standing_by("p9", status)), seen, at(4)).status.warm.unwrap().full_seconds
+    };
+    assert_eq!(full(&later, &seen), Some(300));
+    assert_eq!(full(&round("p9"), &seen), Some(4));
+    p9.volumes[0].bytes = 1_000;
+    assert_eq!(full(&round("p9"), &during(&p9, &[Some("data of p9")], vec![])), None, "a base was there");
 }
 
 #[test]

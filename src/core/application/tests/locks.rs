@@ -92,3 +92,17 @@ fn locks_that_fall_behind_are_told_and_so_is_where_retention_and_the_vault_disag
     let idle = decide(&application(json!({})), &serving(), at(0));
     assert!(condition::find(&idle.status.conditions, IMMUTABLE).is_none(), "where no locks are asked for");
 }
+
+#[test]
+fn an_application_that_is_less_locked_than_was_asked_for_is_not_ready_and_one_being_locked_for_the_first_time_is() {
+    let ready = |locks: Value, seconds| {
+        let mut object = application(json!({"locks": locks}));
+        object.spec.traffic = None;
+        let stored = ended(true, "Stored", 1, seconds, seconds + 9);
+        let seen = Observed { points: vec![recovery_point("shop-000001", "Scheduled", stored)], ..locking([]) };
+        reason(&decide(&object, &seen, at(seconds + 10)), READY)
+    };
+    let complete = json!({"period": "384h", "beganAt": at(0), "finishedAt": at(9), "lockedUntil": at(18 * DAY)});
+    assert_eq!(ready(complete, 3 * DAY), "LocksShort");
+    assert_eq!(ready(Value::Null, 0), "Active", "what is not known yet is told by Immutable alone");
+}

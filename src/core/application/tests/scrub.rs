@@ -106,6 +106,20 @@ fn damage_is_told_with_what_to_do_and_looked_at_again_within_the_hour() {
 }
 
 #[test]
+fn an_application_whose_points_are_damaged_is_not_ready() {
+    let damaged = ScrubStatus { damaged_packs: 2, packs_read: Some(5), ..earlier() };
+    let mut object = application(json!({"scrub": damaged}));
+    object.spec.traffic = None;
+    let told = decide(&object, &with_volume(None), at(10));
+    let ready = condition::find(&told.status.conditions, READY).unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "Damaged"),
+        "a failover needs what is damaged"
+    );
+}
+
+#[test]
 fn a_round_that_failed_is_done_again_and_what_can_not_be_read_is_told() {
     let going = ScrubStatus { part: 3, finished_at: None, ..earlier() };
     let failed = |corrupt| JobSeen::Failed { message: "no answer".into(), at: at(5), corrupt, command: None };

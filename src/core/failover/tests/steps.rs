@@ -196,6 +196,34 @@ fn what_a_region_had_written_is_saved_before_it_is_written_over() {
 }
 
 #[test]
+fn what_restoring_ahead_saved_is_told_in_seconds_where_a_full_restore_was_measured() {
+    let (object, mut seen) = at_step(StepName::RestoreVolumes, view(Some("west"), 2, false));
+    let empty = Point { volumes: vec![], skipped: vec![], ..point("p2", "s2") };
+    let outcome = Outcome::Surveyed { chosen: Some(Box::new(empty)), passed_over: vec![] };
+    let work =
+        Work::ReadHead { vault: String::new(), application: AppKey { namespace: "shop".into(), name: "shop".into() } };
+    seen.works.insert("SurveyPoints", Progress::Done { at: at(5), work: Box::new(work), outcome });
+    seen.copy = LocalCopy::default();
+    let annotations = [("reprise.dev/restored-ahead", "true"), ("reprise.dev/transferred-bytes", "7")];
+    let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let volume = VolumeSeen { name: "pv".into(), annotations, ..VolumeSeen::default() };
+    let found = volume_restore::Seen { volume: Some(volume), ..volume_restore::Seen::default() };
+    seen.volumes = BTreeMap::from([("data".to_owned(), found)]);
+    let mut told = |warm: Value| {
+        let fence = json!({"epoch": 2, "since": null, "settled": true});
+        seen.application = Some(Arc::new(application(&json!({"fence": fence, "warm": warm, "conditions": []}))));
+        let decision = decide(&object, &seen, at(10));
+        decision.status.steps.iter().find(|it| it.name == StepName::RestoreVolumes).unwrap().message.clone()
+    };
+    let told_first = told(json!({"point": "p2", "fullSeconds": 300}));
+    assert!(
+        told_first.ends_with("it took 10 s, and 300 s when all was restored ahead for the first time"),
+        "{told_first}"
+    );
+    assert!(told(json!({"point": "p2"})).ends_with("and 7 bytes were transferred now"));
+}
+
+#[test]
 fn work_that_failed_is_tried_again_after_a_pause_and_its_reason_is_said() {
     let (object, mut seen) = at_step(StepName::SealCatalogue, view(Some("west"), 2, false));
     let failure = Failure { reason: "Unreachable", message: "the vault does not answer".into(), lasting: false };
