@@ -331,13 +331,20 @@ impl Pass<'_> {
         if self.object.spec.export.is_some() {
             return Next::Go("objects are among the files".into());
         }
-        let Some(only) = self.wanted_objects() else {
-            return Next::Go("no object is restored".into());
-        };
         let point = match self.chosen() {
             Ok(point) => point,
             Err(next) => return next,
         };
+        let wanted = self.wanted_objects();
+        // A volume's claim was made anew: it becomes what it was, also where nothing else does.
+        let on_conflict = if wanted.is_some() { self.object.spec.on_conflict } else { OnConflict::Update };
+        let mut only = wanted.unwrap_or_default();
+        if self.object.spec.only.is_some() {
+            only.extend(self.restored_claims(&point));
+            if only.is_empty() {
+                return Next::Go("no object is restored".into());
+            }
+        }
         let work = Work::RestoreObjects {
             vault: self.vault_name(),
             application: self.key.clone(),
@@ -345,7 +352,7 @@ impl Pass<'_> {
             manifest: point.objects.manifest.clone(),
             mappings: Box::new(self.mappings()),
             only,
-            on_conflict: self.object.spec.on_conflict,
+            on_conflict,
             epoch: self.in_place().then(|| self.status.epoch.unwrap_or(0)),
             isolated: self.object.spec.rehearse,
         };
@@ -366,6 +373,17 @@ impl Pass<'_> {
             Ok(_) => Next::Stay("the objects are being restored".into()),
             Err(next) => next,
         }
+    }
+
+    /// The claims of the volumes that are restored.
+    fn restored_claims(&self, point: &Point) -> impl Iterator<Item = ObjectSelector> {
+        let names = point.volumes.iter().map(|it| &it.claim).chain(point.skipped.iter().map(|it| &it.claim));
+        names.filter(|it| self.object.wants_volume(it)).map(|it| ObjectSelector {
+            group: Some(String::new()),
+            kind: Some("PersistentVolumeClaim".to_owned()),
+            name: Some(it.clone()),
+            ..ObjectSelector::default()
+        })
     }
 
     /// Also what the point does not have, and was stopped.

@@ -459,7 +459,12 @@ fn an_operator_that_is_ended_at_any_effect_restores_the_same() {
 fn only_what_is_named_is_touched() {
     let mut play = Play::new(&json!({"only": {"volumes": [{"claim": "log"}]}}));
     play.played_out(|_| false);
-    assert_eq!(play.done, ["save", "stop", "fill log", "start"]);
+    assert_eq!(play.done, ["save", "stop", "fill log", "objects 1", "start"], "the claim becomes what it was");
+    let claim = play.begun.iter().find_map(|it| match it {
+        Work::RestoreObjects { only, .. } => Some((only[0].kind.as_deref(), only[0].name.as_deref())),
+        _ => None,
+    });
+    assert_eq!(claim, Some((Some("PersistentVolumeClaim"), Some("log"))));
     let mut play = Play::new(&json!({"only": {"objects": [{"kind": "ConfigMap", "name": "web"}]}}));
     play.played_out(|_| false);
     assert_eq!(play.done, ["save", "objects 1", "start"], "nothing is stopped for an object");

@@ -22,6 +22,7 @@ use crate::{
         app_key::AppKey,
         application::LocalCopy,
         child::{CLAIM, RUN, Run},
+        claim_kept::Kept,
         condition,
         effect::Decision,
         failover::Observed,
@@ -225,6 +226,7 @@ pub(in crate::operator) async fn claim(
         volume: it.spec.as_ref().and_then(|it| it.volume_name.clone()),
         bound: phase(&it) == BOUND,
         deleting: it.metadata.deletion_timestamp.is_some(),
+        kept: Kept::of(it.labels(), it.annotations()),
         size: it.spec.as_ref().and_then(requests).map(|it| it.0.clone()),
         storage_class: it.spec.and_then(|it| it.storage_class_name),
     }))
@@ -244,6 +246,7 @@ fn volume_seen(it: PersistentVolume) -> VolumeSeen {
         reclaim: spec.persistent_volume_reclaim_policy.unwrap_or_else(|| "Retain".to_owned()),
         claim,
         storage_class: spec.storage_class_name,
+        attributes_class: spec.volume_attributes_class_name,
         run: it.labels().get(RUN).cloned(),
         annotations: it.metadata.annotations.clone().unwrap_or_default(),
         resource_version: it.metadata.resource_version,
