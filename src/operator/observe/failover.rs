@@ -10,7 +10,12 @@ use k8s_openapi::api::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use super::{BOUND, address, copy, dumps::dumps, movers, not_ready, phase, recent};
+use super::{
+    BOUND, address, copy,
+    dumps::dumps,
+    listed::{all, each},
+    movers, not_ready, phase, recent,
+};
 use crate::{
     api::{
         application::ProtectedApplication,
@@ -162,8 +167,7 @@ pub(super) async fn volumes_of(
 ) -> Result<BTreeMap<String, Seen>, Error> {
     let marked = marked_volumes(&format!("{RUN}={}", run.uid), &context.client).await?;
     let classes = Api::<StorageClass>::all(context.client.clone());
-    let classes =
-        classes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("StorageClasses"))?.items;
+    let classes = all(&classes, ListParams::default(), "StorageClasses").await?;
     let mut jobs = movers(&run.uid, context).await?;
     let mut seen = BTreeMap::new();
     let has = |class: Option<&str>| classes.iter().any(|it| Some(it.name_any().as_str()) == class);
@@ -185,16 +189,10 @@ pub(super) async fn volumes_of(
 /// The volumes with these labels: all of them, page by page.
 pub(in crate::operator) async fn marked_volumes(labels: &str, client: &Client) -> Result<Vec<VolumeSeen>, Error> {
     let volumes = Api::<PersistentVolume>::all(client.clone());
-    let mut page = ListParams::default().labels(labels).limit(500);
     let mut found = Vec::new();
-    loop {
-        let list = volumes.list(&page).await.map_err(Error::observe("PersistentVolumes"))?;
-        found.extend(list.items.into_iter().map(volume_seen));
-        match list.metadata.continue_.filter(|it| !it.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(found),
-        }
-    }
+    let labelled = ListParams::default().labels(labels);
+    each(&volumes, labelled, "PersistentVolumes", |it| found.push(volume_seen(it))).await?;
+    Ok(found)
 }
 
 async fn one(run: &Run, volume: &Volume, marked: Option<&VolumeSeen>, context: &Context) -> Result<Seen, Error> {

@@ -231,3 +231,18 @@ fn a_point_tells_how_far_apart_its_snapshots_are_once_all_are_taken_and_goes_on_
     );
     assert_eq!(single.status.skew_millis, None);
 }
+
+#[test]
+fn more_volumes_than_a_point_holds_end_it_with_the_number_before_anything_is_read() {
+    let all = |count: usize| {
+        let sources = (0..count).map(|it| source(&format!("a-rather-long-name-of-a-claim-{it:04}"))).collect();
+        Observed { sources, ..observed() }
+    };
+    let most = begun(&all(VOLUMES));
+    assert_eq!(most.status.volumes.len(), VOLUMES);
+    let bytes = serde_json::to_vec(&most.status).unwrap().len();
+    assert!(bytes < 700_000, "an object holds 1.5 MB, and as much again is told when they were read: {bytes}");
+    let ended = begun(&all(VOLUMES + 1));
+    assert_eq!((reason(&ended), ended.status.id.as_ref(), acts(&ended).len()), ("TooManyVolumes", None, 0));
+    assert!(ended.status.conditions[0].message.contains("2001 claims"), "{:?}", ended.status.conditions);
+}
