@@ -146,7 +146,7 @@ mod tests {
         claim
     }
 
-    fn live(labels: Value) -> Value {
+    fn live(labels: &Value) -> Value {
         json!({
             "metadata": {"name": "db-1", "labels": labels, "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
             "spec": {"volumeName": "pvc-1"},
@@ -157,7 +157,7 @@ mod tests {
     fn a_claim_that_the_data_plane_made_gets_what_it_lacks_whatever_is_said_of_conflicts() {
         assert_eq!(recorded().get("spec"), None, "what it asks for is settled with its volume");
         for way in [OnConflict::Skip, OnConflict::Update, OnConflict::Replace, OnConflict::Fail] {
-            let gap = gap(&recorded(), &live(json!({})), way);
+            let gap = gap(&recorded(), &live(&json!({})), way);
             let put = json!({"labels": {"cluster": "db"}, "annotations": {"serial": "1"}});
             assert_eq!((Value::from(gap.put), gap.left.len()), (put, 0), "{way:?}");
         }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_a_claim_says_otherwise_is_changed_or_told_and_what_it_has_besides_stays() {
-        let there = live(json!({"cluster": "other", "mine": "x"}));
+        let there = live(&json!({"cluster": "other", "mine": "x"}));
         for way in [OnConflict::Update, OnConflict::Replace] {
             let gap = gap(&recorded(), &there, way);
             assert_eq!(gap.put["labels"], json!({"cluster": "db"}), "a merge: {way:?} takes nothing off");
@@ -178,7 +178,7 @@ mod tests {
     fn owners_are_added_to_those_that_are_there() {
         let mut wanted = recorded();
         wanted["metadata"]["ownerReferences"] = json!([{"kind": "Cluster", "name": "db", "uid": "new"}]);
-        let mut there = live(json!({"cluster": "db"}));
+        let mut there = live(&json!({"cluster": "db"}));
         there["metadata"]["ownerReferences"] = json!([{"kind": "App", "name": "a", "uid": "1"}]);
         let owners = gap(&wanted, &there, OnConflict::Skip).put["ownerReferences"].clone();
         assert_eq!((owners[0]["uid"].as_str(), owners[1]["uid"].as_str()), (Some("1"), Some("new")));

@@ -50,7 +50,7 @@ const PATIENCE: u64 = 30 * 60;
 const ENTERING: u64 = 10 * 60;
 
 /// Volumes of a point: what is told of each stands in the status of one object, which holds 1.5 MB.
-const VOLUMES: usize = 2_000;
+const VOLUMES: usize = 1_000;
 
 /// How long a run may take for this objective, both in seconds.
 #[must_use]
@@ -133,6 +133,8 @@ pub struct Source {
     pub mounted_by: Option<Mounting>,
     /// Whether it goes as soon as no pod uses it any more.
     pub deleting: bool,
+    /// Whether it is marked with [`EXCLUDE`](super::child::EXCLUDE).
+    pub excluded: bool,
 }
 
 /// What was in an earlier point.
@@ -165,6 +167,8 @@ pub struct Unbound {
     pub phase: String,
     /// A pod that is not finished and waits for it.
     pub wanted_by: Option<String>,
+    /// Whether it is marked with [`EXCLUDE`](super::child::EXCLUDE).
+    pub excluded: bool,
 }
 
 /// A running pod that mounts a claim.

@@ -169,7 +169,9 @@ impl Pass<'_> {
         for part in only {
             let Some(volume) = point.volumes.iter().find(|it| it.claim == part.claim) else {
                 let there: Vec<_> = point.volumes.iter().map(|it| it.claim.as_str()).collect();
-                let there = format!("is not in {}, which has: {}", point.id, there.join(", "));
+                let why = point.skipped.iter().find(|it| it.claim == part.claim).map(|it| format!(" ({})", it.why));
+                let why = why.unwrap_or_default();
+                let there = format!("is not in {}{why}, which has: {}", point.id, there.join(", "));
                 return Some(("NoSuchVolume", format!("spec.only.volumes: {} {there}", part.claim)));
             };
             if volume.block && !part.paths.is_empty() {
@@ -481,7 +483,8 @@ impl Pass<'_> {
 /// Whether all that a partial point lacks are dumps, and it has volumes: a database that is down is often why there is a
 /// restore, and what it had written is in its volumes.
 fn only_dumps_missing(status: &RecoveryPointStatus) -> bool {
-    let whole = |it: &VolumeInPoint| it.failure.is_none() && it.unreadable == 0;
+    let dumped = |name: &String| status.dumps.iter().any(|it| it.name == *name && it.failure.is_none());
+    let whole = |it: &VolumeInPoint| it.failure.is_none() && it.unreadable == 0 && it.dump.as_ref().is_none_or(dumped);
     status.volumes.iter().all(whole)
         && status.volumes.iter().any(|it| it.snapshot.is_some())
         && status.objects.as_ref().is_some_and(|it| it.failed.is_empty())

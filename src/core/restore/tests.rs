@@ -531,6 +531,8 @@ fn a_database_that_is_down_does_not_keep_its_volumes_from_being_restored() {
     let lost = json!([{"claim": "data", "method": "Snapshot", "failure": "the node is gone"}]);
     assert_eq!(saved(lost).0, "SafetyPointFailed");
     assert_eq!(saved(json!([])).0, "SafetyPointFailed", "its data is in its dumps alone");
+    let dumped = json!([{"claim": "a", "method": "Snapshot", "snapshot": "s"}, {"claim": "b", "method": "Dump", "dump": "orders"}]);
+    assert_eq!(saved(dumped).0, "SafetyPointFailed", "the volume's is in the dump alone");
 }
 
 #[test]

@@ -131,7 +131,7 @@ async fn members(group: &DynamicObject, context: &Context) -> Result<BTreeMap<St
     let (mut found, mut members) = (Vec::new(), BTreeMap::new());
     let keep = |it| {
         if is_member(&it, group) {
-            found.push(it)
+            found.push(it);
         }
     };
     each(&snapshots, ListParams::default(), "VolumeSnapshots", keep).await?;

@@ -85,18 +85,18 @@ impl Reconciled for DnsZone {
 async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
     let client = || context.client.clone();
     let not_ours = ListParams::default().labels(&format!("{}!={}", MANAGED_BY.0, MANAGED_BY.1));
-    let (mut running, mut bound, mut scheduled, mut jobs) = (0, 0, 0, 0);
+    let (mut running, mut bound, mut timed, mut jobs) = (0, 0, 0, 0);
     let pods = Api::<Pod>::namespaced(client(), namespace);
     each(&pods, not_ours, "pods", |it| running += usize::from(alive(&it))).await?;
     let claims = Api::<PersistentVolumeClaim>::namespaced(client(), namespace);
     each(&claims, ListParams::default(), "claims", |it| bound += usize::from(phase(&it) == BOUND)).await?;
     let unsuspended = |it: &CronJob| it.spec.as_ref().is_some_and(|it| it.suspend != Some(true));
     let schedules = Api::<CronJob>::namespaced(client(), namespace);
-    each(&schedules, ListParams::default(), "cron jobs", |it| scheduled += usize::from(unsuspended(&it))).await?;
+    each(&schedules, ListParams::default(), "cron jobs", |it| timed += usize::from(unsuspended(&it))).await?;
     let all_jobs = Api::<Job>::namespaced(client(), namespace);
     each(&all_jobs, ListParams::default(), "jobs", |it| jobs += usize::from(unfinished(&it))).await?;
     Ok(LocalCopy {
-        wanted: wanted(namespace, context) + count(scheduled + jobs),
+        wanted: wanted(namespace, context) + count(timed + jobs),
         pods: count(running),
         volumes: count(bound),
     })

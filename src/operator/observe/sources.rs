@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     core::{
-        child::volume_mode,
+        child::{EXCLUDE, volume_mode},
         recovery_point::{Mounting, Source, Unbound},
     },
     operator::shell::Error,
@@ -40,7 +40,7 @@ pub(super) async fn claims(namespace: &str, client: &Client) -> Result<(Vec<Sour
     let with_volume = bound.into_iter().map(|claim| async move {
         let volume = volume_of(&claim).unwrap_or_default();
         let found = volumes.get_opt(&volume).await.map_err(Error::observe(format!("PersistentVolume {volume}")))?;
-        Ok::<_, Error>(source(&claim, volume, found.and_then(|it| it.spec), users))
+        Ok::<_, Error>(source(&claim, volume, found.as_ref().and_then(|it| it.spec.as_ref()), users))
     });
     let mut sources: Vec<_> = stream::iter(with_volume).buffered(AT_ONCE).try_collect().await?;
     sources.sort_by(|one, other| one.claim.cmp(&other.claim));
@@ -67,10 +67,11 @@ fn without_volume(claim: &PersistentVolumeClaim, users: &Users) -> Option<Unboun
         block: is_block(spec),
         phase: phase(claim).to_owned(),
         wanted_by,
+        excluded: excluded(claim),
     })
 }
 
-fn source(claim: &PersistentVolumeClaim, volume: String, kind: Option<PersistentVolumeSpec>, users: &Users) -> Source {
+fn source(claim: &PersistentVolumeClaim, volume: String, kind: Option<&PersistentVolumeSpec>, users: &Users) -> Source {
     let spec = claim.spec.clone().unwrap_or_default();
     Source {
         claim: claim.name_any(),
@@ -80,14 +81,20 @@ fn source(claim: &PersistentVolumeClaim, volume: String, kind: Option<Persistent
         block: is_block(&spec),
         storage_class: spec.storage_class_name,
         access_modes: spec.access_modes.unwrap_or_default(),
-        driver: kind.as_ref().and_then(|it| it.csi.as_ref()).map(|it| it.driver.clone()),
-        node_path: kind.as_ref().and_then(|it| {
+        driver: kind.and_then(|it| it.csi.as_ref()).map(|it| it.driver.clone()),
+        node_path: kind.and_then(|it| {
             it.host_path.as_ref().map(|it| it.path.clone()).or_else(|| it.local.as_ref().map(|it| it.path.clone()))
         }),
         mounted_by: users.mounting.get(&claim.name_any()).cloned(),
         volume,
         deleting: claim.metadata.deletion_timestamp.is_some(),
+        excluded: excluded(claim),
     }
+}
+
+/// Whether people left it out, as they do with any object.
+fn excluded(claim: &PersistentVolumeClaim) -> bool {
+    [claim.labels(), claim.annotations()].iter().any(|it| it.get(EXCLUDE).is_some_and(|it| it == "true"))
 }
 
 fn is_block(spec: &PersistentVolumeClaimSpec) -> bool {
@@ -147,7 +154,8 @@ mod tests {
         let claim = |it| {
             let phase = if it == 499 { "Pending" } else { "Bound" };
             let volume = (it != 499).then(|| format!("pv-{it}"));
-            json!({"metadata": {"name": format!("data-{it:03}")}, "spec": {"volumeName": volume}, "status": {"phase": phase}})
+            let marks = if it == 7 { json!({"reprise.dev/exclude": "true"}) } else { json!({}) };
+            json!({"metadata": {"name": format!("data-{it:03}"), "annotations": marks}, "spec": {"volumeName": volume}, "status": {"phase": phase}})
         };
         let pod = |it| {
             let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": format!("data-{it:03}")}});
@@ -174,6 +182,8 @@ mod tests {
             ("data-500", "pv-500", Some("d"))
         );
         assert_eq!(last.mounted_by.as_ref().map(|it| it.pod_uid.as_str()), Some("uid-500"));
+        let excluded: Vec<_> = sources.iter().filter(|it| it.excluded).map(|it| it.claim.as_str()).collect();
+        assert_eq!(excluded, ["data-007"]);
         assert_eq!(unbound[0].wanted_by.as_deref(), Some("pod-499"));
     }
 
