@@ -243,6 +243,53 @@ async fn owners_get_the_identity_that_they_have_here_and_lost_ones_are_told() {
 
 #[tokio::test]
 #[ignore = "needs a cluster for tests"]
+async fn a_claim_that_stands_gets_labels_annotations_and_owners_and_one_that_does_not_is_not_made() {
+    in_namespace("claims", async |client, namespace| {
+        let claim = |name: &str, labels: Value, annotations: Value, size: &str| {
+            let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "none", "resources": {"requests": {"storage": size}}});
+            let mut claim = object("v1", "PersistentVolumeClaim", &namespace, name, json!({"spec": spec}));
+            claim["metadata"]["labels"] = labels;
+            claim["metadata"]["annotations"] = annotations;
+            claim
+        };
+        let mut wanted = claim("db-1", json!({"cluster": "db", "team": "shop"}), json!({"serial": "1"}), "2Mi");
+        wanted["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}]);
+        let spec = json!({"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "image": "localhost/pause:lab"}]}}});
+        let web = object("apps/v1", "Deployment", &namespace, "web", json!({"spec": spec}));
+        let point = bundle(&namespace, vec![wanted, claim("gone", json!({"a": "b"}), json!({}), "1Mi"), web]);
+        restore(&client, &namespace, &bundle(&namespace, vec![]), &Options::default()).await;
+        // As the data plane makes it: with nothing on it. Its operator was quicker with one label.
+        let claims = api(&client, &namespace, "v1", "PersistentVolumeClaim");
+        let stands = claim("db-1", json!({"team": "other", "role": "primary"}), json!({"bound": "yes"}), "1Mi");
+        claims.create(&PostParams::default(), &serde_json::from_value(stands).unwrap()).await.unwrap();
+
+        let skipped = restore(&client, &namespace, &point, &on(OnConflict::Skip)).await;
+        assert_eq!((skipped.left_to_data, skipped.not_restored_count), (1, 1), "{skipped:?}");
+        assert!(skipped.not_restored[0].contains("labels[team]"), "{skipped:?}");
+        let labels = async || claims.get("db-1").await.unwrap().metadata.labels.unwrap();
+        assert_eq!((labels().await["cluster"].as_str(), labels().await["team"].as_str()), ("db", "other"));
+
+        let updated = restore(&client, &namespace, &point, &Options::default()).await;
+        assert_eq!((updated.updated, updated.left_to_data, updated.not_restored_count), (1, 1, 0), "{updated:?}");
+        let live = claims.get("db-1").await.unwrap();
+        let expected = [("cluster", "db"), ("role", "primary"), ("team", "shop")];
+        assert_eq!(labels().await, expected.map(|(key, value)| (key.into(), value.into())).into());
+        let annotations = live.metadata.annotations.unwrap();
+        assert_eq!((annotations["serial"].as_str(), annotations["bound"].as_str()), ("1", "yes"));
+        assert_eq!(live.data["spec"]["resources"]["requests"]["storage"], "1Mi", "what it asks for stays");
+        let owner = api(&client, &namespace, "apps/v1", "Deployment").get("web").await.unwrap().metadata.uid.unwrap();
+        assert_eq!(live.metadata.owner_references.unwrap()[0].uid, owner);
+        assert!(claims.get_opt("gone").await.unwrap().is_none());
+
+        let again = restore(&client, &namespace, &point, &on(OnConflict::Fail)).await;
+        assert_eq!((again.unchanged, again.left_to_data), (2, 1), "{again:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster for tests"]
 async fn definitions_come_first_when_they_are_allowed_and_one_that_is_there_is_left_alone() {
     in_namespace("custom", async |client, namespace| {
         let group = format!("r{}.restore-test.example", ulid::Ulid::generate().to_string().to_lowercase());

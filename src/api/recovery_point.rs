@@ -292,6 +292,9 @@ pub struct VolumeInPoint {
     /// Why there is nothing of it to read. The point is complete without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+    /// The dump that stands for it: one of `status.dumps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<String>,
 }
 
 /// A `VolumeGroupSnapshot`: the volumes of one driver, at one instant.

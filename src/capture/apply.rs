@@ -106,7 +106,7 @@ pub struct Restored {
     pub updated: u64,
     /// Objects that were there and said the same.
     pub unchanged: u64,
-    /// Claims: they are for the data plane to put back.
+    /// Claims that are not there: they are for the data plane to put back.
     pub left_to_data: u64,
     /// Objects that are not there now as the bundle has them.
     pub not_restored_count: u64,
@@ -193,8 +193,6 @@ pub async fn restore(
     } else {
         run.everything(setup.clone()).await?;
     }
-    let with_data = setup.index.kinds.iter().filter(|it| order::way(&it.group, &it.kind) == Way::WithData);
-    run.tally.restored.left_to_data = with_data.map(|it| it.count).sum();
     for (why, count) in left_out.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         run.tally.restored.notes.insert((*why).to_owned(), *count);
     }
@@ -362,6 +360,7 @@ impl Tally {
                 }
             }
             Outcome::Unchanged => self.restored.unchanged += 1,
+            Outcome::LeftToData => self.restored.left_to_data += 1,
             Outcome::WouldMake => {
                 self.restored.created += 1;
                 tell(&mut self.restored.changes, format!("{} {}: would be made", id.kind, id.name));

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::object::{annotation, drop_annotations, maps, name, retain};
+use crate::core::claim_kept::BINDING;
 
 /// Annotation of a Service with the value `"true"`: its node ports are part of what it promises, and are asked for
 /// again.
@@ -81,17 +82,7 @@ fn account(object: &mut Value, _: Move) {
 }
 
 fn claim(object: &mut Value, _: Move) {
-    drop_annotations(
-        object,
-        &[
-            "pv.kubernetes.io/bind-completed",
-            "pv.kubernetes.io/bound-by-controller",
-            "volume.kubernetes.io/selected-node",
-            "volume.kubernetes.io/storage-provisioner",
-            "volume.beta.kubernetes.io/storage-provisioner",
-            "volume.kubernetes.io/storage-resizer",
-        ],
-    );
+    drop_annotations(object, &BINDING);
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
         for field in ["volumeName", "dataSource", "dataSourceRef"] {
             spec.remove(field);

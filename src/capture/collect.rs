@@ -28,6 +28,7 @@ use super::{
     rules,
     select::{self, Candidate, Selection},
 };
+use crate::core::child::EXCLUDE;
 
 /// How many kinds are listed at once.
 const LISTS: usize = 8;
@@ -101,7 +102,7 @@ pub enum CaptureError {
     #[error(
         "the objects of namespace {namespace} have more than {limit} bytes: exclude what another system can make again \
          with the label {}: \"true\"",
-        rules::EXCLUDE
+        EXCLUDE
     )]
     TooLarge {
         /// The namespace.

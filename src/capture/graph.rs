@@ -51,13 +51,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The place of an object; none when objects of its kind are not made by a restore of objects.
+    /// The place of an object; none when a restore of objects does nothing with its kind.
     #[must_use]
     pub fn place(&self, id: &Id) -> Option<Place> {
-        match order::way(&id.group, &id.kind) {
-            Way::Make(rank) => Some(*self.waiting.get(&key(&id.kind, &id.name)).unwrap_or(&Place { rank, wave: 0 })),
-            Way::WithData | Way::Never => None,
-        }
+        let rank = order::way(&id.group, &id.kind).rank()?;
+        Some(*self.waiting.get(&key(&id.kind, &id.name)).unwrap_or(&Place { rank, wave: 0 }))
     }
 
     /// Whether an owner is in the bundle.
@@ -94,11 +92,15 @@ pub struct Planner {
 impl Planner {
     /// Takes one object into account.
     pub fn add(&mut self, id: &Id, object: &Value) {
-        let Way::Make(rank) = order::way(&id.group, &id.kind) else { return };
+        let way = order::way(&id.group, &id.kind);
+        let Some(rank) = way.rank() else { return };
         let number = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
         self.keys.push(key(&id.kind, &id.name));
         self.ranks.push(rank);
-        refs::each(&id.kind, object, &mut |kind, name| self.named.push((number, key(kind, name))));
+        // What a claim was made from is in its volume by now.
+        if way != Way::WithData {
+            refs::each(&id.kind, object, &mut |kind, name| self.named.push((number, key(kind, name))));
+        }
         refs::owners(object, |kind, name| self.owned.push((number, key(kind, name))));
     }
 
@@ -250,12 +252,14 @@ mod tests {
             (id("acme.dev", "Cluster", "db"), json!({})),
             (id("", "ConfigMap", "child"), owned("ConfigMap", "parent")),
             (id("", "ConfigMap", "parent"), json!({})),
+            (id("", "PersistentVolumeClaim", "db-1"), owned("Cluster", "db")),
         ];
         let plan = plan(&objects);
         let place = |at: usize| plan.place(&objects[at].0).expect("it is made");
         assert_eq!((place(0), place(1).rank), (Place { rank: Rank::Plain, wave: 0 }, Rank::Custom));
         assert!(plan.orphan(&objects[0].0), "its owner is written afterwards");
         assert_eq!((place(2).wave, place(3).wave, plan.orphan(&objects[2].0)), (1, 0, false));
+        assert_eq!((place(4), plan.orphan(&objects[4].0)), (Place { rank: Rank::Claims, wave: 0 }, true));
         assert!(plan.has_owner("Cluster", "db") && !plan.has_owner("Cluster", "other"));
     }
 

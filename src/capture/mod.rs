@@ -4,16 +4,18 @@
 //! Reading order: `discover` (which kinds there are), `rules` (what is left out, and what never enters a bundle),
 //! `select` (what is wanted), `references` (what that needs), `collect` (reads the namespace, page by page), `cluster`
 //! (and what it needs of the cluster), `assemble` and `bundle` (the file), `policy`, `clean` and `map` (what may go back,
-//! and how it is changed), `order`, `refs` and `graph` (when), `apply`, `prepare` and `put` (puts it back), `fence` (stops
-//! and starts). `page`, `blocks`, `spool` and `call` are what these stand on.
+//! and how it is changed), `order`, `refs` and `graph` (when), `apply`, `prepare`, `put` and `claims` (puts it back), `fence`
+//! (stops and starts). `page`, `blocks`, `spool` and `call` are what these stand on.
 //!
-//! Volumes and their claims are the data plane's: claims are recorded here and put back by it.
+//! Volumes and their claims are the data plane's: claims are recorded here and made by it; `claims` gives those that stand their labels, annotations
+//! and owners.
 
 pub mod apply;
 mod assemble;
 pub mod blocks;
 pub mod bundle;
 pub mod call;
+mod claims;
 pub mod clean;
 mod cluster;
 pub mod collect;

@@ -27,6 +27,8 @@ pub enum Rank {
     Endpoints,
     /// Services, before the pods that find them in their environment.
     Services,
+    /// Claims that stand with their data by now: what selects them and owns them finds them as they were.
+    Claims,
     /// Objects of kinds that were added to the cluster: their operators find accounts, secrets and services ready.
     Custom,
     /// What starts pods.
@@ -41,7 +43,7 @@ pub enum Rank {
 
 impl Rank {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Definitions,
         Self::Limits,
         Self::Accounts,
@@ -50,6 +52,7 @@ impl Rank {
         Self::Bindings,
         Self::Endpoints,
         Self::Services,
+        Self::Claims,
         Self::Custom,
         Self::Workloads,
         Self::Scaling,
@@ -69,10 +72,23 @@ impl Rank {
 pub enum Way {
     /// Makes them, at this rank.
     Make(Rank),
-    /// Leaves them to the data plane, which makes claims together with their data.
+    /// Leaves their making to the data plane, which makes claims together with their data. Those that stand get their
+    /// labels, annotations and owners.
     WithData,
     /// Never makes them.
     Never,
+}
+
+impl Way {
+    /// When it is done; none when nothing is.
+    #[must_use]
+    pub fn rank(self) -> Option<Rank> {
+        match self {
+            Self::Make(rank) => Some(rank),
+            Self::WithData => Some(Rank::Claims),
+            Self::Never => None,
+        }
+    }
 }
 
 /// Kinds that have a place of their own.
@@ -190,7 +206,9 @@ mod tests {
 
     #[test]
     fn claims_go_back_with_their_data_and_our_own_kinds_never() {
-        assert_eq!(way("", "PersistentVolumeClaim"), Way::WithData);
+        let claims = way("", "PersistentVolumeClaim");
+        assert_eq!(claims, Way::WithData);
+        assert!(claims.rank() < way("postgresql.cnpg.io", "Cluster").rank(), "its operator looks for them at once");
         assert_eq!(way("reprise.dev", "ProtectedApplication"), Way::Never);
     }
 

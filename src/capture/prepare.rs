@@ -11,11 +11,13 @@ use serde_json::Value;
 use super::{
     apply::Options,
     bundle::{Id, Index, Object},
+    claims,
     clean::{self, Move},
     discover::{Discovered, Resource},
     graph::Plan,
     isolate,
     map::{Mapper, Selector},
+    order::{self, Way},
     policy::Verdict,
 };
 
@@ -113,6 +115,9 @@ impl Setup {
         let owners = self.owners(&json, notes);
         clean::clean(&id.group, &id.kind, &mut json, between);
         self.mapper.map(id, &mut json, between)?;
+        if order::way(&id.group, &id.kind) == Way::WithData {
+            claims::bare(&mut json);
+        }
         let body = serde_json::to_vec(&json).map_err(|error| format!("it cannot be written as JSON: {error}"))?;
         let path = Request::new(resource.path(&self.to));
         Ok(Ready { path, resource: resource.clone(), json, body, owners, orphan: self.plan.orphan(id), verdict })

@@ -1,6 +1,6 @@
 //! Puts one object back, or looks what would become of it.
 //!
-//! Making it comes first: most objects of most restores are not there. Only where the API server says that one is, it is
+//! `claims` has what is different of claims. Making it comes first: most objects of most restores are not there. Only where the API server says that one is, it is
 //! read and compared, and what is there in another form is a conflict.
 
 use std::time::Duration;
@@ -16,9 +16,11 @@ use super::{
     apply::terminating,
     bundle::Id,
     call::{self, CallError},
+    claims,
     compare::{covers, covers_but_owners, exact, replacement},
     definitions, differ, marks,
     object::{self, deleting, segment},
+    order::{self, Way},
     owners::Owners,
     policy::{RBAC, Verdict},
     prepare::{NO_OWNER, Prepared, Ready, Setup},
@@ -26,10 +28,10 @@ use super::{
 use crate::api::restoring::OnConflict;
 
 /// How often an object is looked at that is there and is not: since it is being deleted, or changes all the time.
-const LOOKS: u32 = 10;
+pub(super) const LOOKS: u32 = 10;
 
 /// The pause between two looks.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Told of definitions that were let be.
 const KEPT: &str =
@@ -76,14 +78,16 @@ pub enum Outcome {
     Nothing,
     /// Not restored, with the reason; whether the API server gave no answer.
     Not(String, bool),
+    /// It is a claim that is not there: only the data plane makes it.
+    LeftToData,
     /// No object can be made in this namespace.
     Terminating,
 }
 
 /// Where objects go.
 pub struct Target<'a> {
-    client: &'a Client,
-    setup: &'a Setup,
+    pub(super) client: &'a Client,
+    pub(super) setup: &'a Setup,
     owners: Owners,
 }
 
@@ -101,7 +105,9 @@ impl<'a> Target<'a> {
             Err(_) if matches!(step, Step::Compare | Step::Adopt) => Outcome::Nothing,
             Err(why) => Outcome::Not(why, false),
             Ok(mut ready) => {
+                let claim = order::way(&id.group, &id.kind) == Way::WithData;
                 let done = match step {
+                    Step::Make if claim => self.dress(&id, &mut ready, &mut notes).await,
                     Step::Make => self.make(&id, &mut ready, &mut notes).await,
                     Step::Look => self.look(&id, &mut ready).await,
                     Step::Compare => self.look(&id, &mut ready).await.map(|it| match it {
@@ -268,6 +274,9 @@ impl<'a> Target<'a> {
     async fn look(&self, id: &Id, ready: &mut Ready) -> Result<Outcome, CallError> {
         self.own(ready, &mut Vec::new()).await?;
         let live = self.read(id, ready).await?;
+        if order::way(&id.group, &id.kind) == Way::WithData {
+            return Ok(claims::look(ready, live.as_ref(), self.setup.options.on_conflict));
+        }
         let same = live.as_ref().is_some_and(|it| self.same(ready, it) || self.serves(id, it));
         let skip = self.setup.options.on_conflict == OnConflict::Skip;
         Ok(match (&ready.verdict, live) {
@@ -314,7 +323,7 @@ impl<'a> Target<'a> {
     }
 
     /// Gives an object the identities that its owners have here.
-    async fn own(&self, ready: &mut Ready, notes: &mut Vec<&'static str>) -> Result<(), CallError> {
+    pub(super) async fn own(&self, ready: &mut Ready, notes: &mut Vec<&'static str>) -> Result<(), CallError> {
         if ready.owners.is_empty() {
             return Ok(());
         }
@@ -336,7 +345,7 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    async fn read(&self, id: &Id, ready: &Ready) -> Result<Option<Value>, CallError> {
+    pub(super) async fn read(&self, id: &Id, ready: &Ready) -> Result<Option<Value>, CallError> {
         let name = segment(&id.name);
         match call::object(self.client, || ready.path.get(&name, &GetParams::default())).await {
             Ok(body) => Ok(Some(serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?)),
@@ -393,7 +402,7 @@ pub(super) fn by_us() -> PostParams {
     PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) }
 }
 
-fn merging() -> PatchParams {
+pub(super) fn merging() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 

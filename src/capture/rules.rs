@@ -12,10 +12,10 @@ use super::{
     marks,
     object::{annotation, deleting, drop_annotations, empty, label, maps, name, retain},
 };
-use crate::{api, core::child::GROUP_MARK};
-
-/// Label or annotation with the value `"true"`: the object is not captured.
-pub const EXCLUDE: &str = "reprise.dev/exclude";
+use crate::{
+    api,
+    core::child::{EXCLUDE, GROUP_MARK},
+};
 
 /// Groups that are left out whole, and why.
 const GROUPS: [(&str, &str); 13] = [

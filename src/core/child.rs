@@ -21,6 +21,9 @@ pub const CLAIM: &str = "reprise.dev/claim";
 /// them is asked for: such a snapshot finds its volumes by labels only. Its value is the name of the snapshot.
 pub const GROUP_MARK: &str = "group.reprise.dev/";
 
+/// Label or annotation of people with the value `"true"`: the object is not captured, nor is what is on a claim.
+pub const EXCLUDE: &str = "reprise.dev/exclude";
+
 /// The run that objects are made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {

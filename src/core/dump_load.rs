@@ -226,6 +226,10 @@ impl Loads<'_> {
             LoadOnRestore::Always => return None,
             LoadOnRestore::Never => "loadOnRestore says Never".to_owned(),
             LoadOnRestore::Auto if self.point.volumes.is_empty() => return None,
+            // Whatever other volumes its pods have: what it was made of is in none.
+            LoadOnRestore::Auto if self.point.skipped.iter().any(|it| it.dump.as_ref() == Some(&declared.name)) => {
+                return None;
+            }
             LoadOnRestore::Auto if seen.pods.is_empty() => {
                 return Some(Next::Going("a pod with its labels is waited for, to see which volumes it has"));
             }

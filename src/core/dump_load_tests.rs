@@ -148,6 +148,18 @@ fn a_dump_is_loaded_when_no_volume_of_its_pods_is_in_the_point() {
 }
 
 #[test]
+fn a_dump_that_stands_for_a_volume_is_loaded_whatever_other_volumes_its_pods_have() {
+    let mut play = Play::new("Auto", &["wal-db-0"]);
+    play.seen.pods[0].claims.push("wal-db-0".into());
+    play.point.skipped.push(point::Skipped {
+        claim: "data-db-0".into(),
+        dump: Some("orders".into()),
+        ..point::Skipped::default()
+    });
+    assert_eq!(jobs(&play.begun().1).len(), 1);
+}
+
+#[test]
 fn what_its_owner_says_of_loading_holds() {
     let (_, progress) = Play::new("Always", &["data-db-0"]).begun();
     assert_eq!(jobs(&progress).len(), 1);

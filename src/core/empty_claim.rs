@@ -47,7 +47,7 @@ mod tests {
             storage_class: Some("fast".into()),
             access_modes: vec!["ReadWriteOnce".into()],
             block: true,
-            why: String::new(),
+            ..Skipped::default()
         };
         let class = Rename { from: "fast".into(), to: "quick".into() };
         let mappings = Mappings { storage_classes: vec![class], ..Mappings::default() };

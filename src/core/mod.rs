@@ -9,6 +9,7 @@ pub mod calendar;
 pub mod chain;
 pub mod child;
 pub mod claim;
+pub mod claim_kept;
 pub mod condition;
 pub mod copies;
 pub mod dns_zone;

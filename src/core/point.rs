@@ -139,6 +139,8 @@ pub struct Skipped {
     pub block: bool,
     /// Why its data is not in the point.
     pub why: String,
+    /// The dump that stands for it.
+    pub dump: Option<String>,
 }
 
 /// A `ProtectedApplication`, as a point records it: enough to make it again where nothing is left of it. No restore

@@ -79,6 +79,7 @@ fn volume(uid: &str, holds: Option<&str>, reclaim: &str) -> VolumeSeen {
         run: Some(uid.into()),
         annotations: holds.map(|it| (RESTORED_FROM.to_owned(), it.to_owned())).into_iter().collect(),
         resource_version: Some("7".into()),
+        ..VolumeSeen::default()
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     app_key::AppKey,
     child::{CLAIM, MANAGED_BY, RUN, Run, claim_key, job_key, volume_mode},
+    claim_kept::{KEPT, Kept},
     effect::Effect,
     mover_job::{Mount, Mover, MoverSettings},
     mover_task::Task,
@@ -68,6 +69,8 @@ pub struct ClaimSeen {
     pub storage_class: Option<String>,
     /// The size that it asks for.
     pub size: Option<String>,
+    /// What it says of itself.
+    pub kept: Kept,
 }
 
 /// A `PersistentVolume`.
@@ -81,6 +84,8 @@ pub struct VolumeSeen {
     pub claim: Option<(String, String, Option<String>)>,
     /// Its storage class.
     pub storage_class: Option<String>,
+    /// Its volume attributes class.
+    pub attributes_class: Option<String>,
     /// The run that works on it, or did last.
     pub run: Option<String>,
     /// Its annotations.
@@ -261,8 +266,10 @@ impl Restore<'_> {
         let Some(volume) = &self.seen.volume else {
             return (Step::Going("the volume is looked up".into()), Vec::new());
         };
+        let mut annotations = Self::taken(volume);
+        annotations[KEPT] = json!(self.seen.tenant.as_ref().and_then(|it| it.kept.text()));
         let patch = json!({
-            "metadata": {"annotations": Self::taken(volume)},
+            "metadata": {"annotations": annotations},
             "spec": {"persistentVolumeReclaimPolicy": "Retain"},
         });
         (Step::Going("the existing volume is taken over".into()), vec![self.patch(volume, patch)])
@@ -271,7 +278,7 @@ impl Restore<'_> {
     fn taken(volume: &VolumeSeen) -> serde_json::Value {
         // A run before this one may have left its own `Retain` behind: the policy of old is the one it wrote down.
         let reclaim = volume.annotations.get(RECLAIM_POLICY).unwrap_or(&volume.reclaim);
-        json!({RECLAIM_POLICY: reclaim, RESTORED_FROM: null, FAILURES: null, AHEAD: null, TRANSFERRED: null})
+        json!({RECLAIM_POLICY: reclaim, RESTORED_FROM: null, FAILURES: null, AHEAD: null, TRANSFERRED: null, KEPT: null})
     }
 
     /// No volume yet: the operator's claim makes one, and the mover's pod has it bound.
@@ -412,7 +419,7 @@ impl Restore<'_> {
         }
         if let Some(policy) = volume.annotations.get(RECLAIM_POLICY) {
             // What is written down goes with it: the next run must not put back what somebody has changed since.
-            let annotations = json!({RECLAIM_POLICY: null});
+            let annotations = json!({RECLAIM_POLICY: null, KEPT: null});
             let patch =
                 json!({"metadata": {"annotations": annotations}, "spec": {"persistentVolumeReclaimPolicy": policy}});
             return (Step::Going("the reclaim policy is put back".into()), vec![self.patch(volume, patch)]);
@@ -447,19 +454,24 @@ impl Restore<'_> {
     }
 
     fn bound_claim(&self, namespace: &str, name: &str, volume: &VolumeSeen) -> Effect {
-        let spec = json!({
+        let mut spec = json!({
             "volumeName": volume.name,
             "storageClassName": volume.storage_class.clone().unwrap_or_default(),
             "accessModes": self.volume.access_modes,
             "volumeMode": volume_mode(self.volume.block),
             "resources": {"requests": {"storage": self.volume.size}},
         });
+        // A selector is not brought back: it chooses among volumes that are there, and this one is chosen.
+        if let Some(class) = &volume.attributes_class {
+            spec["volumeAttributesClassName"] = json!(class);
+        }
         let key = claim_key(namespace, name);
         let mut object = self.run.object(&key, &self.volume.claim, json!({"spec": spec}));
         if namespace == self.run.namespace {
             // It is the tenant's from now on: what tidies up after runs must not find it.
-            object.metadata.labels = None;
-            object.metadata.annotations = None;
+            let Kept { labels, annotations } = Kept::read(&volume.annotations);
+            object.metadata.labels = Some(labels).filter(|it| !it.is_empty());
+            object.metadata.annotations = Some(annotations).filter(|it| !it.is_empty());
         }
         Effect::Apply(Box::new(object))
     }
@@ -518,7 +530,7 @@ pub fn let_go(volume: &VolumeSeen, claim: Option<&ClaimSeen>) -> Option<serde_js
         json!({
             "metadata": {
                 "labels": {RUN: null},
-                "annotations": {RECLAIM_POLICY: null, RESTORED_FROM: null, FAILURES: null, AHEAD: null},
+                "annotations": {RECLAIM_POLICY: null, RESTORED_FROM: null, FAILURES: null, AHEAD: null, KEPT: null},
             },
             "spec": {"persistentVolumeReclaimPolicy": policy},
         })

@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// Explores, and lets each world that was reached come to its end.
+fn holds(start: World) -> Result<usize, String> {
+    let all = explore(start, "s1")?;
+    for world in &all {
+        world.clone().settle("s1").map_err(|error| format!("{error} from {world:#?}"))?;
+    }
+    Ok(all.len())
+}
+
 #[test]
 fn without_a_claim_every_order_ends_with_the_snapshot_and_nothing_is_lost() {
     for lazy in [false, true] {
@@ -232,4 +241,19 @@ fn a_volume_that_was_handed_over_is_left_as_it_is() {
     end.claims.get_mut(&key(SPACE, CLAIM_NAME)).unwrap().deleting = true;
     end.volumes.get_mut("pv-old").unwrap().object["metadata"]["annotations"][RECLAIM_POLICY] = json!("Delete");
     assert_eq!(let_go(&volume(&end), end.seen().tenant.as_ref()), None, "a claim that goes would take the data along");
+}
+
+#[test]
+fn the_claim_of_a_volume_with_an_attributes_class_asks_for_it_and_no_selector_is_brought_back() {
+    let world = World::with_old_data(false, Mutation::None).settle("s1").unwrap();
+    let mut seen = world.seen();
+    let volume = seen.volume.as_mut().unwrap();
+    volume.attributes_class = Some("gold".into());
+    volume.claim = Some((SPACE.into(), CLAIM_NAME.into(), None));
+    volume.annotations.insert(KEPT.into(), kept().text().unwrap());
+    seen.tenant = None;
+    let (_, effects) = next(&seen, "s1", FAILED_AT);
+    let Some(Effect::Apply(claim)) = effects.first() else { panic!("{effects:?}") };
+    assert_eq!(claim.data["spec"]["volumeAttributesClassName"], "gold");
+    assert_eq!(claim.metadata.labels, Some(kept().labels));
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::SignedDuration;
+use kube::{ResourceExt, core::DynamicObject};
 use serde_json::{Value, json};
 
 use super::*;
@@ -105,13 +106,13 @@ enum Mutation {
     PodUnseen,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Pvc {
     uid: u32,
     volume: Option<String>,
     bound: bool,
     deleting: bool,
-    class: String,
+    kept: Kept,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -214,6 +215,11 @@ fn key(namespace: &str, name: &str) -> (String, String) {
     (namespace.to_owned(), name.to_owned())
 }
 
+/// What the tenant's claim says of itself.
+fn kept() -> Kept {
+    Kept { labels: [("cluster".into(), "db".into())].into(), ..Kept::default() }
+}
+
 impl World {
     fn empty(lazy: bool, mutation: Mutation) -> Self {
         Self {
@@ -237,7 +243,7 @@ impl World {
     /// The tenant's claim is there, with what the region held before.
     fn with_old_data(lazy: bool, mutation: Mutation) -> Self {
         let mut world = Self::empty(lazy, mutation);
-        let claim = Pvc { uid: 1, volume: Some("pv-old".into()), bound: true, deleting: false, class: "fast".into() };
+        let claim = Pvc { uid: 1, volume: Some("pv-old".into()), bound: true, deleting: false, kept: kept() };
         world.claims.insert(key(SPACE, CLAIM_NAME), claim);
         world.volumes.insert("pv-old".into(), Pv::provisioned("old", TENANT, 1));
         world
@@ -255,8 +261,9 @@ impl World {
             volume: it.volume.clone(),
             bound: it.bound,
             deleting: it.deleting,
-            storage_class: Some(it.class.clone()),
+            storage_class: Some("fast".into()),
             size: None,
+            kept: it.kept.clone(),
         })
     }
 
@@ -298,6 +305,7 @@ impl World {
             reclaim: reclaim.to_owned(),
             claim: Some((space, claim, uid)),
             storage_class: Some("fast".into()),
+            attributes_class: None,
             run: it.run().map(ToOwned::to_owned),
             annotations: annotations.iter().map(|(key, value)| (key.clone(), text(value))).collect(),
             resource_version: Some(it.version.to_string()),
@@ -316,7 +324,7 @@ impl World {
                 let types = object.types.as_ref().unwrap();
                 let at = key(object.metadata.namespace.as_ref().unwrap(), object.metadata.name.as_ref().unwrap());
                 match types.kind.as_str() {
-                    "PersistentVolumeClaim" => self.apply_claim(at, &object.data["spec"]),
+                    "PersistentVolumeClaim" => self.apply_claim(at, object),
                     "Job" => self.apply_job(&object.data),
                     other => panic!("a restore makes no {other}"),
                 }
@@ -341,16 +349,16 @@ impl World {
         }
     }
 
-    fn apply_claim(&mut self, at: (String, String), spec: &Value) {
-        let asked = spec["volumeName"].as_str().map(ToOwned::to_owned);
+    fn apply_claim(&mut self, at: (String, String), object: &DynamicObject) {
+        let asked = object.data["spec"]["volumeName"].as_str().map(ToOwned::to_owned);
         match self.claims.get_mut(&at) {
             // A volume may be asked for once; nothing else of the specification may change.
             Some(it) if it.volume.is_none() => it.volume = asked,
             Some(_) => {}
             None => {
                 self.uids += 1;
-                let claim = Pvc { uid: self.uids, volume: asked, bound: false, deleting: false, class: "fast".into() };
-                self.claims.insert(at, claim);
+                let kept = Kept::of(object.labels(), object.annotations());
+                self.claims.insert(at, Pvc { uid: self.uids, volume: asked, kept, ..Pvc::default() });
             }
         }
     }
@@ -410,7 +418,8 @@ impl World {
         if self.recreates && !self.claims.contains_key(&key(SPACE, CLAIM_NAME)) {
             let mut next = self.clone();
             next.recreates = false;
-            next.apply_claim(key(SPACE, CLAIM_NAME), &json!({}));
+            next.uids += 1;
+            next.claims.insert(key(SPACE, CLAIM_NAME), Pvc { uid: next.uids, kept: kept(), ..Pvc::default() });
             all.push(next);
         }
         all
@@ -520,6 +529,9 @@ impl World {
         }
         if self.pending.is_empty() && self.next(snapshot).0 == Step::Done {
             let volume = &self.volumes[self.claims[&key(SPACE, CLAIM_NAME)].volume.as_ref().unwrap()];
+            if self.volumes.contains_key("pv-old") && self.claims[&key(SPACE, CLAIM_NAME)].kept != kept() {
+                return Err("what the claim said of itself is lost".to_owned());
+            }
             if self.served() != Some(snapshot) {
                 return Err(format!("done with {:?}", self.served()));
             }
@@ -583,13 +595,4 @@ fn explore(start: World, snapshot: &str) -> Result<Vec<World>, String> {
         all.push(world);
     }
     Ok(all)
-}
-
-/// Explores, and lets each world that was reached come to its end.
-fn holds(start: World) -> Result<usize, String> {
-    let all = explore(start, "s1")?;
-    for world in &all {
-        world.clone().settle("s1").map_err(|error| format!("{error} from {world:#?}"))?;
-    }
-    Ok(all.len())
 }

@@ -81,6 +81,15 @@ pub enum Error {
         /// Why.
         source: Box<kube::Error>,
     },
+    /// There is more of something than is looked at: no part of it stands for the whole.
+    #[error(
+        "there are more than {} {what}, and so many are looked at: nothing is done on a part of them",
+        super::observe::listed::MOST
+    )]
+    TooMany {
+        /// What.
+        what: String,
+    },
     /// Something could not be done.
     #[error(transparent)]
     Perform(#[from] perform::Error),

@@ -19,6 +19,7 @@ use super::{
     observe::{
         self,
         failover::{claim, marked_volumes},
+        listed::all,
     },
     perform,
     shell::Error,
@@ -176,8 +177,7 @@ async fn list<K>(api: &Api<K>, labels: &str, what: &str) -> Result<Vec<K>, Error
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let ours = ListParams::default().labels(labels).limit(500);
-    Ok(api.list(&ours).await.map_err(Error::observe(what))?.items)
+    all(api, ListParams::default().labels(labels), what).await
 }
 
 async fn sweep<K: Resource>(

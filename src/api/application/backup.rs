@@ -10,6 +10,7 @@ use crate::api::span::Span;
 /// Where recovery points go, and how volumes are read.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.volumes) || !has(self.volumes.overrides) || self.volumes.overrides.all(it, !has(it.dump) || (has(self.dumps) && self.dumps.exists(one, one.name == it.dump && (!has(one.loadOnRestore) || one.loadOnRestore != 'Never'))))").message("each dump in backup.volumes.overrides must be the name of one of backup.dumps whose loadOnRestore is not Never: nothing else brings the volume's data back"))]
 #[x_kube(validation = Rule::new("!has(self.copies) || self.copies.all(it, it.vault != self.vaults[0])").message("backup.copies: a copy goes into another vault than the one in backup.vaults"))]
 pub struct BackupSettings {
     /// The name of the `Vault` that holds its points, and the claim on which the regions agree. Exactly one.
@@ -141,6 +142,7 @@ const fn five() -> u8 {
 
 /// How volumes are read.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(validation = Rule::new("!has(self.method) || self.method != 'Dump'").message("backup.volumes.method: Dump is for single claims: say it, and which dump, in backup.volumes.overrides"))]
 pub struct VolumeSettings {
     /// `Auto` takes a CSI snapshot where the volume's driver has a `VolumeSnapshotClass`, and reads the volume
     /// directly where it has none. Default `Auto`.
@@ -170,6 +172,7 @@ pub struct VolumeSettings {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[x_kube(validation = Rule::new("has(self.claim) != has(self.selector)").message("each of backup.volumes.overrides needs either claim or selector, and not both"))]
 #[x_kube(validation = Rule::new("has(self.method) || has(self.exclude)").message("each of backup.volumes.overrides needs method or exclude: without them, it changes nothing"))]
+#[x_kube(validation = Rule::new("(has(self.method) && self.method == 'Dump') == has(self.dump)").message("each of backup.volumes.overrides with method Dump needs dump, the name of one of backup.dumps, and no other has it"))]
 pub struct VolumeOverride {
     /// The claim that it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,6 +184,10 @@ pub struct VolumeOverride {
     /// How they are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<VolumeMethod>,
+    /// With `Dump`: the name of the one of `backup.dumps` that stands for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub dump: Option<String>,
     /// What is left out of them, instead of `backup.volumes.exclude`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -208,4 +215,7 @@ pub enum VolumeMethod {
     /// Not at all: points are complete without it. A restore leaves such a claim as it is, and makes it anew, empty,
     /// where it is not there.
     Skip,
+    /// Not at all: a dump stands for it, which a restore loads. Only where the application is stopped, and can't be
+    /// dumped, it is read as by `Auto`.
+    Dump,
 }

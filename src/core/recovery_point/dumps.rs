@@ -104,8 +104,9 @@ pub(super) fn settled(dump: &DumpInPoint) -> bool {
 }
 
 /// The dumps that the RPO counts from. One that was taken over is older than its point, as its owner allowed, and does
-/// not count beside volumes; where there are none, the application's data is in its dumps alone.
+/// not count beside volumes; where there are none, and of a volume that it stands for, the data is in the dump alone.
 pub(super) fn counting(status: &RecoveryPointStatus) -> impl Iterator<Item = &DumpInPoint> {
     let alone = status.volumes.iter().all(|it| it.snapshot.is_none());
-    status.dumps.iter().filter(move |it| alone || it.made_for.is_none())
+    let stands = |name: &str| status.volumes.iter().any(|it| it.dump.as_deref() == Some(name));
+    status.dumps.iter().filter(move |it| alone || it.made_for.is_none() || stands(&it.name))
 }

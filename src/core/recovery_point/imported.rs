@@ -132,6 +132,7 @@ fn volumes(point: &Point) -> Vec<VolumeInPoint> {
         access_modes: it.access_modes.clone(),
         block: it.block,
         left_out: Some(it.why.clone()),
+        dump: it.dump.clone(),
         ..VolumeInPoint::default()
     };
     point.volumes.iter().map(volume).chain(point.skipped.iter().map(skipped)).collect()

@@ -10,43 +10,73 @@ use crate::{
         application::{VolumeMethod, VolumeOverride},
         recovery_point::VolumeInPoint,
     },
-    core::{labels::selector, point::Skipped},
+    core::{child::EXCLUDE, labels::selector, point::Skipped},
 };
 
 /// What the application says of one claim.
 struct Said<'a> {
-    method: VolumeMethod,
+    read: Result<Read, Left>,
     /// The field that says so.
     field: String,
-    /// Whether it is about some claims only.
-    special: bool,
+    /// What is told besides of a volume that is read.
+    note: Option<String>,
     exclude: &'a [String],
 }
 
+/// How a volume is to be read.
+#[derive(Clone, Copy)]
+enum Read {
+    Auto,
+    Snapshot,
+    Direct,
+}
+
+/// A volume that is not to be read.
+struct Left {
+    why: String,
+    /// The dump that stands for it.
+    dump: Option<String>,
+}
+
 impl Pass<'_> {
-    fn said(&self, claim: &str, labels: &BTreeMap<String, String>) -> Said<'_> {
+    fn said(&self, claim: &str, labels: &BTreeMap<String, String>, excluded: bool) -> Said<'_> {
         let settings = &self.application.spec.backup.volumes;
         let fits = |it: &VolumeOverride| {
             it.claim.as_deref() == Some(claim) || it.selector.as_ref().is_some_and(|it| selector(it).matches(labels))
         };
         let found = settings.overrides.iter().enumerate().find(|(_, it)| fits(it));
         let exclude = found.and_then(|(_, it)| it.exclude.as_ref()).unwrap_or(&settings.exclude);
-        match found.and_then(|(number, it)| Some((number, it.method?))) {
-            Some((number, method)) => {
-                Said { method, field: format!("backup.volumes.overrides[{number}].method"), special: true, exclude }
+        let dump = found.and_then(|(_, it)| it.dump.clone());
+        let (method, field, special) = match found.and_then(|(number, it)| Some((number, it.method?))) {
+            Some((number, method)) => (method, format!("backup.volumes.overrides[{number}].method"), true),
+            None => (settings.method, "backup.volumes.method".to_owned(), false),
+        };
+        let mut note = special.then(|| field.clone());
+        let left = |why: String, dump| Err(Left { why, dump });
+        let read = match method {
+            _ if excluded => left(format!("the claim is marked {EXCLUDE}: \"true\""), None),
+            VolumeMethod::Auto => Ok(Read::Auto),
+            VolumeMethod::Snapshot => Ok(Read::Snapshot),
+            VolumeMethod::Direct => Ok(Read::Direct),
+            VolumeMethod::Skip => left(format!("{field} is Skip"), None),
+            // What it has written since its last dump is on the volume, and nowhere else.
+            VolumeMethod::Dump if self.stopped() => {
+                note = Some("the application is stopped, and cannot be dumped".to_owned());
+                Ok(Read::Auto)
             }
-            None => {
-                Said { method: settings.method, field: "backup.volumes.method".to_owned(), special: false, exclude }
+            VolumeMethod::Dump => {
+                let name = dump.as_deref().unwrap_or_default();
+                left(format!("{field} is Dump: the dump {name} stands for it"), dump)
             }
-        }
+        };
+        Said { read, field, note, exclude }
     }
 
     /// How a volume will be read, and why; or why it will not be.
     pub(super) fn planned(&self, source: &Source) -> VolumeInPoint {
-        let said = self.said(&source.claim, &source.labels);
+        let said = self.said(&source.claim, &source.labels, source.excluded);
         let class = source.driver.as_ref().and_then(|it| self.seen.snapshot_classes.get(it));
         let (driver, direct) = (source.driver.as_deref().unwrap_or("no CSI driver"), self.movers.direct);
-        let by = if said.special { format!(" ({})", said.field) } else { String::new() };
         let planned = VolumeInPoint {
             claim: source.claim.clone(),
             size: Some(source.size.clone()),
@@ -55,11 +85,19 @@ impl Pass<'_> {
             block: source.block,
             ..VolumeInPoint::default()
         };
-        let (method, failure) = match (said.method, class) {
-            (VolumeMethod::Skip, _) => {
-                return VolumeInPoint { method: "Skip".to_owned(), left_out: Some(left_out(&said)), ..planned };
+        let read = match said.read {
+            Ok(read) => read,
+            Err(Left { why, dump }) => {
+                let method = if dump.is_some() { "Dump" } else { "Skip" };
+                return VolumeInPoint { method: method.to_owned(), left_out: Some(why), dump, ..planned };
             }
-            (VolumeMethod::Direct, _) | (VolumeMethod::Auto, None) if source.block => (
+        };
+        let by = |why: Option<String>| match said.note.iter().cloned().chain(why).collect::<Vec<_>>().join("; ") {
+            told if told.is_empty() => String::new(),
+            told => format!(" ({told})"),
+        };
+        let (method, failure) = match (read, class) {
+            (Read::Direct, _) | (Read::Auto, None) if source.block => (
                 "Direct".to_owned(),
                 Some(format!(
                     "volumeMode Block is read from snapshots only: {} ({driver})",
@@ -70,18 +108,20 @@ impl Pass<'_> {
                 )),
             ),
             // The snapshot controller takes no more snapshots of such a claim.
-            (VolumeMethod::Auto, _) if source.deleting && direct && source.mounted_by.is_some() && !source.block => {
+            (Read::Auto, _) if source.deleting && direct && source.mounted_by.is_some() && !source.block => {
                 ("Direct (the claim is being deleted)".to_owned(), None)
             }
-            (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) if source.deleting => {
+            (Read::Auto | Read::Snapshot, Some(_)) if source.deleting => {
                 ("Snapshot".to_owned(), Some("the claim is being deleted: no snapshot of it can be taken".to_owned()))
             }
-            (VolumeMethod::Auto | VolumeMethod::Snapshot, Some(_)) => (format!("Snapshot{by}"), None),
-            (VolumeMethod::Snapshot, None) => (
+            (Read::Auto | Read::Snapshot, Some(class)) => {
+                (format!("Snapshot{}", by(Some(format!("class {class} of {driver}")))), None)
+            }
+            (Read::Snapshot, None) => (
                 "Snapshot".to_owned(),
                 Some(format!("{} is Snapshot, but there is no VolumeSnapshotClass for {driver}", said.field)),
             ),
-            (VolumeMethod::Auto | VolumeMethod::Direct, _) if !direct => (
+            (Read::Auto | Read::Direct, _) if !direct => (
                 "Direct".to_owned(),
                 Some(
                     "direct movers are switched off: set movers.direct.enabled of the chart, or use a driver with \
@@ -89,8 +129,8 @@ impl Pass<'_> {
                         .to_owned(),
                 ),
             ),
-            (VolumeMethod::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
-            (VolumeMethod::Direct, _) => (format!("Direct{by}"), None),
+            (Read::Auto, None) => (format!("Direct (there is no VolumeSnapshotClass for {driver})"), None),
+            (Read::Direct, _) => (format!("Direct{}", by(None)), None),
         };
         let exclude = if source.block { Vec::new() } else { said.exclude.to_vec() };
         VolumeInPoint { method, exclude, failure, ..planned }
@@ -98,9 +138,10 @@ impl Pass<'_> {
 
     /// A claim without a volume: missing if it should have one. What a branch can save is what is there.
     pub(super) fn without_volume(&self, it: &Unbound, branch: bool) -> VolumeInPoint {
-        let said = self.said(&it.claim, &it.labels);
+        let left = self.said(&it.claim, &it.labels, it.excluded).read.err();
+        let dump = left.as_ref().and_then(|it| it.dump.clone());
         let (failure, left_out) = match &it.wanted_by {
-            _ if said.method == VolumeMethod::Skip => (None, Some(left_out(&said))),
+            _ if left.is_some() => (None, left.map(|it| it.why)),
             _ if branch => (None, Some(format!("the claim is {}: there is nothing to save", it.phase))),
             _ if it.phase == "Lost" => (Some("the claim is Lost: its PersistentVolume is gone".to_owned()), None),
             Some(pod) => (Some(format!("the claim is {}, and pod {pod} waits for it", it.phase)), None),
@@ -114,6 +155,7 @@ impl Pass<'_> {
             block: it.block,
             failure,
             left_out,
+            dump,
             ..VolumeInPoint::default()
         }
     }
@@ -128,11 +170,8 @@ pub(super) fn skipped(volume: &VolumeInPoint) -> Option<Skipped> {
         access_modes: volume.access_modes.clone(),
         block: volume.block,
         why: volume.left_out.clone()?,
+        dump: volume.dump.clone(),
     })
-}
-
-fn left_out(said: &Said<'_>) -> String {
-    format!("{} is Skip", said.field)
 }
 
 /// Whether a volume is read from a snapshot.

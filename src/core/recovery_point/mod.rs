@@ -49,6 +49,9 @@ const PATIENCE: u64 = 30 * 60;
 /// How much longer it may take to enter what was read, in seconds.
 const ENTERING: u64 = 10 * 60;
 
+/// Volumes of a point: what is told of each stands in the status of one object, which holds 1.5 MB.
+const VOLUMES: usize = 1_000;
+
 /// How long a run may take for this objective, both in seconds.
 #[must_use]
 pub fn patience(rpo: u64) -> u64 {
@@ -130,6 +133,8 @@ pub struct Source {
     pub mounted_by: Option<Mounting>,
     /// Whether it goes as soon as no pod uses it any more.
     pub deleting: bool,
+    /// Whether it is marked with [`EXCLUDE`](super::child::EXCLUDE).
+    pub excluded: bool,
 }
 
 /// What was in an earlier point.
@@ -162,6 +167,8 @@ pub struct Unbound {
     pub phase: String,
     /// A pod that is not finished and waits for it.
     pub wanted_by: Option<String>,
+    /// Whether it is marked with [`EXCLUDE`](super::child::EXCLUDE).
+    pub excluded: bool,
 }
 
 /// A running pod that mounts a claim.
@@ -289,6 +296,14 @@ impl Pass<'_> {
         }
         if !branch && !view.valid {
             return self.wait(status, "ClaimNotProven", "this region cannot prove its claim at the moment");
+        }
+        let claims = self.seen.sources.len() + self.seen.unbound.len();
+        if claims > VOLUMES {
+            let message = format!(
+                "the namespace has {claims} claims, and a point holds {VOLUMES} at most: divide the application among \
+                 namespaces. Nothing was read"
+            );
+            return end(self.point, status, self.seen, Ending::Failed("TooManyVolumes", message), self.now);
         }
         let epoch = view.epoch;
         let last = self.application.status.as_ref().and_then(|it| it.last_point.as_ref());

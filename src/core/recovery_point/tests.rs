@@ -69,6 +69,7 @@ fn source(claim: &str) -> Source {
         node_path: None,
         mounted_by: Some(Mounting { pod_uid: "pod".into(), node: "node-1".into() }),
         deleting: false,
+        excluded: false,
     }
 }
 
@@ -199,7 +200,7 @@ fn the_first_pass_only_writes_down_what_it_is_about_to_do() {
     assert_eq!((reason(&decision), acts(&decision)), ("Preparing", vec![]));
     let status = &decision.status;
     assert!(status.id.as_ref().is_some_and(|it| it.starts_with("0000000003-")), "{:?}", status.id);
-    assert_eq!((status.epoch, status.volumes[0].method.as_str()), (Some(3), "Snapshot"));
+    assert_eq!((status.epoch, status.volumes[0].method.as_str()), (Some(3), "Snapshot (class snap of csi.example)"));
     assert_eq!(begun(&observed()).status.id, status.id, "a pass that is repeated finds the same name");
 }
 

@@ -169,7 +169,9 @@ impl Pass<'_> {
         for part in only {
             let Some(volume) = point.volumes.iter().find(|it| it.claim == part.claim) else {
                 let there: Vec<_> = point.volumes.iter().map(|it| it.claim.as_str()).collect();
-                let there = format!("is not in {}, which has: {}", point.id, there.join(", "));
+                let why = point.skipped.iter().find(|it| it.claim == part.claim).map(|it| format!(" ({})", it.why));
+                let why = why.unwrap_or_default();
+                let there = format!("is not in {}{why}, which has: {}", point.id, there.join(", "));
                 return Some(("NoSuchVolume", format!("spec.only.volumes: {} {there}", part.claim)));
             };
             if volume.block && !part.paths.is_empty() {
@@ -331,13 +333,20 @@ impl Pass<'_> {
         if self.object.spec.export.is_some() {
             return Next::Go("objects are among the files".into());
         }
-        let Some(only) = self.wanted_objects() else {
-            return Next::Go("no object is restored".into());
-        };
         let point = match self.chosen() {
             Ok(point) => point,
             Err(next) => return next,
         };
+        let wanted = self.wanted_objects();
+        // A volume's claim was made anew: it becomes what it was, also where nothing else does.
+        let on_conflict = if wanted.is_some() { self.object.spec.on_conflict } else { OnConflict::Update };
+        let mut only = wanted.unwrap_or_default();
+        if self.object.spec.only.is_some() {
+            only.extend(self.restored_claims(&point));
+            if only.is_empty() {
+                return Next::Go("no object is restored".into());
+            }
+        }
         let work = Work::RestoreObjects {
             vault: self.vault_name(),
             application: self.key.clone(),
@@ -345,7 +354,7 @@ impl Pass<'_> {
             manifest: point.objects.manifest.clone(),
             mappings: Box::new(self.mappings()),
             only,
-            on_conflict: self.object.spec.on_conflict,
+            on_conflict,
             epoch: self.in_place().then(|| self.status.epoch.unwrap_or(0)),
             isolated: self.object.spec.rehearse,
         };
@@ -366,6 +375,17 @@ impl Pass<'_> {
             Ok(_) => Next::Stay("the objects are being restored".into()),
             Err(next) => next,
         }
+    }
+
+    /// The claims of the volumes that are restored.
+    fn restored_claims(&self, point: &Point) -> impl Iterator<Item = ObjectSelector> {
+        let names = point.volumes.iter().map(|it| &it.claim).chain(point.skipped.iter().map(|it| &it.claim));
+        names.filter(|it| self.object.wants_volume(it)).map(|it| ObjectSelector {
+            group: Some(String::new()),
+            kind: Some("PersistentVolumeClaim".to_owned()),
+            name: Some(it.clone()),
+            ..ObjectSelector::default()
+        })
     }
 
     /// Also what the point does not have, and was stopped.
@@ -463,7 +483,8 @@ impl Pass<'_> {
 /// Whether all that a partial point lacks are dumps, and it has volumes: a database that is down is often why there is a
 /// restore, and what it had written is in its volumes.
 fn only_dumps_missing(status: &RecoveryPointStatus) -> bool {
-    let whole = |it: &VolumeInPoint| it.failure.is_none() && it.unreadable == 0;
+    let dumped = |name: &String| status.dumps.iter().any(|it| it.name == *name && it.failure.is_none());
+    let whole = |it: &VolumeInPoint| it.failure.is_none() && it.unreadable == 0 && it.dump.as_ref().is_none_or(dumped);
     status.volumes.iter().all(whole)
         && status.volumes.iter().any(|it| it.snapshot.is_some())
         && status.objects.as_ref().is_some_and(|it| it.failed.is_empty())

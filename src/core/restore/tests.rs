@@ -460,7 +460,12 @@ fn an_operator_that_is_ended_at_any_effect_restores_the_same() {
 fn only_what_is_named_is_touched() {
     let mut play = Play::new(&json!({"only": {"volumes": [{"claim": "log"}]}}));
     play.played_out(|_| false);
-    assert_eq!(play.done, ["save", "stop", "fill log", "start"]);
+    assert_eq!(play.done, ["save", "stop", "fill log", "objects 1", "start"], "the claim becomes what it was");
+    let claim = play.begun.iter().find_map(|it| match it {
+        Work::RestoreObjects { only, .. } => Some((only[0].kind.as_deref(), only[0].name.as_deref())),
+        _ => None,
+    });
+    assert_eq!(claim, Some((Some("PersistentVolumeClaim"), Some("log"))));
     let mut play = Play::new(&json!({"only": {"objects": [{"kind": "ConfigMap", "name": "web"}]}}));
     play.played_out(|_| false);
     assert_eq!(play.done, ["save", "objects 1", "start"], "nothing is stopped for an object");
@@ -527,6 +532,8 @@ fn a_database_that_is_down_does_not_keep_its_volumes_from_being_restored() {
     let lost = json!([{"claim": "data", "method": "Snapshot", "failure": "the node is gone"}]);
     assert_eq!(saved(lost).0, "SafetyPointFailed");
     assert_eq!(saved(json!([])).0, "SafetyPointFailed", "its data is in its dumps alone");
+    let dumped = json!([{"claim": "a", "method": "Snapshot", "snapshot": "s"}, {"claim": "b", "method": "Dump", "dump": "orders"}]);
+    assert_eq!(saved(dumped).0, "SafetyPointFailed", "the volume's is in the dump alone");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
 
-use super::movers;
+use super::{listed::each, movers};
 use crate::{
     api::application::Dump,
     core::{dump, dump_load},
@@ -23,15 +23,19 @@ pub(super) async fn dumps(
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
     for dump in dumps {
         let labels = exec::labels(&dump.pods.match_labels);
-        let listed = pods.list(&ListParams::default().labels(&labels).limit(500)).await;
-        let (pods, forbidden) = match listed {
-            Ok(listed) => (listed.items.iter().map(dump_pod).collect(), None),
-            // That is told: it does not pass by itself.
-            Err(kube::Error::Api(status)) if status.code == 403 => (Vec::new(), Some(status.message)),
-            Err(error) => return Err(Error::observe("pods")(error)),
+        let mut fitting = Vec::new();
+        let listed = each(&pods, ListParams::default().labels(&labels), "pods", |it| fitting.push(dump_pod(&it))).await;
+        let forbidden = match listed {
+            Ok(()) => None,
+            Err(Error::Observe { what, source }) => match *source {
+                // That is told: it does not pass by itself.
+                kube::Error::Api(status) if status.code == 403 => Some(status.message),
+                source => return Err(Error::observe(what)(source)),
+            },
+            Err(error) => return Err(error),
         };
         let job = jobs.remove(&dump::label(&dump.name));
-        seen.insert(dump.name.clone(), dump_load::Seen { pods, forbidden, job });
+        seen.insert(dump.name.clone(), dump_load::Seen { pods: fitting, forbidden, job });
     }
     Ok(seen)
 }

@@ -10,7 +10,12 @@ use k8s_openapi::api::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
-use super::{BOUND, address, copy, dumps::dumps, movers, not_ready, phase, recent};
+use super::{
+    BOUND, address, copy,
+    dumps::dumps,
+    listed::{all, each},
+    movers, not_ready, phase, recent,
+};
 use crate::{
     api::{
         application::ProtectedApplication,
@@ -22,6 +27,7 @@ use crate::{
         app_key::AppKey,
         application::LocalCopy,
         child::{CLAIM, RUN, Run},
+        claim_kept::Kept,
         condition,
         effect::Decision,
         failover::Observed,
@@ -159,8 +165,7 @@ pub(super) async fn volumes_of(
 ) -> Result<BTreeMap<String, Seen>, Error> {
     let marked = marked_volumes(&format!("{RUN}={}", run.uid), &context.client).await?;
     let classes = Api::<StorageClass>::all(context.client.clone());
-    let classes =
-        classes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("StorageClasses"))?.items;
+    let classes = all(&classes, ListParams::default(), "StorageClasses").await?;
     let mut jobs = movers(&run.uid, context).await?;
     let mut seen = BTreeMap::new();
     let has = |class: Option<&str>| classes.iter().any(|it| Some(it.name_any().as_str()) == class);
@@ -182,16 +187,10 @@ pub(super) async fn volumes_of(
 /// The volumes with these labels: all of them, page by page.
 pub(in crate::operator) async fn marked_volumes(labels: &str, client: &Client) -> Result<Vec<VolumeSeen>, Error> {
     let volumes = Api::<PersistentVolume>::all(client.clone());
-    let mut page = ListParams::default().labels(labels).limit(500);
     let mut found = Vec::new();
-    loop {
-        let list = volumes.list(&page).await.map_err(Error::observe("PersistentVolumes"))?;
-        found.extend(list.items.into_iter().map(volume_seen));
-        match list.metadata.continue_.filter(|it| !it.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(found),
-        }
-    }
+    let labelled = ListParams::default().labels(labels);
+    each(&volumes, labelled, "PersistentVolumes", |it| found.push(volume_seen(it))).await?;
+    Ok(found)
 }
 
 async fn one(run: &Run, volume: &Volume, marked: Option<&VolumeSeen>, context: &Context) -> Result<Seen, Error> {
@@ -223,6 +222,7 @@ pub(in crate::operator) async fn claim(
         volume: it.spec.as_ref().and_then(|it| it.volume_name.clone()),
         bound: phase(&it) == BOUND,
         deleting: it.metadata.deletion_timestamp.is_some(),
+        kept: Kept::of(it.labels(), it.annotations()),
         size: it.spec.as_ref().and_then(requests).map(|it| it.0.clone()),
         storage_class: it.spec.and_then(|it| it.storage_class_name),
     }))
@@ -242,6 +242,7 @@ fn volume_seen(it: PersistentVolume) -> VolumeSeen {
         reclaim: spec.persistent_volume_reclaim_policy.unwrap_or_else(|| "Retain".to_owned()),
         claim,
         storage_class: spec.storage_class_name,
+        attributes_class: spec.volume_attributes_class_name,
         run: it.labels().get(RUN).cloned(),
         annotations: it.metadata.annotations.clone().unwrap_or_default(),
         resource_version: it.metadata.resource_version,

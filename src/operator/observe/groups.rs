@@ -13,7 +13,10 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 
-use super::recovery_point::snapshot_seen;
+use super::{
+    listed::{all, all_if_served, each},
+    recovery_point::snapshot_seen,
+};
 use crate::{
     api::recovery_point::{GroupInPoint, GroupVersion},
     core::{
@@ -125,19 +128,19 @@ async fn members(group: &DynamicObject, context: &Context) -> Result<BTreeMap<St
     let namespace = group.namespace().unwrap_or_default();
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshot"));
     let snapshots: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &resource);
-    let (mut page, mut members) = (ListParams::default().limit(500), BTreeMap::new());
-    loop {
-        let list = snapshots.list(&page).await.map_err(Error::observe("VolumeSnapshots"))?;
-        for member in list.items.iter().filter(|it| is_member(it, group)) {
-            if let Some(claim) = member.data["spec"]["source"]["persistentVolumeClaimName"].as_str() {
-                members.insert(claim.to_owned(), snapshot_seen(member, context).await?);
-            }
+    let (mut found, mut members) = (Vec::new(), BTreeMap::new());
+    let keep = |it| {
+        if is_member(&it, group) {
+            found.push(it);
         }
-        match list.metadata.continue_.filter(|it| !it.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(members),
+    };
+    each(&snapshots, ListParams::default(), "VolumeSnapshots", keep).await?;
+    for member in &found {
+        if let Some(claim) = member.data["spec"]["source"]["persistentVolumeClaimName"].as_str() {
+            members.insert(claim.to_owned(), snapshot_seen(member, context).await?);
         }
     }
+    Ok(members)
 }
 
 /// The group owns its members from the start; their own status names it only later.
@@ -193,9 +196,9 @@ pub(super) async fn marked(
     client: &Client,
 ) -> Result<Vec<(String, Option<String>)>, Error> {
     let names: Vec<_> = groups.iter().map(|it| run.derived(&made_for(&it.driver))).collect();
-    let with = ListParams::default().labels(&format!("{} in ({})", mark(application), names.join(","))).limit(500);
+    let with = ListParams::default().labels(&format!("{} in ({})", mark(application), names.join(",")));
     let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &run.namespace);
-    let claims = claims.list(&with).await.map_err(Error::observe("marked claims"))?.items;
+    let claims = all(&claims, with, "marked claims").await?;
     Ok(claims.into_iter().map(|it| (it.name_any(), it.metadata.resource_version)).collect())
 }
 
@@ -206,13 +209,8 @@ async fn list(
     labels: &str,
     client: &Client,
 ) -> Result<Vec<DynamicObject>, Error> {
-    let labelled = ListParams::default().labels(labels).limit(500);
-    match api(kind, version, namespace, client).list(&labelled).await {
-        Ok(list) => Ok(list.items),
-        // The versions of a group are those of all of its kinds: this one may not have it.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(Error::observe(kind)(error)),
-    }
+    // The versions of a group are those of all of its kinds: this one may not have it.
+    all_if_served(&api(kind, version, namespace, client), ListParams::default().labels(labels), kind).await
 }
 
 fn api(kind: &str, version: GroupVersion, namespace: Option<&str>, client: &Client) -> Api<DynamicObject> {

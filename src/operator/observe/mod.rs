@@ -4,9 +4,11 @@ mod application;
 mod dumps;
 pub(super) mod failover;
 pub(super) mod groups;
+pub(super) mod listed;
 mod progress;
 mod recovery_point;
 mod restore;
+mod sources;
 mod warm;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -26,6 +28,7 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta},
 };
 
+use self::listed::{all, all_if_served, each};
 use super::{
     context::Context,
     shell::{Error, Reconciled},
@@ -80,22 +83,22 @@ impl Reconciled for DnsZone {
 
 /// What runs of the application in its namespace: from the stores, and the pods from the API server.
 async fn copy(namespace: &str, context: &Context) -> Result<LocalCopy, Error> {
-    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
-    let not_ours = ListParams::default().labels(&format!("{}!={}", MANAGED_BY.0, MANAGED_BY.1)).limit(500);
-    let pods = pods.list(&not_ours).await.map_err(Error::observe(format!("pods of {namespace}")))?.items;
-    let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
-    let claims = claims.list(&ListParams::default().limit(500)).await.map_err(Error::observe("claims"))?.items;
-    let bound = claims.iter().filter(|it| phase(it) == BOUND);
-    let schedules = Api::<CronJob>::namespaced(context.client.clone(), namespace);
-    let schedules = schedules.list(&ListParams::default().limit(500)).await.map_err(Error::observe("cron jobs"))?.items;
-    let jobs = Api::<Job>::namespaced(context.client.clone(), namespace);
-    let jobs = jobs.list(&ListParams::default().limit(500)).await.map_err(Error::observe("jobs"))?.items;
-    let unsuspended = schedules.iter().filter(|it| it.spec.as_ref().is_some_and(|it| it.suspend != Some(true)));
+    let client = || context.client.clone();
+    let not_ours = ListParams::default().labels(&format!("{}!={}", MANAGED_BY.0, MANAGED_BY.1));
+    let (mut running, mut bound, mut timed, mut jobs) = (0, 0, 0, 0);
+    let pods = Api::<Pod>::namespaced(client(), namespace);
+    each(&pods, not_ours, "pods", |it| running += usize::from(alive(&it))).await?;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(client(), namespace);
+    each(&claims, ListParams::default(), "claims", |it| bound += usize::from(phase(&it) == BOUND)).await?;
+    let unsuspended = |it: &CronJob| it.spec.as_ref().is_some_and(|it| it.suspend != Some(true));
+    let schedules = Api::<CronJob>::namespaced(client(), namespace);
+    each(&schedules, ListParams::default(), "cron jobs", |it| timed += usize::from(unsuspended(&it))).await?;
+    let all_jobs = Api::<Job>::namespaced(client(), namespace);
+    each(&all_jobs, ListParams::default(), "jobs", |it| jobs += usize::from(unfinished(&it))).await?;
     Ok(LocalCopy {
-        wanted: wanted(namespace, context)
-            + count(unsuspended.count() + jobs.iter().filter(|it| unfinished(it)).count()),
-        pods: count(pods.iter().filter(|it| alive(it)).count()),
-        volumes: count(bound.count()),
+        wanted: wanted(namespace, context) + count(timed + jobs),
+        pods: count(running),
+        volumes: count(bound),
     })
 }
 
@@ -188,32 +191,28 @@ fn recent(finished_at: Option<&Time>) -> bool {
 /// What of the workloads that want to run is not ready, read from the API server.
 async fn not_ready(namespace: &str, context: &Context) -> Result<Vec<String>, Error> {
     use crate::probe::workload::{WorkloadView, ready};
-    let all = ListParams::default().limit(500);
     let mut missing = Vec::new();
     let mut look = |kind: &str, name: String, wanted: bool, view: WorkloadView| {
         if let (true, Err(why)) = (wanted, ready(&view)) {
             missing.push(format!("{kind} {name}: {why}"));
         }
     };
-    let client = || context.client.clone();
-    for it in
-        Api::<Deployment>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("deployments"))?
-    {
+    let (every, client) = (ListParams::default, || context.client.clone());
+    each(&Api::<Deployment>::namespaced(client(), namespace), every(), "deployments", |it| {
         let wanted = it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0;
         look("Deployment", it.name_any(), wanted, WorkloadView::Deployment(it.into()));
-    }
-    for it in
-        Api::<StatefulSet>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("statefulsets"))?
-    {
+    })
+    .await?;
+    each(&Api::<StatefulSet>::namespaced(client(), namespace), every(), "statefulsets", |it| {
         let wanted = it.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1) > 0;
         look("StatefulSet", it.name_any(), wanted, WorkloadView::StatefulSet(it.into()));
-    }
-    for it in
-        Api::<DaemonSet>::namespaced(client(), namespace).list(&all).await.map_err(Error::observe("daemonsets"))?
-    {
+    })
+    .await?;
+    each(&Api::<DaemonSet>::namespaced(client(), namespace), every(), "daemonsets", |it| {
         let wanted = it.status.as_ref().is_some_and(|it| it.desired_number_scheduled > 0);
         look("DaemonSet", it.name_any(), wanted, WorkloadView::DaemonSet(it.into()));
-    }
+    })
+    .await?;
     Ok(missing)
 }
 
@@ -243,13 +242,13 @@ async fn address(namespace: &str, service: &str, context: &Context) -> Result<Re
 /// The address of a ready node: the external one if there is one.
 async fn node_address(context: &Context) -> Result<Result<String, String>, Error> {
     let nodes = Api::<Node>::all(context.client.clone());
-    let nodes = nodes.list(&ListParams::default().limit(500)).await.map_err(Error::observe("nodes"))?;
+    let nodes = all(&nodes, ListParams::default(), "nodes").await?;
     let ready = |it: &&Node| {
         let conditions = it.status.as_ref().and_then(|it| it.conditions.as_ref());
         conditions.is_some_and(|it| it.iter().any(|it| it.type_ == "Ready" && it.status == "True"))
     };
     let mut addresses: Vec<String> = Vec::new();
-    for node in nodes.items.iter().filter(ready) {
+    for node in nodes.iter().filter(ready) {
         let all = node.status.as_ref().and_then(|it| it.addresses.clone()).unwrap_or_default();
         let of = |type_: &str| all.iter().find(|it| it.type_ == type_).map(|it| it.address.clone());
         addresses.extend(of("ExternalIP").or_else(|| of("InternalIP")));
@@ -261,11 +260,9 @@ async fn node_address(context: &Context) -> Result<Result<String, String>, Error
 /// The movers of a run, by claim.
 async fn movers(uid: &str, context: &Context) -> Result<BTreeMap<String, JobSeen>, Error> {
     let home = &context.movers.namespace;
-    let of_run = ListParams::default().labels(&format!("{RUN}={uid}")).limit(500);
-    let jobs = Api::<Job>::namespaced(context.client.clone(), home);
-    let jobs = jobs.list(&of_run).await.map_err(Error::observe("mover jobs"))?.items;
-    let pods = Api::<Pod>::namespaced(context.client.clone(), home);
-    let pods = pods.list(&of_run).await.map_err(Error::observe("mover pods"))?.items;
+    let of_run = || ListParams::default().labels(&format!("{RUN}={uid}"));
+    let jobs = all(&Api::<Job>::namespaced(context.client.clone(), home), of_run(), "mover jobs").await?;
+    let pods = all(&Api::<Pod>::namespaced(context.client.clone(), home), of_run(), "mover pods").await?;
     Ok(movers_seen(&jobs, &pods))
 }
 
@@ -375,16 +372,11 @@ pub(super) async fn snapshots_of(
         Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),
         None => Api::all_with(context.client.clone(), &resource),
     };
-    let mut params = ListParams::default().limit(500);
+    let mut params = ListParams::default();
     if let Some(labels) = labels {
         params = params.labels(labels);
     }
-    match api.list(&params).await {
-        Ok(list) => Ok(list.items),
-        // By the code: the answer for a kind that is not served has no JSON body, and so no reason.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(Error::observe(kind)(error)),
-    }
+    all_if_served(&api, params, kind).await
 }
 
 /// The requested size of a claim.

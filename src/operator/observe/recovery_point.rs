@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 
-use super::{BOUND, alive, groups, movers, phase, requested, snapshots_of};
+use super::{groups, listed::all, movers, snapshots_of, sources::claims};
 use crate::{
     api::{
         application::ProtectedApplication,
@@ -16,13 +16,13 @@ use crate::{
     core::{
         self,
         app_key::AppKey,
-        child::{CLAIM, RUN, Run, claim_key, content_key, job_key, key, snapshot_key, volume_mode},
+        child::{CLAIM, RUN, Run, claim_key, content_key, job_key, key, snapshot_key},
         condition::{self, SUCCEEDED},
         dump::Earlier,
         effect::{Decision, ObjectKey},
         locks::Previous,
         point::begun_at,
-        recovery_point::{Before, Mounting, Observed, SnapshotSeen, Source, Unbound},
+        recovery_point::{Before, Observed, SnapshotSeen},
         verified::Found,
     },
     operator::{
@@ -84,7 +84,7 @@ impl Reconciled for RecoveryPoint {
             return Ok(observed);
         }
         observed.previous = self.previous(&namespace, observed.application.as_deref(), context);
-        (observed.sources, observed.unbound) = claims(&namespace, context).await?;
+        (observed.sources, observed.unbound) = claims(&namespace, &context.client).await?;
         observed.before = self.before(&namespace, context);
         observed.dumps = self.dumps(&namespace, context);
         observed.snapshot_classes = snapshot_classes(context).await?;
@@ -210,85 +210,6 @@ impl RecoveryPoint {
     }
 }
 
-/// The claims of a namespace: those that are bound, with what is needed to read them, and the others.
-async fn claims(namespace: &str, context: &Context) -> Result<(Vec<Source>, Vec<Unbound>), Error> {
-    let all = ListParams::default().limit(500);
-    let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
-    let claims = claims.list(&all).await.map_err(Error::observe("claims"))?.items;
-    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
-    let pods = pods.list(&all).await.map_err(Error::observe("pods"))?.items;
-    let (mut sources, mut unbound) = (Vec::new(), Vec::new());
-    for claim in claims {
-        let deleting = claim.metadata.deletion_timestamp.is_some();
-        let Some(spec) = claim.spec.as_ref() else { continue };
-        let (Some(volume), BOUND) = (spec.volume_name.clone(), phase(&claim)) else {
-            let wanted_by = pods.iter().find(|it| wants(it, &claim.name_any())).map(ResourceExt::name_any);
-            // What never had a volume, and is about to go, is not to be told of.
-            if !deleting || wanted_by.is_some() {
-                unbound.push(Unbound {
-                    claim: claim.name_any(),
-                    labels: claim.metadata.labels.clone().unwrap_or_default(),
-                    size: requested(Some(spec)),
-                    storage_class: spec.storage_class_name.clone(),
-                    access_modes: spec.access_modes.clone().unwrap_or_default(),
-                    block: is_block(spec),
-                    phase: phase(&claim).to_owned(),
-                    wanted_by,
-                });
-            }
-            continue;
-        };
-        let volumes = Api::<PersistentVolume>::all(context.client.clone());
-        let found = volumes.get_opt(&volume).await.map_err(Error::observe(format!("PersistentVolume {volume}")))?;
-        let kind = found.and_then(|it| it.spec);
-        sources.push(Source {
-            claim: claim.name_any(),
-            labels: claim.metadata.labels.clone().unwrap_or_default(),
-            size: requested(Some(spec)),
-            storage_class: spec.storage_class_name.clone(),
-            resource_version: claim.metadata.resource_version.clone(),
-            access_modes: spec.access_modes.clone().unwrap_or_default(),
-            block: is_block(spec),
-            driver: kind.as_ref().and_then(|it| it.csi.as_ref()).map(|it| it.driver.clone()),
-            node_path: kind.as_ref().and_then(|it| {
-                it.host_path.as_ref().map(|it| it.path.clone()).or_else(|| it.local.as_ref().map(|it| it.path.clone()))
-            }),
-            mounted_by: pods.iter().find_map(|it| mounting(it, &claim.name_any())),
-            volume,
-            deleting,
-        });
-    }
-    sources.sort_by(|one, other| one.claim.cmp(&other.claim));
-    unbound.sort_by(|one, other| one.claim.cmp(&other.claim));
-    Ok((sources, unbound))
-}
-
-fn is_block(spec: &PersistentVolumeClaimSpec) -> bool {
-    spec.volume_mode.as_deref() == Some(volume_mode(true))
-}
-
-fn mounts(pod: &Pod, claim: &str) -> bool {
-    // The claim of a generic ephemeral volume has a name made of the pod's and the volume's.
-    let ephemeral =
-        |volume: &str| claim.strip_prefix(&pod.name_any()).and_then(|it| it.strip_prefix('-')) == Some(volume);
-    pod.spec.iter().flat_map(|it| it.volumes.iter().flatten()).any(|it| match &it.persistent_volume_claim {
-        Some(source) => source.claim_name == claim,
-        None => it.ephemeral.is_some() && ephemeral(&it.name),
-    })
-}
-
-/// Whether a pod that is not finished uses the claim.
-fn wants(pod: &Pod, claim: &str) -> bool {
-    mounts(pod, claim) && alive(pod)
-}
-
-fn mounting(pod: &Pod, claim: &str) -> Option<Mounting> {
-    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
-    let running = phase == Some("Running") && pod.metadata.deletion_timestamp.is_none();
-    let node = pod.spec.as_ref()?.node_name.clone()?;
-    (mounts(pod, claim) && running).then_some(Mounting { pod_uid: pod.uid()?, node })
-}
-
 /// The snapshot class of each driver: the default one, or the first by name.
 async fn snapshot_classes(context: &Context) -> Result<BTreeMap<String, String>, Error> {
     let mut classes = snapshots_of("VolumeSnapshotClass", None, None, context).await?;
@@ -351,18 +272,18 @@ pub(super) async fn snapshot_seen(
 /// Everything that stands in the cluster for a run. What others depend on comes last.
 pub(super) async fn made(namespace: &str, uid: &str, context: &Context) -> Result<Vec<ObjectKey>, Error> {
     let (home, labels) = (&context.movers.namespace, format!("{RUN}={uid}"));
-    let of_run = ListParams::default().labels(&labels).limit(500);
+    let of_run = || ListParams::default().labels(&labels);
     let mut keys = Vec::new();
     let jobs = Api::<k8s_openapi::api::batch::v1::Job>::namespaced(context.client.clone(), home);
-    for it in jobs.list(&of_run).await.map_err(Error::observe("jobs"))?.items {
+    for it in all(&jobs, of_run(), "jobs").await? {
         keys.push(job_key(home, &it.name_any()));
     }
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace);
-    for it in pods.list(&of_run).await.map_err(Error::observe("pods"))?.items {
+    for it in all(&pods, of_run(), "pods").await? {
         keys.push(key("v1", "Pod", Some(namespace), &it.name_any()));
     }
     let claims = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), home);
-    for it in claims.list(&of_run).await.map_err(Error::observe("claims"))?.items {
+    for it in all(&claims, of_run(), "claims").await? {
         keys.push(claim_key(home, &it.name_any()));
     }
     for space in [home.as_str(), namespace] {

@@ -8,6 +8,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
     failover::{claim, marked_volumes, volumes_of},
+    listed::all,
     movers,
 };
 use crate::{
@@ -61,11 +62,10 @@ impl ProtectedApplication {
 /// prunes its repository, or copies its points, stands there for it too.
 async fn made(uid: &str, context: &Context) -> Result<Vec<ObjectKey>, Error> {
     let (home, client) = (context.movers.namespace.as_str(), &context.client);
-    let ours = ListParams::default().labels(&format!("{RUN}={uid}")).limit(500);
-    let jobs = Api::<Job>::namespaced(client.clone(), home).list(&ours).await.map_err(Error::observe("jobs"))?;
-    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), home).list(&ours).await;
-    let claims = claims.map_err(Error::observe("claims"))?.items;
-    Ok(of_volumes(home, &jobs.items, &claims))
+    let ours = || ListParams::default().labels(&format!("{RUN}={uid}"));
+    let jobs = all(&Api::<Job>::namespaced(client.clone(), home), ours(), "jobs").await?;
+    let claims = all(&Api::<PersistentVolumeClaim>::namespaced(client.clone(), home), ours(), "claims").await?;
+    Ok(of_volumes(home, &jobs, &claims))
 }
 
 fn of_volumes(home: &str, jobs: &[Job], claims: &[PersistentVolumeClaim]) -> Vec<ObjectKey> {

@@ -26,6 +26,23 @@ use crate::harness::{
 /// A change to a good object, by JSON pointer, and the words of the refusal.
 type Rule = (&'static str, Value, &'static str);
 
+/// What is said of volumes that a dump stands for.
+fn volume_rules() -> Vec<Rule> {
+    vec![
+        ("/spec/backup/volumes", json!({"method": "Dump"}), "backup.volumes.method: Dump is for single claims"),
+        (
+            "/spec/backup/volumes",
+            json!({"overrides": [{"claim": "a", "method": "Dump"}]}),
+            "with method Dump needs dump, the name of one of backup.dumps",
+        ),
+        (
+            "/spec/backup/volumes",
+            json!({"overrides": [{"claim": "a", "method": "Dump", "dump": "b"}]}),
+            "must be the name of one of backup.dumps",
+        ),
+    ]
+}
+
 fn application_rules() -> Vec<Rule> {
     let probe = |changed: Value| {
         let mut probe = json!({"name": "front", "interval": "2s", "timeout": "2s", "tcp": {"host": "a", "port": 1}});
@@ -137,7 +154,7 @@ fn what_breaks_a_rule_is_refused_by_the_api_server_with_the_rule() -> Result<()>
     scene.west.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": app.name}}).to_string())?;
     let documents = document("protection.yaml", app, TERMS)?;
     let (_, application) = documents.split_once("---").context("the second document is the application")?;
-    each_is_refused(scene.west, &serde_yaml::from_str(application)?, &application_rules())?;
+    each_is_refused(scene.west, &serde_yaml::from_str(application)?, &[application_rules(), volume_rules()].concat())?;
 
     let vault = json!({
         "apiVersion": "reprise.dev/v1alpha1", "kind": "Vault", "metadata": {"name": "rules"},

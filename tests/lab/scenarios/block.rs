@@ -43,7 +43,7 @@ fn a_block_device_is_the_same_in_the_other_region_and_a_skipped_volume_is_there_
     let made = point(&app, scene.west)?;
     let disk = made.volumes.iter().find(|it| it.claim == "disk").context("the device is in the point")?;
     println!("{made:?}");
-    ensure!((disk.method.as_str(), disk.bytes) == ("Snapshot", 64 << 20), "{disk:?}");
+    ensure!(disk.method.starts_with("Snapshot (class ") && disk.bytes == 64 << 20, "{disk:?}");
     ensure!(disk.added_bytes < 4 << 20, "zeros cost nothing: {disk:?}");
     let cache = made.volumes.iter().find(|it| it.claim == "cache").context("the point tells of the cache")?;
     ensure!(cache.left_out.as_deref() == Some("backup.volumes.overrides[0].method is Skip"), "{cache:?}");

@@ -1,7 +1,8 @@
 //! Restores of less than everything, and to elsewhere: single files in place, and the application into another namespace.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use kube::ResourceExt;
 use reprise::api::restore::Restore;
 use serde_json::json;
 
@@ -29,6 +30,10 @@ fn single_files_come_back_and_the_application_appears_in_a_namespace_that_it_is_
     for number in 1..=5 {
         ask("POST", &app, scene.west, &format!("/records/{number}"))?;
     }
+    // As an operator marks the claims that are its own.
+    let claim = "data-notes-0";
+    scene.west.kubectl(&["label", "pvc", claim, "-n", app.name, "example.com/cluster=notes"], None)?;
+    scene.west.kubectl(&["annotate", "pvc", claim, "-n", app.name, "example.com/serial=7"], None)?;
     sh(
         app.name,
         scene.west,
@@ -40,7 +45,8 @@ fn single_files_come_back_and_the_application_appears_in_a_namespace_that_it_is_
 
     let status =
         restore(&app, scene.west, &["--point", &good, "--volume", "data-notes-0:conf/*.ini", "--skip-safety-point"])?;
-    ensure!(status.not_restored.is_empty() && status.restored_objects.is_none(), "{status:?}");
+    ensure!(status.not_restored.is_empty() && status.restored_objects == Some(1), "its claim alone: {status:?}");
+    marked(app.name, scene.west)?;
     serving(&app, scene.west)?;
     let files = sh(app.name, scene.west, "cat /data/conf/a.ini /data/conf/b.txt /data/conf/c.ini /data/records")?;
     ensure!(files == "good\nbad\nnew\n999\n", "only the named file is as in the point: {files}");
@@ -58,12 +64,23 @@ fn single_files_come_back_and_the_application_appears_in_a_namespace_that_it_is_
     println!("{:?}", status.progress);
     let records = sh(elsewhere.name, scene.west, "cat /data/records")?;
     ensure!(records == "1\n2\n3\n4\n5\n", "{records}");
+    marked(elsewhere.name, scene.west)?;
     let service: Service = scene.west.get(elsewhere.name, "notes")?.context("the Service came back")?;
     let ports = service.spec.and_then(|it| it.ports).unwrap_or_default();
     ensure!(ports.iter().all(|it| it.node_port != Some(30_104)), "the application keeps its port: {ports:?}");
     ensure!(app.records(scene.west)? == [999], "where it comes from nothing was touched");
     exported(&app, scene.west, &good)?;
     serving(&app, scene.west).map(|_| ())
+}
+
+/// The claim says of itself what it said.
+fn marked(namespace: &str, region: &Region) -> Result<()> {
+    let claim: PersistentVolumeClaim = region.get(namespace, "data-notes-0")?.context("the claim")?;
+    let has = |all: &std::collections::BTreeMap<String, String>, key, value| all.get(key).is_some_and(|it| it == value);
+    let whole =
+        has(claim.labels(), "example.com/cluster", "notes") && has(claim.annotations(), "example.com/serial", "7");
+    ensure!(whole, "the claim in {namespace} lost what it said: {:?}", claim.metadata);
+    Ok(())
 }
 
 /// Files and objects of the point, in a volume of their own, beside the application that runs on.

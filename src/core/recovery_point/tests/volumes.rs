@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::mover_job::DEVICE;
+use crate::core::recovery_point::dumps::counting;
 
 #[test]
 fn a_volume_is_snapshotted_in_its_namespace_and_read_in_the_operators() {
@@ -149,7 +150,7 @@ fn the_first_override_that_fits_a_claim_says_how_it_is_read_and_the_point_says_w
     assert_eq!(cache.left_out.as_deref(), Some("backup.volumes.overrides[0].method is Skip"));
     assert_eq!(
         (data.method.as_str(), log.method.as_str()),
-        ("Direct", "Snapshot (backup.volumes.overrides[1].method)")
+        ("Direct", "Snapshot (backup.volumes.overrides[1].method; class snap of csi.example)")
     );
     let none = json!({"overrides": [{"claim": "log", "method": "Snapshot"}]});
     let (_, decision) = begun_with(none, Observed { snapshot_classes: BTreeMap::new(), ..observed() });
@@ -255,4 +256,79 @@ fn the_movers_of_a_point_work_at_once_and_share_the_limits_of_its_vault() {
     };
     assert_eq!(told(&["data"]), ["4Mi"]);
     assert_eq!(told(&["data", "log", "media", "cache"]), ["1Mi", "1Mi", "1Mi", "1Mi"]);
+}
+
+#[test]
+fn more_volumes_than_a_point_holds_end_it_with_the_number_before_anything_is_read() {
+    let all = |count: usize| {
+        let sources = (0..count).map(|it| source(&format!("a-rather-long-name-of-a-claim-{it:04}"))).collect();
+        Observed { sources, ..observed() }
+    };
+    let most = begun(&all(VOLUMES));
+    assert_eq!(most.status.volumes.len(), VOLUMES);
+    let bytes = serde_json::to_vec(&most.status).unwrap().len();
+    assert!(bytes < 400_000, "an object holds 1.5 MB, and more is told of volumes that were read: {bytes}");
+    let ended = begun(&all(VOLUMES + 1));
+    assert_eq!((reason(&ended), ended.status.id.as_ref(), acts(&ended).len()), ("TooManyVolumes", None, 0));
+    assert!(ended.status.conditions[0].message.contains("1001 claims"), "{:?}", ended.status.conditions);
+}
+
+/// With a dump of the database, and these settings of volumes.
+fn with_dump(volumes: serde_json::Value, mut seen: Observed) -> Observed {
+    let dump = json!({"name": "orders", "pods": {"matchLabels": {"app": "db"}}, "dump": ["dump"], "load": ["load"]});
+    let application = Arc::make_mut(seen.application.as_mut().unwrap());
+    application.spec.backup.dumps = vec![serde_json::from_value(dump).unwrap()];
+    application.spec.backup.volumes = serde_json::from_value(volumes).unwrap();
+    seen
+}
+
+#[test]
+fn a_volume_that_a_dump_stands_for_is_not_read_and_the_point_says_which_dump_it_is() {
+    let volumes = json!({"overrides": [{"claim": "data", "method": "Dump", "dump": "orders"}]});
+    let start = begun(&with_dump(volumes, observed()));
+    let data = &start.status.volumes[0];
+    assert_eq!((data.method.as_str(), data.dump.as_deref()), ("Dump", Some("orders")));
+    let why = "backup.volumes.overrides[0].method is Dump: the dump orders stands for it";
+    assert_eq!(data.left_out.as_deref(), Some(why));
+    let kept = method::skipped(data).unwrap();
+    assert_eq!((kept.why.as_str(), kept.dump.as_deref()), (why, Some("orders")), "so that a restore loads it");
+    let mut status = start.status;
+    let other = crate::api::recovery_point::VolumeInPoint {
+        claim: "log".into(),
+        snapshot: Some("s".into()),
+        ..Default::default()
+    };
+    status.volumes.push(other);
+    status.dumps[0].made_for = Some("before".into());
+    assert_eq!(counting(&status).count(), 1, "its data is in the dump alone, which is as old as it is");
+    status.volumes[0].dump = None;
+    assert_eq!(counting(&status).count(), 0);
+}
+
+#[test]
+fn where_the_application_is_stopped_the_volume_is_read_instead_of_its_dump() {
+    let volumes = json!({"overrides": [{"claim": "data", "method": "Dump", "dump": "orders"}]});
+    let branch = decide(&point(Purpose::Branch), &with_dump(volumes, observed()), at(0));
+    let data = &branch.status.volumes[0];
+    let told = "Snapshot (the application is stopped, and cannot be dumped; class snap of csi.example)";
+    assert_eq!((data.method.as_str(), &data.left_out, &data.dump), (told, &None, &None));
+}
+
+#[test]
+fn a_claim_that_people_marked_to_be_left_out_is_skipped_whatever_the_settings_say_and_the_reason_is_told() {
+    for settings in [json!({}), json!({"overrides": [{"claim": "data", "method": "Snapshot"}]})] {
+        let marked = Source { excluded: true, ..source("data") };
+        let waiting =
+            Unbound { claim: "new".into(), wanted_by: Some("db-0".into()), excluded: true, ..Unbound::default() };
+        let mut seen = Observed { sources: vec![marked], unbound: vec![waiting], ..observed() };
+        Arc::make_mut(seen.application.as_mut().unwrap()).spec.backup.volumes =
+            serde_json::from_value(settings).unwrap();
+        let start = begun(&seen);
+        for volume in &start.status.volumes {
+            assert_eq!(volume.left_out.as_deref(), Some(r#"the claim is marked reprise.dev/exclude: "true""#));
+            assert_eq!(volume.failure, None);
+        }
+        assert_eq!(acts(&then(&start, Purpose::Scheduled, &seen, 1)), ["begin Capture"]);
+        assert!(method::skipped(&start.status.volumes[0]).is_some(), "a restore makes it anew, empty");
+    }
 }
