@@ -19,7 +19,9 @@
 
 pub mod draft;
 pub mod due;
+pub mod mark;
 pub mod record;
+pub mod rules;
 pub mod state;
 pub mod step;
 pub mod time;
@@ -29,3 +31,6 @@ pub mod view;
 pub mod fixtures;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "../../../tests/claim_search/mod.rs"]
+mod search;
