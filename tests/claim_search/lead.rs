@@ -53,7 +53,9 @@ pub fn govern(seat: &mut Seat, me: &str, waits_for_people: bool, view: &View) ->
     if view.fenced {
         seat.fenced = view.own_epoch.max(seat.fenced);
     }
-    seat.epoch = seat.epoch.max((view.epoch > 0).then_some(view.epoch));
+    if view.epoch > 0 && view.conflict.is_none() {
+        seat.epoch = seat.epoch.max(Some(view.epoch));
+    }
     let known = view.claim.is_some();
     match seat.app {
         App::Serving(epoch) => {

@@ -16,7 +16,14 @@ use reprise::core::claim::rules::{Rule, every_rule};
 fn all_worlds() {
     let most = std::env::var("MOST").map_or(400_000, |it| it.parse().unwrap());
     let only = std::env::var("ONLY").unwrap_or_default();
-    for plan in Plan::all().into_iter().filter(|it| it.name.contains(&only)) {
+    let var = |it: &str, d: u8| std::env::var(it).map_or(d, |it| it.parse().unwrap());
+    for mut plan in Plan::all().into_iter().filter(|it| it.name.contains(&only)) {
+        plan.left.messages = var("M", plan.left.messages);
+        plan.left.restarts = var("R", plan.left.restarts);
+        plan.left.cuts = var("C", plan.left.cuts);
+        plan.left.losses = var("L", plan.left.losses);
+        plan.left.clocks = var("K", plan.left.clocks);
+
         let begun = Instant::now();
         let found = breadth::search(&plan, None, most);
         println!("{:10} {} states, depth {}, complete {} {:?} {:?}", plan.name, found.states, found.depth, found.complete, found.broken, begun.elapsed());

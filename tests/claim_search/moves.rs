@@ -207,7 +207,8 @@ fn elsewhere(world: &World, at: usize, all: &mut Vec<Move>) {
             Wish::Undecided | Wish::Hold | Wish::Seize { .. } | Wish::Release { .. } => {}
         }
     }
-    if region.settings.evidence.is_none() {
+    let lost = region.state.as_ref().is_some_and(|it| it.conflict.is_some());
+    if region.settings.evidence.is_none() || (lost && evidence_is_old(world, at)) {
         all.push(Move::LookUp(at));
     }
     if let App::Stopping(..) = region.seat.app {
@@ -219,6 +220,11 @@ fn elsewhere(world: &World, at: usize, all: &mut Vec<Move>) {
     if left.changes > 0 && region.change.is_none() && matches!(region.seat.app, App::Serving(_)) {
         all.extend([Move::Begin(at, false), Move::Begin(at, true)]);
     }
+}
+
+/// Whether the catalogue's head says something else than when it was looked at.
+fn evidence_is_old(world: &World, at: usize) -> bool {
+    world.regions[at].settings.evidence.is_some_and(|it| it.head.unwrap_or(0) != world.head.epoch)
 }
 
 /// Whether a version would land now.

@@ -294,7 +294,8 @@ impl State {
         {
             let epoch = rule!(EvidenceCounts, epoch.unwrap_or(0), off: 0);
             if epoch > floor.epoch {
-                floor = Known { epoch, seq: 0, nonce: None };
+                // What was seen of its versions stays: `seq` rises through all epochs.
+                floor.epoch = epoch;
                 source = from;
             }
         }
