@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use reprise::core::claim::rules::{Rule, without};
+use crate::core::claim::rules::{Rule, without};
 
 use super::{
     key::key,
@@ -91,7 +91,9 @@ fn expand(level: &[(usize, World)], seen: &HashSet<u64>, off: Option<Rule>) -> V
             let mut mine = Vec::new();
             loop {
                 let from = taken.fetch_add(SHARE, Ordering::Relaxed);
-                let Some(share) = level.get(from..(from + SHARE).min(level.len())).filter(|it| !it.is_empty()) else { break };
+                let Some(share) = level.get(from..(from + SHARE).min(level.len())).filter(|it| !it.is_empty()) else {
+                    break;
+                };
                 for (from, world) in share {
                     follow(*from, world, seen, &mut mine);
                 }
@@ -100,7 +102,6 @@ fn expand(level: &[(usize, World)], seen: &HashSet<u64>, off: Option<Rule>) -> V
         });
     };
     if level.len() <= SHARE {
-        // `without` must not end what the caller began.
         let mut mine = Vec::new();
         for (from, world) in level {
             follow(*from, world, seen, &mut mine);

@@ -127,7 +127,7 @@ impl<'a> Key<'a> {
     }
 
     fn boot(&mut self, at: std::time::Duration) {
-        let age = u32::try_from((NOW.boot - at).as_millis()).expect("no age is beyond the oldest");
+        let age = u32::try_from(NOW.boot.saturating_sub(at).as_millis()).expect("no age is beyond the oldest");
         self.bytes.extend_from_slice(&age.to_le_bytes());
     }
 
@@ -207,7 +207,7 @@ impl<'a> Key<'a> {
     }
 
     fn world(&mut self, world: &'a World) {
-        self.left(world.left);
+        self.bytes.extend_from_slice(&world.left.counts());
         self.flag(world.vault_up);
         self.flag(world.begun);
         self.flag(world.rolled_back);
@@ -220,27 +220,6 @@ impl<'a> Key<'a> {
         for region in &world.regions {
             self.region(region, world);
         }
-    }
-
-    fn left(&mut self, left: Left) {
-        let Left {
-            messages,
-            restarts,
-            moves,
-            forgets,
-            crashes,
-            losses,
-            outages,
-            cuts,
-            clocks,
-            asks,
-            rollbacks,
-            changes,
-            settings,
-        } = left;
-        self.bytes.extend_from_slice(&[
-            messages, restarts, moves, forgets, crashes, losses, outages, cuts, clocks, asks, rollbacks, changes, settings,
-        ]);
     }
 
     fn region(&mut self, region: &'a Region, world: &'a World) {
@@ -301,6 +280,7 @@ impl<'a> Key<'a> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "each field of a state, once")]
     fn state(&mut self, state: &'a State, region: &Region, live: &Live) {
         // Health, and what is only said to people, decides nothing; `instance` and `count` make names.
         let State {
@@ -387,7 +367,7 @@ impl<'a> Key<'a> {
         });
         self.flag(proven >= *wrote_at);
         for at in [read_at, wrote_at] {
-            let last = NOW.boot - std::time::Duration::from_millis(2 * region.pace);
+            let last = NOW.boot.saturating_sub(std::time::Duration::from_millis(2 * region.pace));
             self.maybe(at.map(|it| it.max(last)), Self::boot);
         }
     }

@@ -36,7 +36,7 @@ pub enum Move {
         written_down: bool,
     },
     /// Restarted on another machine.
-    Move(usize),
+    Elsewhere(usize),
     /// Restarted without its journal.
     Forget(usize),
     Crash(usize),
@@ -176,7 +176,7 @@ fn operators(world: &World, at: usize, quiet: bool, all: &mut Vec<Move>) {
     for (count, it) in [
         (left.restarts, Move::Restart { at, written_down: false }),
         (left.restarts * u8::from(writing), Move::Restart { at, written_down: true }),
-        (left.moves, Move::Move(at)),
+        (left.moves, Move::Elsewhere(at)),
         (left.forgets, Move::Forget(at)),
         (left.crashes, Move::Crash(at)),
         (left.losses, Move::Lost(at)),
@@ -238,6 +238,7 @@ fn lands(world: &World, write: &Write) -> bool {
 
 impl World {
     /// It happens.
+    #[expect(clippy::too_many_lines, reason = "each move, once")]
     pub fn happen(&mut self, it: Move) {
         match it {
             Move::Pass => self.pass(),
@@ -308,11 +309,13 @@ impl World {
                 self.tell(at);
             }
             Move::Restart { .. }
-            | Move::Move(_)
+            | Move::Elsewhere(_)
             | Move::Forget(_)
             | Move::Crash(_)
             | Move::Lost(_)
-            | Move::Back(_) => self.restart(it),
+            | Move::Back(_) => {
+                self.restart(it);
+            }
         }
         self.tidy();
         promises::always(self);
@@ -325,7 +328,7 @@ impl World {
                 self.end(at, written_down);
                 self.start(at);
             }
-            Move::Move(at) => {
+            Move::Elsewhere(at) => {
                 self.left.moves -= 1;
                 self.end(at, true);
                 self.another_machine(at);

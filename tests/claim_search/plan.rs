@@ -38,8 +38,54 @@ pub struct Left {
     pub settings: u8,
 }
 
+/// Kinds of mishaps.
+pub const KINDS: usize = 13;
+
+impl Left {
+    /// In the order of the fields.
+    pub fn counts(self) -> [u8; KINDS] {
+        let Self { messages, restarts, moves, forgets, crashes, losses, outages, .. } = self;
+        let Self { cuts, clocks, asks, rollbacks, changes, settings, .. } = self;
+        [messages, restarts, moves, forgets, crashes, losses, outages, cuts, clocks, asks, rollbacks, changes, settings]
+    }
+
+    fn of(counts: [u8; KINDS]) -> Self {
+        let [
+            messages,
+            restarts,
+            moves,
+            forgets,
+            crashes,
+            losses,
+            outages,
+            cuts,
+            clocks,
+            asks,
+            rollbacks,
+            changes,
+            settings,
+        ] = counts;
+        Self {
+            messages,
+            restarts,
+            moves,
+            forgets,
+            crashes,
+            losses,
+            outages,
+            cuts,
+            clocks,
+            asks,
+            rollbacks,
+            changes,
+            settings,
+        }
+    }
+}
+
 /// One world.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Plan {
     pub name: &'static str,
     pub fencing: Fencing,
@@ -58,7 +104,7 @@ pub struct Plan {
     pub steady: bool,
     /// The vault compares before it swaps.
     pub compare_and_swap: bool,
-    /// What is known from elsewhere is looked up some time after a start.
+    /// What is known from elsewhere is looked up some time after a restart.
     pub evidence_is_late: bool,
     /// What is older than this, in ms, changes nothing by growing older: no `hold` and no gap is longer. (Silence, of
     /// which there may be more, is a sum of shorter times.)
@@ -66,9 +112,9 @@ pub struct Plan {
 }
 
 /// 0.99 % slow: `hold` and the last safe moment for fencing are over after exactly four quanta.
-const SLOW: u64 = 990_100;
+pub const SLOW: u64 = 990_100;
 /// 1 % fast.
-const FAST: u64 = 1_010_000;
+pub const FAST: u64 = 1_010_000;
 
 impl Plan {
     /// The longest silence, in ms, that says more than a shorter one.
@@ -110,7 +156,12 @@ impl Plan {
         let left = Left { outages: 2, ..Left::default() };
         // The proportions of the defaults: of a shorter `wait` an outage leaves too little (docs/claim.md).
         let deadlines = Deadlines { wait: 14_850, ..TIGHT };
-        Self { steady: true, deadlines: [[deadlines; 2]; 2], oldest: 15_000_000, ..Self::new("outage", Fencing::Advisory, left) }
+        Self {
+            steady: true,
+            deadlines: [[deadlines; 2]; 2],
+            oldest: 15_000_000,
+            ..Self::new("outage", Fencing::Advisory, left)
+        }
     }
 
     /// The journal is lost with the operator.
@@ -154,25 +205,32 @@ impl Plan {
         Self { evidence_is_late: true, ..Self::new("rollback", Fencing::Advisory, left) }
     }
 
+    /// The same, and a region may be away for long enough to lose the claim before.
+    pub fn reset() -> Self {
+        let left = Left { losses: 1, rollbacks: 1, ..Left::default() };
+        Self { left, name: "reset", ..Self::rollback() }
+    }
+
     /// Holders enter points and change the name's record, and that arrives whenever it likes.
     pub fn changes() -> Self {
         Self::new("changes", Fencing::Advisory, Left { messages: 1, cuts: 1, changes: 2, ..Left::default() })
     }
 
-    /// All of them.
-    pub fn all() -> [Self; 11] {
-        [
-            Self::strict(),
-            Self::advisory(),
-            Self::outage(),
-            Self::forgetful(),
-            Self::moved(),
-            Self::clocks(),
-            Self::told(),
-            Self::bystander(),
-            Self::handover(),
-            Self::rollback(),
-            Self::changes(),
-        ]
+    /// The same world, with all but two kinds of mishaps left out: each pair of those that it has.
+    pub fn pairs(self) -> Vec<Self> {
+        let kinds: Vec<usize> = (0..KINDS).filter(|it| self.left.counts()[*it] > 0).collect();
+        if kinds.len() < 3 {
+            return vec![self];
+        }
+        let pair = |one: usize, other: usize| {
+            let mut left = [0; KINDS];
+            (left[one], left[other]) = (self.left.counts()[one], self.left.counts()[other]);
+            Self { left: Left::of(left), ..self.clone() }
+        };
+        let mut pairs = Vec::new();
+        for (at, one) in kinds.iter().enumerate() {
+            pairs.extend(kinds[at + 1..].iter().map(|other| pair(*one, *other)));
+        }
+        pairs
     }
 }

@@ -29,6 +29,7 @@ pub struct Witness {
     /// The newest version that an answer told it of, since its operator started.
     pub newest: Option<Arc<Claim>>,
     /// The version of the last answer, that of its absence included.
+    #[expect(clippy::option_option, reason = "no answer, or one that there is no claim")]
     pub version: Option<Option<Arc<str>>>,
     /// For how many quanta it was seen, without a gap.
     pub quiet: u8,
@@ -105,6 +106,9 @@ pub fn sending(world: &mut World, at: usize, claim: &Claim, entry: Option<&Entry
     if witness.open {
         return world.broke("rule 3: a version is sent while it is not known what became of the one before");
     }
+    if region.state.as_ref().is_some_and(|it| it.conflict.is_some()) {
+        return world.broke("rule 7: a version is sent by a region in conflict");
+    }
     let older = base.is_some_and(|it| claim.seq <= it.seq || claim.epoch < it.epoch);
     if older || witness.fell || claim.epoch < region.settings.evidence.and_then(|it| it.status).unwrap_or(0) {
         return world.broke("I2: a version follows one that is older than what its region knew");
@@ -120,15 +124,13 @@ pub fn sending(world: &mut World, at: usize, claim: &Claim, entry: Option<&Entry
     if !world.plan.candidates[at] {
         return world.broke("rule 5: a region takes the claim that is no candidate");
     }
-    if base.is_none() && !region.settings.evidence.is_some_and(|it| it.status.max(it.head).is_none()) {
+    if base.is_none() && region.settings.evidence.is_none_or(|it| it.status.max(it.head).is_some()) {
         return world.broke("rule 8: a first claim is made against the evidence, or before it was looked for");
     }
     let me = NAMES[at];
     let free = match base {
         None => at == 0,
-        Some(it) => {
-            released_to(it, me) || (it.holder.as_deref() == Some(me) && witness.fenced >= it.epoch)
-        }
+        Some(it) => released_to(it, me) || (it.holder.as_deref() == Some(me) && witness.fenced >= it.epoch),
     };
     let wait = base.map_or(0, |it| it.deadlines.wait).max(region.settings.deadlines.wait);
     let waited = u64::from(witness.quiet) * region.pace >= u64::from(wait) * 1000;
@@ -147,8 +149,8 @@ pub fn landing(world: &mut World, _at: usize, claim: &Claim) {
 
 /// A read is answered.
 pub fn found(world: &mut World, at: usize, claim: Option<&Claim>) {
-    // What the status says is not known before it was looked up.
-    let known = world.regions[at].settings.evidence.and_then(|it| it.status).unwrap_or(0);
+    // What is known from elsewhere counts once it was looked up.
+    let known = world.regions[at].settings.evidence.and_then(|it| it.status.max(it.head)).unwrap_or(0);
     let witness = &mut world.regions[at].witness;
     witness.fell = match (&witness.newest, claim) {
         (None, None) => known > 0,

@@ -1,8 +1,9 @@
-//! All rules that have a switch, and the switch. `gate` makes a test of each.
+//! All rules that have a switch, and the switch. `gate` makes a test of each, so that none is forgotten.
 
 use std::cell::Cell;
 
-/// Hands the list of all rules to a macro: the rule, the test that expects it to be missed, the world that misses it.
+/// Hands the list of all rules to a macro: the rule, its test, the world that misses it, and the kinds of mishaps there
+/// that it takes.
 macro_rules! every_rule {
     ($to:ident) => {
         $to! {
@@ -36,12 +37,12 @@ macro_rules! every_rule {
             ReleaseEndsTheValidity, a_release_ends_the_validity_when_it_is_sent, handover asks messages;
             ReleaseOutlastsARestart, a_release_ends_the_validity_after_a_restart_too, handover asks restarts;
             AbsentClaimIsRemembered, an_absent_claim_that_is_remembered_is_a_conflict, rollback rollbacks;
-            EpochNeverFalls, an_epoch_that_fell_is_a_conflict, rollback rollbacks;
+            EpochNeverFalls, an_epoch_that_fell_is_a_conflict, reset rollbacks losses;
             SeqNeverFalls, a_seq_that_fell_is_a_conflict, rollback rollbacks;
             OneVersionForEachSeq, two_versions_of_one_seq_are_a_conflict, rollback rollbacks;
             EvidenceCounts, evidence_from_elsewhere_counts, rollback rollbacks restarts;
             EvidenceFirst, no_claim_is_made_before_evidence_was_looked_for, rollback rollbacks restarts;
-            ConflictWritesNothing, a_region_in_conflict_writes_nothing, rollback rollbacks;
+            ConflictWritesNothing, a_region_in_conflict_writes_nothing, rollback rollbacks restarts;
             ConflictIsNotActedOn, a_claim_in_conflict_is_not_acted_on, rollback rollbacks;
             OnlyPointsOfTheSealEnter, only_points_of_the_seals_epoch_enter, changes cuts changes;
             NewerMarkStands, what_bears_a_newer_mark_is_not_replaced, changes cuts changes;
@@ -54,7 +55,7 @@ macro_rules! define {
     ($($rule:ident, $test:ident, $world:ident $($fault:ident)*;)*) => {
         /// A rule of the protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Rule { $(#[doc = stringify!($test)] $rule,)* }
+        pub(crate) enum Rule { $(#[doc = stringify!($test)] $rule,)* }
     };
 }
 every_rule!(define);
@@ -64,14 +65,14 @@ thread_local! {
 }
 
 /// Whether this rule is switched off in this thread.
-pub fn off(rule: Rule) -> bool {
+pub(crate) fn off(rule: Rule) -> bool {
     OFF.get() == Some(rule)
 }
 
 /// Does something without a rule, in this thread.
-pub fn without<T>(rule: Option<Rule>, what: impl FnOnce() -> T) -> T {
-    OFF.set(rule);
+pub(crate) fn without<T>(rule: Option<Rule>, what: impl FnOnce() -> T) -> T {
+    let before = OFF.replace(rule);
     let done = what();
-    OFF.set(None);
+    OFF.set(before);
     done
 }

@@ -188,13 +188,15 @@ impl World {
         region.request = None;
         region.witness.restart();
         let seat = &region.seat;
-        let held = match seat.app {
+        let served = match seat.app {
             App::Off => None,
             App::Serving(epoch) | App::Stopping(epoch, _) => Some(epoch),
         };
-        let evidence = Evidence { status: seat.epoch, head: Some(head).filter(|it| *it > 0), fenced: seat.fenced, held };
+        let evidence =
+            Evidence { status: seat.epoch, head: Some(head).filter(|it| *it > 0), fenced: seat.fenced, held: served };
         // Where looking it up takes its time, it comes later.
-        Arc::make_mut(&mut region.settings).evidence = Some(evidence).filter(|_| !self.plan.evidence_is_late);
+        let late = self.plan.evidence_is_late && region.life > 1;
+        Arc::make_mut(&mut region.settings).evidence = Some(evidence).filter(|_| !late);
         let journal = region.journal.as_deref().cloned();
         let state = State::restarted(format!("{at}-{}", region.life), format!("boot-{}", region.boot), journal);
         region.state = Some(Arc::new(state));
@@ -270,7 +272,8 @@ impl World {
         let task = lead::govern(&mut region.seat, NAMES[at], people, &view);
         let seat = &region.seat;
         if let Some(evidence) = region.settings.evidence
-            && (evidence.status, evidence.fenced) != (seat.epoch, seat.fenced) {
+            && (evidence.status, evidence.fenced) != (seat.epoch, seat.fenced)
+        {
             let evidence = Evidence { status: seat.epoch, fenced: seat.fenced, ..evidence };
             Arc::make_mut(&mut region.settings).evidence = Some(evidence);
         }
@@ -286,7 +289,7 @@ impl World {
     }
 
     fn start_application(&mut self, at: usize, epoch: u64, head: Mark) {
-        if head != (Mark { epoch, by: at }) && self.left_changes() {
+        if head != (Mark { epoch, by: at }) && self.plan.left.changes > 0 {
             // Where the catalogue is looked at, it is sealed first.
             let region = &mut self.regions[at];
             region.change = region.change.or(Some(Change::Seal(epoch)));
@@ -306,11 +309,6 @@ impl World {
         let evidence = Evidence { status: seat.epoch, head, fenced: seat.fenced, held: None };
         Arc::make_mut(&mut region.settings).evidence = Some(evidence);
         self.observe(at, Observation::Tick);
-    }
-
-    /// Whether this world looks at what a holder changes elsewhere.
-    pub fn left_changes(&self) -> bool {
-        self.plan.left.changes > 0
     }
 
     pub fn broke(&mut self, what: &'static str) {
@@ -366,7 +364,8 @@ impl Region {
 
     /// All that is remembered is older by so many milliseconds of either clock.
     fn older(&mut self, boot: u64, wall: i64) {
-        let by = Older { boot: Duration::from_millis(boot), wall: SignedDuration::from_millis(wall), oldest: self.oldest };
+        let by =
+            Older { boot: Duration::from_millis(boot), wall: SignedDuration::from_millis(wall), oldest: self.oldest };
         if let Some(journal) = &mut self.journal {
             let entry = Arc::make_mut(journal);
             by.moment(&mut entry.sent);
@@ -429,7 +428,8 @@ impl Older {
     }
 
     fn boot(&self, at: &mut Duration) {
-        *at = (*at - self.boot).max(NOW.boot - Duration::from_millis(self.oldest));
+        let oldest = NOW.boot.saturating_sub(Duration::from_millis(self.oldest));
+        *at = at.saturating_sub(self.boot).max(oldest);
     }
 
     fn wall(&self, at: &mut Timestamp) {

@@ -15,9 +15,7 @@ macro_rules! rule {
 pub(crate) use rule;
 
 #[cfg(test)]
-pub(crate) use list::every_rule;
-#[cfg(test)]
-pub use list::{Rule, off, without};
+pub(crate) use list::{Rule, every_rule, off, without};
 #[cfg(test)]
 #[path = "../../../tests/claim_search/rules.rs"]
 mod list;

@@ -331,7 +331,8 @@ impl State {
     fn fences(&self, settings: &Settings, now: Now) -> bool {
         match (settings.fencing, &self.own) {
             (Fencing::Strict, Some(own)) => {
-                self.is_fenced(settings) || self.since(own).elapsed(now) >= self.fence_after(own)
+                let since = rule!(OnlyWhatLandedCounts, own.since, off: self.outstanding.last().map_or(own.since, |it| it.since));
+                self.is_fenced(settings) || since.elapsed(now) >= self.fence_after(own)
             }
             (Fencing::Strict, None) => {
                 let begun = rule!(UnprovenFences, self.unproven_since(settings), off: None);
@@ -357,11 +358,6 @@ impl State {
         }
     }
 
-    /// When the newest renewal that is known to stand was sent.
-    fn since(&self, own: &Own) -> Since {
-        rule!(OnlyWhatLandedCounts, own.since, off: self.outstanding.last().map_or(own.since, |it| it.since))
-    }
-
     /// Whether this region fenced itself in the epoch that it holds. It renews that one never again.
     #[must_use]
     pub fn is_fenced(&self, settings: &Settings) -> bool {
@@ -373,7 +369,9 @@ impl State {
     #[must_use]
     pub fn valid(&self, settings: &Settings, now: Now) -> bool {
         let Some(own) = &self.own else { return false };
-        let stands = match self.since(own) {
+        let since =
+            rule!(OnlyWhatLandedCounts, own.since, off: self.outstanding.last().map_or(own.since, |it| it.since));
+        let stands = match since {
             Since::Proven(sent) => rule!(ValidityEnds, elapsed_for_holder(sent, now) < self.hold(own), off: true),
             Since::Wall(_) | Since::Unknown => false,
         };
@@ -415,9 +413,7 @@ impl State {
             rule!(OutageIsNoSilence, apart < Self::gap(settings), off: true)
         };
         let silent = match &self.sight {
-            Some(sight) if same(sight) && near(sight) => {
-                sight.silent + elapsed_for_standby(sight.last, now)
-            }
+            Some(sight) if same(sight) && near(sight) => sight.silent + elapsed_for_standby(sight.last, now),
             Some(_) | None => Duration::ZERO,
         };
         self.sight = Some(Sight { version, last: now, silent });
@@ -436,9 +432,7 @@ impl State {
         if self.conflict.is_some() || !self.readable(settings, now) || !candidate {
             return false;
         }
-        let released = |to: &Option<String>| {
-            rule!(ReleasedForOneIsForNobodyElse, to.as_ref().is_none_or(|it| *it == settings.region), off: true)
-        };
+        let released = |to: &Option<String>| rule!(ReleasedForOneIsForNobodyElse, to.as_ref().is_none_or(|it| *it == settings.region), off: true);
         match &self.seen {
             None => false,
             Some(Seen::Absent) => {
