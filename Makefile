@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PROFILE ?= release
 export PROFILE
 
-.PHONY: help check unit fuzz test demo lab-up lab-down bench image crds
+.PHONY: help check unit model fuzz test demo lab-up lab-down bench image crds
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,9 @@ check: ## Format, lints, licences, CRDs, chart and kustomize base: nothing is bu
 
 unit: ## Tests that need neither root nor a cluster
 	@scripts/unit
+
+model: ## Search all that two regions may do with a claim, in larger bounds than make unit: minutes; target/model/report.json
+	@scripts/model
 
 fuzz: ## Hostile bytes for what reads a vault, a minute for each target
 	@scripts/fuzz 60

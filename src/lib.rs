@@ -15,6 +15,10 @@
 //! begins, and nowhere else; what cannot be undone happens only after its intent stands in an observed status.
 //! `tests/architecture.rs` holds the direction of dependencies.
 
+// The files of tests/ that are a part of the library's own tests name it as its users do.
+#[cfg(test)]
+extern crate self as reprise;
+
 pub mod api;
 pub mod capture;
 pub mod cli;

@@ -21,6 +21,7 @@ use hickory_proto::{
 
 use crate::{
     api::dns_zone::TsigAlgorithm,
+    core::claim::mark::{Standing, standing},
     traffic::{
         Address, Owner, Publication, Published, Record, TrafficError,
         resolve::Resolve,
@@ -403,12 +404,15 @@ fn settled(found: &Found, wanted: &Publication, sent: bool) -> Result<bool, Traf
     if owner.id != wanted.owner.id {
         return Err(foreign(wanted, format!("\"{owner}\"")));
     }
-    if owner.epoch > wanted.owner.epoch {
-        let Owner { region, epoch, .. } = owner;
-        return Err(TrafficError::Newer { hostname, region, epoch, mine: wanted.owner.epoch });
-    }
-    if owner.epoch == wanted.owner.epoch && owner.region != wanted.owner.region {
-        return Err(TrafficError::Contested { hostname, region: owner.region, epoch: owner.epoch });
+    match standing((owner.epoch, &owner.region), (wanted.owner.epoch, &wanted.owner.region)) {
+        Standing::Older | Standing::Mine => {}
+        Standing::Newer => {
+            let Owner { region, epoch, .. } = owner;
+            return Err(TrafficError::Newer { hostname, region, epoch, mine: wanted.owner.epoch });
+        }
+        Standing::Contested => {
+            return Err(TrafficError::Contested { hostname, region: owner.region, epoch: owner.epoch });
+        }
     }
     // A server may cut the time to live to what it likes: once it was told, that is left to it.
     let ttl_is_right = sent || found.ttl() == wanted.ttl;

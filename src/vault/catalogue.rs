@@ -21,6 +21,7 @@ use super::envelope;
 use super::keys::Signed;
 use super::manifest::MANIFEST_LIMIT;
 use super::{Condition, PAGE_LIMIT, Store, StoreError, Vault};
+use crate::core::claim::mark::{Standing, enters, standing};
 use crate::core::hex::hex;
 use crate::core::point::{FORMAT, Head, Point};
 
@@ -162,9 +163,13 @@ impl Vault {
                 latest: None,
                 branches: Vec::new(),
             })),
-            Some(head) if head.epoch == epoch && head.sealed_by == region => Ok(Change::Done(head)),
-            Some(head) if head.epoch >= epoch => Err(CatalogueError::Sealed { epoch: head.epoch, by: head.sealed_by }),
-            Some(head) => Ok(Change::Write(Head { epoch, sealed_by: region.to_owned(), ..head })),
+            Some(head) => match standing((head.epoch, &head.sealed_by), (epoch, region)) {
+                Standing::Older => Ok(Change::Write(Head { epoch, sealed_by: region.to_owned(), ..head })),
+                Standing::Mine => Ok(Change::Done(head)),
+                Standing::Newer | Standing::Contested => {
+                    Err(CatalogueError::Sealed { epoch: head.epoch, by: head.sealed_by })
+                }
+            },
         })
         .await
     }
@@ -187,7 +192,7 @@ impl Vault {
                 head.branches.drain(..surplus);
                 return Ok(Change::Write(head));
             }
-            if head.epoch != epoch || head.epoch != point.epoch || head.sealed_by != region {
+            if point.epoch != epoch || !enters((head.epoch, &head.sealed_by), (epoch, region)) {
                 return Err(CatalogueError::Sealed { epoch: head.epoch, by: head.sealed_by });
             }
             if head.latest.as_ref().is_some_and(|latest| *latest >= point.id) {

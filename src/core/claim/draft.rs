@@ -4,6 +4,7 @@
 
 use super::{
     record::{Claim, Entry, FORMAT, Handover, Intent, Purpose},
+    rules::rule,
     state::{Flight, MAX_OUTSTANDING, Seen, Sent, Settings, State, Wish},
     step::{Act, Expected},
     time::{Now, Since},
@@ -12,7 +13,8 @@ use super::{
 impl State {
     /// What a write would be for, if one is wanted and allowed.
     pub(super) fn wanted(&self, settings: &Settings, now: Now) -> Option<Purpose> {
-        if self.unresolved || self.conflict.is_some() || self.seen.is_none() {
+        let conflict = rule!(ConflictWritesNothing, self.conflict.is_some(), off: false);
+        if self.unresolved || conflict || self.seen.is_none() {
             return None;
         }
         match &self.wish {
@@ -57,7 +59,8 @@ impl State {
 
     /// A region that fenced itself in this epoch does not renew it.
     fn renewable(&self, settings: &Settings) -> Option<Purpose> {
-        (self.own.is_some() && self.named(settings) && !self.is_fenced(settings)).then_some(Purpose::Renew)
+        let fenced = rule!(FencedRenewsNoMore, self.is_fenced(settings), off: false);
+        (self.own.is_some() && self.named(settings) && !fenced).then_some(Purpose::Renew)
     }
 
     /// Makes the next version and notes that it is in flight.
@@ -73,7 +76,7 @@ impl State {
             Purpose::Renew | Purpose::Seize | Purpose::Release => true,
             Purpose::Request | Purpose::Decline => false,
         };
-        let entry = holds.then(|| Entry {
+        let entry = rule!(WrittenDownBeforeItIsSent, holds, off: false).then(|| Entry {
             boot_id: self.boot_id.clone(),
             purpose,
             epoch: claim.epoch,
@@ -85,7 +88,7 @@ impl State {
         });
         if let (Purpose::Release, Some(own)) = (purpose, &mut self.own) {
             // From here on anybody may hold it, whether or not an answer comes.
-            own.since = Since::Unknown;
+            own.since = rule!(ReleaseEndsTheValidity, Since::Unknown, off: own.since);
         }
         if self.outstanding.len() == MAX_OUTSTANDING {
             // If this one lands after all, it proves no validity, which is safe; its shorter deadlines stay in force.

@@ -6,8 +6,8 @@
 //! a simulation or an exhaustive search can drive exactly the code that runs.
 //!
 //! Reading order: `record` (what is stored), `time` (whose clock counts how), `state` (what a region remembers, and
-//! what follows from it), `step` (what it learns from an observation), `draft` (what it writes), `due` (when), and
-//! `view` (what the rest of the operator may know).
+//! what follows from it), `step` (what it learns from an observation), `draft` (what it writes), `due` (when), `view`
+//! (what the rest of the operator may know), and `mark` (what a holder's changes elsewhere bear). `rules` is for tests.
 //!
 //! The rules that hold here:
 //! - Expiry is judged on one's own clocks: the holder takes the larger of boot and wall time, a standby the smaller.
@@ -19,7 +19,9 @@
 
 pub mod draft;
 pub mod due;
+pub mod mark;
 pub mod record;
+mod rules;
 pub mod state;
 pub mod step;
 pub mod time;
@@ -27,5 +29,8 @@ pub mod view;
 
 #[cfg(test)]
 pub mod fixtures;
+#[cfg(test)]
+#[path = "../../../tests/claim_search/mod.rs"]
+mod search;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::time::Now;
+use super::{rules::rule, time::Now};
 use crate::api::application::ClaimSettings;
 
 /// The format that this version writes.
@@ -125,6 +125,7 @@ impl Deadlines {
     pub fn last_safe_fencing(self) -> Duration {
         let wait_millis = u64::from(self.wait) * 1000;
         let begins = (wait_millis.saturating_sub(1000) * 100 / 101).saturating_sub(u64::from(self.fence) * 1000);
+        let begins = rule!(RestartedFencesInTime, begins, off: wait_millis);
         Duration::from_millis(begins * 100 / 101).max(self.hold())
     }
 

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     record::{Claim, Deadlines, Entry, Health, Intent, Purpose},
+    rules::rule,
     time::{Now, Since, elapsed_for_holder, elapsed_for_standby},
 };
 use crate::api::application::Fencing;
@@ -247,20 +248,22 @@ impl State {
 
     /// Takes over what was written down before it was sent. Whether it landed, the first read will tell.
     fn recall(&mut self, entry: Entry) {
-        let same_boot = entry.boot_id == self.boot_id;
+        let same_boot = rule!(OtherBootsProveNothing, entry.boot_id == self.boot_id, off: true);
         let since = |at: Now| if same_boot { Since::Proven(at) } else { Since::Wall(at.wall) };
         let Entry { boot_id: _, purpose, epoch, seq, nonce, deadlines, sent, confirmed } = entry;
         // The version before it did exist, or it would not have been sent.
         let before = if purpose == Purpose::Seize { epoch.saturating_sub(1) } else { epoch };
         self.known = Known { epoch: before, seq: seq.saturating_sub(1), nonce: None };
         let proven = match purpose {
-            Purpose::Renew => Some(confirmed.map_or(Since::Unknown, since)),
+            Purpose::Renew => {
+                Some(rule!(JournalProvesWhatLanded, confirmed.map_or(Since::Unknown, since), off: since(sent)))
+            }
             Purpose::Seize => Some(since(confirmed.unwrap_or(sent))),
             // It may have landed at any time since: nothing is valid until a renewal has come after it.
-            Purpose::Release => Some(Since::Unknown),
+            Purpose::Release => Some(rule!(ReleaseOutlastsARestart, Since::Unknown, off: since(sent))),
             Purpose::Request | Purpose::Decline => None,
         };
-        let supposed = purpose == Purpose::Seize;
+        let supposed = rule!(SeizureInTheJournalProvesNothing, purpose == Purpose::Seize, off: false);
         self.own = proven.map(|since| Own { epoch, since, deadlines, confirmed_here: false, supposed });
         self.outstanding.push(Sent { nonce, epoch, purpose, since: since(sent), deadlines });
     }
@@ -289,8 +292,10 @@ impl State {
         for (epoch, from) in
             [(evidence.status, "the application's status says so"), (evidence.head, "the catalogue is sealed with it")]
         {
-            if epoch.unwrap_or(0) > floor.epoch {
-                floor = Known { epoch: epoch.unwrap_or(0), seq: 0, nonce: None };
+            let epoch = rule!(EvidenceCounts, epoch.unwrap_or(0), off: 0);
+            if epoch > floor.epoch {
+                // What was seen of its versions stays: `seq` rises through all epochs.
+                floor.epoch = epoch;
                 source = from;
             }
         }
@@ -301,7 +306,8 @@ impl State {
     /// renewal that is known to stand, or of any sent since that may have landed.
     #[must_use]
     pub fn hold(&self, own: &Own) -> Duration {
-        self.outstanding.iter().map(|it| it.deadlines.hold()).fold(own.deadlines.hold(), Duration::min)
+        let open = self.outstanding.iter().map(|it| it.deadlines.hold());
+        rule!(ShortestHoldCounts, open.fold(own.deadlines.hold(), Duration::min), off: own.deadlines.hold())
     }
 
     /// When, after the newest renewal was sent, a `Strict` holder fences.
@@ -319,11 +325,19 @@ impl State {
     /// `Strict`: whether the application must be stopped now.
     #[must_use]
     pub fn must_fence(&self, settings: &Settings, now: Now) -> bool {
+        rule!(StrictHolderFences, self.fences(settings, now), off: false)
+    }
+
+    fn fences(&self, settings: &Settings, now: Now) -> bool {
         match (settings.fencing, &self.own) {
-            (Fencing::Strict, Some(own)) => self.is_fenced(settings) || own.since.elapsed(now) >= self.fence_after(own),
-            (Fencing::Strict, None) => self
-                .unproven_since(settings)
-                .is_some_and(|begun| elapsed_for_holder(begun, now) >= settings.deadlines.hold()),
+            (Fencing::Strict, Some(own)) => {
+                let since = rule!(OnlyWhatLandedCounts, own.since, off: self.outstanding.last().map_or(own.since, |it| it.since));
+                self.is_fenced(settings) || since.elapsed(now) >= self.fence_after(own)
+            }
+            (Fencing::Strict, None) => {
+                let begun = rule!(UnprovenFences, self.unproven_since(settings), off: None);
+                begun.is_some_and(|it| elapsed_for_holder(it, now) >= settings.deadlines.hold())
+            }
             (Fencing::Advisory, _) => false,
         }
     }
@@ -355,11 +369,14 @@ impl State {
     #[must_use]
     pub fn valid(&self, settings: &Settings, now: Now) -> bool {
         let Some(own) = &self.own else { return false };
-        let stands = match own.since {
-            Since::Proven(sent) => elapsed_for_holder(sent, now) < self.hold(own),
+        let since =
+            rule!(OnlyWhatLandedCounts, own.since, off: self.outstanding.last().map_or(own.since, |it| it.since));
+        let stands = match since {
+            Since::Proven(sent) => rule!(ValidityEnds, elapsed_for_holder(sent, now) < self.hold(own), off: true),
             Since::Wall(_) | Since::Unknown => false,
         };
-        stands && !own.supposed && self.conflict.is_none() && !self.is_fenced(settings)
+        let sound = rule!(ConflictIsNotActedOn, self.conflict.is_none(), off: true);
+        stands && !own.supposed && sound && !self.is_fenced(settings)
     }
 
     /// How long the vault may be silent before it counts as away: one read may fail.
@@ -377,7 +394,8 @@ impl State {
     /// How long a standby waits: the longer of what it and the holder were told.
     #[must_use]
     pub fn wait(&self, settings: &Settings) -> Duration {
-        self.claim().map_or(Duration::ZERO, |it| it.deadlines.wait()).max(settings.deadlines.wait())
+        let told = self.claim().map_or(Duration::ZERO, |it| it.deadlines.wait());
+        rule!(LongerWaitCounts, told.max(settings.deadlines.wait()), off: settings.deadlines.wait())
     }
 
     /// Notes that a version was seen now, and counts the silence.
@@ -389,33 +407,44 @@ impl State {
     /// holder's silence only when the vault answered at both its ends and they are no farther apart than one failed
     /// read explains; after a longer one the silence begins anew.
     pub(super) fn see(&mut self, settings: &Settings, version: Option<String>, now: Now) {
+        let same = |it: &Sight| rule!(NewVersionEndsTheSilence, it.version == version, off: true);
+        let near = |it: &Sight| {
+            let apart = elapsed_for_holder(it.last, now);
+            rule!(OutageIsNoSilence, apart < Self::gap(settings), off: true)
+        };
         let silent = match &self.sight {
-            Some(sight) if sight.version == version && elapsed_for_holder(sight.last, now) < Self::gap(settings) => {
-                sight.silent + elapsed_for_standby(sight.last, now)
-            }
+            Some(sight) if same(sight) && near(sight) => sight.silent + elapsed_for_standby(sight.last, now),
             Some(_) | None => Duration::ZERO,
         };
         self.sight = Some(Sight { version, last: now, silent });
     }
 
     fn waited_out(&self, settings: &Settings) -> bool {
-        self.sight.as_ref().is_some_and(|it| it.silent >= self.wait(settings))
+        let waited = self.sight.as_ref().is_some_and(|it| it.silent >= self.wait(settings));
+        rule!(StandbyWaits, waited, off: true)
     }
 
     /// Whether this region may take the next epoch now.
     #[must_use]
     pub fn seizable(&self, settings: &Settings, now: Now) -> bool {
         let candidates: BTreeSet<&str> = settings.candidates.iter().map(String::as_str).collect();
-        if self.conflict.is_some() || !self.readable(settings, now) || !candidates.contains(settings.region.as_str()) {
+        let candidate = rule!(OnlyCandidatesTake, candidates.contains(settings.region.as_str()), off: true);
+        if self.conflict.is_some() || !self.readable(settings, now) || !candidate {
             return false;
         }
+        let released = |to: &Option<String>| rule!(ReleasedForOneIsForNobodyElse, to.as_ref().is_none_or(|it| *it == settings.region), off: true);
         match &self.seen {
             None => false,
-            Some(Seen::Absent) => self.never_was(settings) && (settings.first() || self.waited_out(settings)),
+            Some(Seen::Absent) => {
+                let first = rule!(FirstRegionBegins, settings.first(), off: true);
+                self.never_was(settings) && (first || self.waited_out(settings))
+            }
             Some(Seen::Present { claim, .. }) => match (&claim.holder, &claim.intent) {
-                (None, Intent::Released { to, .. }) if to.as_ref().is_none_or(|it| *it == settings.region) => true,
+                (None, Intent::Released { to, .. }) if released(to) => true,
                 // Nobody else can hold it, and the application is stopped: the next epoch is free to take.
-                (Some(holder), _) if *holder == settings.region => self.is_fenced(settings),
+                (Some(holder), _) if *holder == settings.region => {
+                    rule!(OnlyTheFencedTakeAnew, self.is_fenced(settings), off: true)
+                }
                 (Some(_) | None, _) => self.waited_out(settings),
             },
         }
@@ -423,6 +452,6 @@ impl State {
 
     /// Whether all evidence was looked up, and none says that there ever was a claim.
     pub(super) fn never_was(&self, settings: &Settings) -> bool {
-        settings.evidence.is_some() && self.floor(settings).0.epoch == 0
+        rule!(EvidenceFirst, settings.evidence.is_some(), off: true) && self.floor(settings).0.epoch == 0
     }
 }

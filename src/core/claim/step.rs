@@ -4,6 +4,7 @@
 
 use super::{
     record::{Claim, Entry, Health, Purpose},
+    rules::rule,
     state::{Flight, Known, Own, Seen, Sent, Settings, State, Wish},
     time::{Now, Since},
 };
@@ -103,7 +104,7 @@ pub fn step(settings: &Settings, state: State, observation: Observation, now: No
 impl State {
     /// A `Strict` holder that is past its deadline fences, and that is not taken back.
     fn latch(&mut self, settings: &Settings, now: Now) {
-        if self.must_fence(settings, now) {
+        if rule!(FencingIsFinal, self.must_fence(settings, now), off: false) {
             self.fenced = self.fenced.max(self.own.as_ref().map(|own| own.epoch));
         }
     }
@@ -152,7 +153,7 @@ impl State {
 
     fn write_open(&mut self, nonce: &str, why: String) {
         if self.landing(nonce).is_some() {
-            self.unresolved = true;
+            self.unresolved = rule!(OpenOutcomeIsReadBack, true, off: false);
             self.last_error = Some(why);
         }
     }
@@ -197,19 +198,21 @@ impl State {
         const REMEDY: &str = "was the vault rolled back or exchanged? Nothing is done until a person has decided: see \
                               the runbook on claims in conflict";
         let Some(Stored { claim, .. }) = stored else {
-            return (floor.epoch > 0).then(|| {
+            return rule!(AbsentClaimIsRemembered, floor.epoch > 0, off: false).then(|| {
                 format!("the vault holds no claim, but there was one with epoch {}: {source}; {REMEDY}", floor.epoch)
             });
         };
         if claim.group != settings.group {
             return Some(format!("the claim is of {}, not of {}; {REMEDY}", claim.group, settings.group));
         }
-        if claim.epoch < floor.epoch {
+        if rule!(EpochNeverFalls, claim.epoch < floor.epoch, off: false) {
             let (seen, known) = (claim.epoch, floor.epoch);
             return Some(format!("the claim has epoch {seen}, but it had epoch {known}: {source}; {REMEDY}"));
         }
         let other = claim.seq == floor.seq && floor.nonce.as_ref().is_some_and(|it| *it != claim.nonce);
-        if claim.seq < floor.seq || other {
+        let fell = rule!(SeqNeverFalls, claim.seq < floor.seq, off: false);
+        let other = rule!(OneVersionForEachSeq, other, off: false);
+        if fell || other {
             let (seen, known) = (claim.seq, floor.seq);
             return Some(format!(
                 "the claim is at version {seen} (epoch {}), but this region knows another version {known}; {REMEDY}",
@@ -233,7 +236,8 @@ impl State {
         self.see(settings, Some(claim.nonce.clone()), now);
         self.unresolved = false;
         self.known = Known { epoch: claim.epoch, seq: claim.seq, nonce: Some(claim.nonce.clone()) };
-        let landed = self.outstanding.iter().position(|it| it.nonce == claim.nonce);
+        let own = |it: &Sent| rule!(OwnVersionByItsNonce, it.nonce == claim.nonce, off: it.epoch == claim.epoch);
+        let landed = self.outstanding.iter().position(own);
         let changed = match &self.seen {
             Some(Seen::Present { tag: before, .. }) => *before != tag,
             Some(Seen::Absent) => true,
@@ -257,6 +261,8 @@ impl State {
         let before = self.own.as_ref().filter(|own| own.epoch == claim.epoch);
         match landed {
             Some(Sent { purpose: Purpose::Renew | Purpose::Seize, since, deadlines, epoch, nonce }) => {
+                // (`contact` is now.)
+                let since = rule!(ValidFromSending, since, off: self.contact.map_or(since, Since::Proven));
                 let here = nonce.contains(&format!(".{}.", self.instance));
                 let confirmed_here = here || before.is_some_and(|own| own.confirmed_here);
                 Own { epoch, since, deadlines, confirmed_here, supposed: false }
@@ -266,7 +272,7 @@ impl State {
                 Some(own) => Own { supposed: false, ..own.clone() },
                 None => Own {
                     epoch: claim.epoch,
-                    since: Since::Unknown,
+                    since: rule!(UnprovenIsExpired, Since::Unknown, off: self.contact.map_or(Since::Unknown, Since::Proven)),
                     deadlines: claim.deadlines,
                     confirmed_here: false,
                     supposed: false,
@@ -277,7 +283,7 @@ impl State {
 
     /// The next request, when none is in flight and one is due.
     fn next(&mut self, settings: &Settings, now: Now) -> Option<Act> {
-        if self.flight != Flight::Idle {
+        if rule!(OneRequestAtATime, self.flight != Flight::Idle, off: false) {
             return None;
         }
         let read_due = now.boot >= self.read_due(settings);

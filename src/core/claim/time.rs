@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::rules::rule;
+
 /// One moment on this machine's two clocks.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Now {
@@ -21,7 +23,8 @@ pub struct Now {
 #[must_use]
 pub fn elapsed_for_holder(since: Now, now: Now) -> Duration {
     let Some(boot) = now.boot.checked_sub(since.boot) else { return Duration::MAX };
-    boot.max(wall_elapsed(since.wall, now.wall).unwrap_or_default())
+    let wall = wall_elapsed(since.wall, now.wall).unwrap_or_default();
+    rule!(HolderTakesTheLargerClock, boot.max(wall), off: boot)
 }
 
 /// How long ago `since` is for a standby: the smaller of the two clocks' answers, since believing too much would let
@@ -29,7 +32,8 @@ pub fn elapsed_for_holder(since: Now, now: Now) -> Duration {
 #[must_use]
 pub fn elapsed_for_standby(since: Now, now: Now) -> Duration {
     let boot = now.boot.saturating_sub(since.boot);
-    boot.min(wall_elapsed(since.wall, now.wall).unwrap_or_default())
+    let wall = wall_elapsed(since.wall, now.wall).unwrap_or_default();
+    rule!(StandbyTakesTheSmallerClock, boot.min(wall), off: boot.max(wall))
 }
 
 /// How long ago `since` is by the wall clock; `None` when it lies ahead.

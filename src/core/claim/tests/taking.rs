@@ -112,6 +112,23 @@ fn two_versions_with_one_number_are_a_conflict() {
     assert!(west.view(at(10)).conflict.is_some());
 }
 
+/// Found by the search: the vault was set back, another region took the claim from there and sealed the catalogue, and
+/// the epoch of that seal made this region forget the number of the version that it had written itself.
+#[test]
+fn a_newer_seal_does_not_hide_that_the_seq_fell() {
+    let mut east = Region::new(settings("east"));
+    east.watch(&claim("east", 1, 4), 0..=0);
+    east.read(Some(claim("west", 2, 3)), at(10));
+    assert!(east.view(at(10)).conflict.is_some());
+    east.settings.evidence = Some(Evidence { status: Some(1), head: Some(2), ..Evidence::default() });
+    east.read(Some(claim("west", 2, 3)), at(20));
+    assert!(east.view(at(20)).conflict.is_some());
+    east.read(Some(claim("west", 2, 4)), at(30));
+    assert!(east.view(at(30)).conflict.is_some(), "another version of the same number");
+    east.read(Some(claim("west", 2, 5)), at(40));
+    assert_eq!(east.view(at(40)).conflict, None);
+}
+
 #[test]
 fn a_holder_in_conflict_neither_renews_nor_acts() {
     let (mut east, _) = holder(settings("east"));
