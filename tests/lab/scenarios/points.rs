@@ -84,7 +84,7 @@ fn verified(app: &App, region: &Region, id: &str, truth: &str, within: Duration)
 fn a_point_that_lost_its_objects_is_told_in_both_regions_does_not_count_and_counts_again_once_it_is_whole() -> Result<()>
 {
     let scene = Scene::begin()?;
-    let app = scene.notes("damaged", 30_136, TERMS)?;
+    let app = scene.notes("spoiled", 30_136, TERMS)?;
     let made = point(&app, scene.west)?;
     let id = made.id.context("a point has an id")?;
     shown(&app, scene.north, &id)?;
