@@ -4,20 +4,12 @@
 //! apps/<namespace>/<name>/kept.json               {"kept":{…},"mac":"…"}, compare-and-swap
 //! ```
 
-use std::time::Duration;
-
-use rand::RngExt;
-
 use super::catalogue::{CatalogueError, folder};
 use super::keys::Signed;
-use super::{Condition, StoreError, Vault, envelope};
+use super::{Vault, envelope};
 use crate::core::chain::{Kept, Link};
 use crate::core::point::Point;
 
-/// How often the list is written that others write at the same time.
-const ATTEMPTS: u32 = 8;
-/// The pause in between.
-const PAUSE: Duration = Duration::from_millis(200);
 /// The most bytes of the list.
 const LARGEST: u64 = 4 << 20;
 
@@ -89,29 +81,7 @@ impl Vault {
         application: &str,
         change: impl Fn(Option<&Kept>) -> Kept,
     ) -> Result<(), CatalogueError> {
-        let (key, whose) = (kept_key(namespace, application), (namespace, application));
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                let spread = PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
-                tokio::time::sleep(spread).await;
-            }
-            let found = self.store().get_up_to(&key, LARGEST).await?;
-            let json = found.as_ref().and_then(|it| envelope::open(self.keys(), Signed::Kept, whose, &it.bytes).ok());
-            let before: Option<Kept> = json.and_then(|it| serde_json::from_str(it).ok());
-            let kept = change(before.as_ref());
-            if before.as_ref() == Some(&kept) {
-                return Ok(());
-            }
-            let json = serde_json::to_string(&kept).expect("it is plain data");
-            let bytes = envelope::sign(self.keys(), Signed::Kept, whose, &json);
-            let condition = found.as_ref().map_or(Condition::Absent, |it| Condition::Unchanged(&it.tag));
-            match self.store().put_if(&key, bytes, condition).await {
-                Ok(_) => return Ok(()),
-                // A write whose reply was lost is found at the next attempt.
-                Err(StoreError::Lost | StoreError::Unknown { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(CatalogueError::Contended)
+        let (key, of) = (kept_key(namespace, application), (Signed::Kept, (namespace, application)));
+        self.change_noted((&key, LARGEST), of, |_| true, |before| Some(change(before))).await
     }
 }

@@ -32,6 +32,7 @@ mod location;
 pub mod manifest;
 #[cfg(test)]
 pub(crate) mod minio;
+mod noted;
 pub mod object_lock;
 mod opened;
 mod pace;

@@ -7,22 +7,17 @@
 //! So every region knows. A point without such a note is as it was when it was made. What follows from a note is decided
 //! by who reads it.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
-use rand::RngExt;
 
 use super::catalogue::{CatalogueError, folder, point_key};
 use super::keys::Signed;
-use super::{Condition, Entry, Object, StoreError, Vault, envelope};
+use super::{Entry, Object, Vault, envelope};
 use crate::core::verified::Verified;
 
 /// The most notes that are listed.
 const LISTED: usize = 100_000;
-/// How often a note is written that others write at the same time.
-const ATTEMPTS: u32 = 8;
-/// The pause in between.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The most bytes of a note.
+const LARGEST: u64 = 1 << 20;
 
 fn notes(namespace: &str, application: &str) -> String {
     format!("{}/verified/", folder(namespace, application))
@@ -46,28 +41,8 @@ impl Vault {
         change: impl Fn(Option<&Verified>) -> Option<Verified>,
     ) -> Result<(), CatalogueError> {
         let key = format!("{}{id}.json", notes(namespace, application));
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                let spread = PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
-                tokio::time::sleep(spread).await;
-            }
-            let found = self.store().get(&key).await?;
-            let before = found.as_ref().and_then(|it| self.opened(namespace, application, id, it));
-            let Some(note) = change(before.as_ref()) else { return Ok(()) };
-            if before.as_ref() == Some(&note) {
-                return Ok(());
-            }
-            let json = serde_json::to_string(&note).expect("a note is plain data");
-            let bytes = envelope::sign(self.keys(), Signed::Verified, (namespace, application), &json);
-            let condition = found.as_ref().map_or(Condition::Absent, |it| Condition::Unchanged(&it.tag));
-            match self.store().put_if(&key, bytes, condition).await {
-                Ok(_) => return Ok(()),
-                // A write whose reply was lost is found at the next attempt.
-                Err(StoreError::Lost | StoreError::Unknown { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(CatalogueError::Contended)
+        let of = (Signed::Verified, (namespace, application));
+        self.change_noted((&key, LARGEST), of, |it: &Verified| it.point == id, change).await
     }
 
     /// A note, if it was written about this point with this vault's key.
