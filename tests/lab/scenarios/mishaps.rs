@@ -122,7 +122,7 @@ fn kill(region: &Region, pod: &Pod) -> Result<()> {
 }
 
 /// Ends both of the region's operators at once, with no time to say good-bye.
-fn kill_operators(region: &Region) -> Result<()> {
+pub fn kill_operators(region: &Region) -> Result<()> {
     let label = "app.kubernetes.io/component=operator";
     let delete = ["delete", "pods", "-n", NAMESPACE, "-l", label, "--grace-period=0", "--force", "--wait=false"];
     region.kubectl(&delete, None).map(|_| ())
