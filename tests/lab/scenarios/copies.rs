@@ -20,6 +20,9 @@ use crate::harness::{
     product::{self, NAMESPACE},
 };
 
+/// Where it is looked at beside itself.
+const LOOK: &str = "copied-look";
+
 /// The other vault, in a bucket of its own.
 fn second(scene: &Scene) -> Result<String> {
     let fresh = ulid::Ulid::generate().to_string().to_lowercase();
@@ -68,6 +71,7 @@ fn listed(app: &App, scene: &Scene, vault: &str) -> Result<Vec<String>> {
 fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_region() -> Result<()> {
     let scene = Scene::begin()?;
     let app = scene.notes("copied", 30_127, TERMS)?;
+    scene.namespace(LOOK)?;
     for number in 1..=5 {
         ask("POST", &app, scene.west, &format!("/records/{number}"))?;
     }
@@ -121,8 +125,7 @@ fn what_the_first_vault_lost_is_restored_from_a_copy_in_place_and_in_the_other_r
 
 /// With the first vault shut, the copy is still good for a restore into another namespace, which needs no claim.
 fn beside(scene: &Scene, app: &App) -> Result<()> {
-    let (north, look) = (scene.north, App { name: "copied-look", port: app.port });
-    scene.namespace(look.name)?;
+    let (north, look) = (scene.north, App { name: LOOK, port: app.port });
     north.kubectl(&["create", "namespace", look.name], None)?;
     let shares = json!({"spec": {"sharedWith": [look.name]}}).to_string();
     north.kubectl(&["patch", "papp", app.name, "-n", app.name, "--type=merge", "-p", &shares], None)?;
