@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::{
     CliError, application,
     connection::Cluster,
-    inside::Inside,
+    inside::{GRACE, Inside},
     output::{Printer, Tone},
 };
 use crate::{
@@ -17,9 +17,6 @@ use crate::{
         vault_answer::Adopted,
     },
 };
-
-/// What asking takes beyond the time that a claim is watched, in seconds.
-const GRACE: u64 = 60;
 
 /// What is wanted of a claim.
 #[derive(Args, Debug)]
@@ -89,10 +86,7 @@ pub async fn run(cluster: &Cluster, wanted: &ClaimArguments, printer: &mut Print
             let mut asked = vec!["vault", "adopt", vault.as_str(), key.as_str(), "--for", decided.region.as_str()];
             asked.extend(["--known-epoch", known.as_str(), "--reason", decided.reason.as_str()]);
             asked.extend(decided.stopped.then_some("--stopped"));
-            let inside = Inside {
-                operator_namespace: wanted.inside.operator_namespace.clone(),
-                answer_within: wanted.inside.answer_within.max(wait + GRACE),
-            };
+            let inside = wanted.inside.within(wanted.inside.answer_within.max(wait + GRACE));
             let adopted: Adopted = inside.ask(cluster, &asked, "").await?;
             printer.answer(&adopted, |_| told(&key, &decided.region, &adopted))?;
         }

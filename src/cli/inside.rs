@@ -19,6 +19,8 @@ use super::{CliError, connection::Cluster, request};
 
 /// How the chart labels the operator's pods.
 const OPERATOR: &str = "app.kubernetes.io/name=reprise,app.kubernetes.io/component=operator";
+/// What asking takes beyond the time that a claim is watched, in seconds.
+pub(super) const GRACE: u64 = 60;
 /// The container in them, and the program in that.
 const CONTAINER: &str = "operator";
 const PROGRAM: &str = "/bin/reprise";
@@ -39,6 +41,12 @@ pub struct Inside {
 }
 
 impl Inside {
+    /// The same with another patience: of a claim that is watched before it is written.
+    #[must_use]
+    pub fn within(&self, seconds: u64) -> Self {
+        Self { operator_namespace: self.operator_namespace.clone(), answer_within: seconds }
+    }
+
     /// Runs `reprise ARGUMENTS` in the operator's pod, and reads the document that it answers with.
     ///
     /// # Errors

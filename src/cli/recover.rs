@@ -23,7 +23,7 @@ use super::{
     connection::Cluster,
     failover::{Told, active},
     follow,
-    inside::Inside,
+    inside::{GRACE, Inside},
     output::{Cell, Printer, Tone, short, table},
     request,
     rewind::{self, RewindArguments},
@@ -46,8 +46,6 @@ use crate::{
 const AT_ONCE: usize = 4;
 /// How long an operator goes on with a vault that it opened before another one was brought back in its place.
 const NOTICED: Duration = Duration::from_secs(65);
-/// What giving up a claim may take beyond the time that it is watched, in seconds.
-const GRACE: u64 = 60;
 
 /// What to bring back.
 #[derive(Args, Debug)]
@@ -362,8 +360,7 @@ async fn release(
     };
     let told = format!("{name}: {told}: it is watched for {wait} s, that nobody renews it");
     printer.progress(&told, Tone::Plain);
-    let inside = Inside { operator_namespace: wanted.inside.operator_namespace.clone(), answer_within: wait + GRACE };
-    let _: Released = inside.ask(cluster, &["vault", "release", vault, name], "").await?;
+    let _: Released = wanted.inside.within(wait + GRACE).ask(cluster, &["vault", "release", vault, name], "").await?;
     Ok(())
 }
 

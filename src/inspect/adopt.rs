@@ -3,13 +3,14 @@
 //! Who has the newest data no program can tell. Nothing is written while somebody renews the claim: there is no conflict
 //! for that one, and it may be serving.
 
+use std::time::Duration;
+
 use clap::Args;
 use kube::{Api, Client, api::ListParams};
-use tokio::time::{Instant, sleep};
 
 use super::{
     Asked, InspectError,
-    claim::{SEQ, find, watching, write},
+    claim::{SEQ, read, seen, watching, write},
 };
 use crate::{
     api::application::{ProtectedApplication, ProtectedApplicationSpec},
@@ -18,7 +19,7 @@ use crate::{
         claim::record::{Claim, Deadlines, FORMAT, Intent},
         vault_answer::Adopted,
     },
-    vault::{Condition, Vault, catalogue::CatalogueError},
+    vault::{Vault, catalogue::CatalogueError},
 };
 
 /// What was decided.
@@ -59,7 +60,7 @@ pub(super) async fn adopt(
     vault: &Vault,
     decided: &Decided,
     spec: &ProtectedApplicationSpec,
-    watching: impl Fn(&Claim) -> (std::time::Duration, std::time::Duration),
+    watching: impl Fn(&Claim) -> (Duration, Duration),
 ) -> Result<Adopted, InspectError> {
     let (store, key) = (vault.store(), &decided.application);
     let candidates: Vec<String> = spec.regions.iter().map(|it| it.name.clone()).collect();
@@ -98,24 +99,11 @@ pub(super) async fn adopt(
         renewed_at: jiff::Timestamp::now(),
     };
     let tag = object.map(|it| it.tag);
-    let (long, often) = watching(before.as_ref().unwrap_or(&claim));
-    let end = Instant::now() + long;
-    while Instant::now() < end {
-        sleep(often).await;
-        if store.get(&key.claim_object()).await?.map(|it| it.tag) != tag {
-            return Err(renewed(key, find(store, key).await.ok().flatten().map(|(claim, _)| claim)));
-        }
+    let watched = watching(before.as_ref().unwrap_or(&claim));
+    if !write(store, key, &claim, tag.as_deref(), watched).await? {
+        return Err(renewed(key, read(store, key).await.ok().flatten()));
     }
-    let condition = tag.as_deref().map_or(Condition::Absent, Condition::Unchanged);
-    if !write(store, key, &claim, condition).await? {
-        return Err(renewed(key, find(store, key).await.ok().flatten().map(|(claim, _)| claim)));
-    }
-    Ok(Adopted {
-        epoch: claim.epoch,
-        seq: claim.seq,
-        holder: claim.holder,
-        before: before.map(|it| super::claim::seen(&it)),
-    })
+    Ok(Adopted { epoch: claim.epoch, seq: claim.seq, holder: claim.holder, before: before.as_ref().map(seen) })
 }
 
 fn renewed(key: &AppKey, claim: Option<Claim>) -> InspectError {

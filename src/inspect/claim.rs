@@ -70,30 +70,30 @@ pub(super) async fn renew(
     };
     let store = vault.store();
     let tag = store.get(&key.claim_object()).await?.map(|it| it.tag);
-    let (long, often) = watching(&claim);
-    let end = Instant::now() + long;
-    let written = || InspectError::Input(format!("somebody wrote a claim of {key}: look at it, and try again"));
-    while Instant::now() < end {
-        sleep(often).await;
-        if store.get(&key.claim_object()).await?.map(|it| it.tag) != tag {
-            return Err(written());
-        }
-    }
-    let condition = tag.as_deref().map_or(Condition::Absent, Condition::Unchanged);
-    if write(store, key, &claim, condition).await? {
+    if write(store, key, &claim, tag.as_deref(), watching(&claim)).await? {
         Ok(Released { released: true, epoch: claim.epoch })
     } else {
-        Err(written())
+        Err(InspectError::Input(format!("somebody wrote a claim of {key}: look at it, and try again")))
     }
 }
 
-/// Writes a claim, if what stands is what it was made from. Whether it stands now: an open outcome is read back.
+/// Writes a claim once nobody wrote another one for so long, looking so often. Whether it stands now: an open outcome is
+/// read back. `tag` is of what it was made from; `None`: there was no claim.
 pub(super) async fn write(
     store: &Store,
     key: &AppKey,
     claim: &Claim,
-    condition: Condition<'_>,
+    tag: Option<&str>,
+    (long, often): (Duration, Duration),
 ) -> Result<bool, InspectError> {
+    let end = Instant::now() + long;
+    while Instant::now() < end {
+        sleep(often).await;
+        if store.get(&key.claim_object()).await?.map(|it| it.tag).as_deref() != tag {
+            return Ok(false);
+        }
+    }
+    let condition = tag.map_or(Condition::Absent, Condition::Unchanged);
     match store.put_if(&key.claim_object(), claim.to_bytes().into(), condition).await {
         Ok(_) => Ok(true),
         Err(StoreError::Lost | StoreError::Unknown { .. }) => {
@@ -113,7 +113,7 @@ fn released(region: &str) -> Intent {
     }
 }
 
-pub(super) async fn find(store: &Store, key: &AppKey) -> Result<Option<(Claim, String)>, InspectError> {
+async fn find(store: &Store, key: &AppKey) -> Result<Option<(Claim, String)>, InspectError> {
     let Some(object) = store.get(&key.claim_object()).await? else { return Ok(None) };
     let claim = Claim::parse(&object.bytes)
         .map_err(|error| InspectError::Input(format!("`{}` in the vault: {error}", key.claim_object())))?;
@@ -141,8 +141,6 @@ pub(super) async fn release(
     if claim.holder.as_deref() != Some(region) {
         return Ok(Released { released: false, epoch: claim.epoch });
     }
-    let (long, often) = watching(&claim);
-    let end = Instant::now() + long;
     let unchanged = |found: Option<(Claim, String)>| match found {
         Some((other, _)) if other.nonce == claim.nonce => Ok(()),
         _ => Err(InspectError::Input(format!(
@@ -150,10 +148,6 @@ pub(super) async fn release(
              point. Is there another cluster with this region's name?"
         ))),
     };
-    while Instant::now() < end {
-        sleep(often).await;
-        unchanged(find(store, key).await?)?;
-    }
     let epoch = claim.epoch;
     let given_up = Claim {
         holder: None,
@@ -164,7 +158,7 @@ pub(super) async fn release(
         health: None,
         ..claim.clone()
     };
-    if write(store, key, &given_up, Condition::Unchanged(&tag)).await? {
+    if write(store, key, &given_up, Some(&tag), watching(&claim)).await? {
         return Ok(Released { released: true, epoch });
     }
     unchanged(find(store, key).await?)?;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use anyhow::{Context, Result};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use reprise::api::{dns_zone::DnsZone, vault::Vault};
+use serde_json::json;
 
 use super::{
     command::{run, show},
@@ -115,4 +116,23 @@ fn unready(object: &ObjectMeta, observed: Option<i64>, conditions: &[Condition])
         Some(it) => Some(format!("{name}: {} ({})", it.reason, it.message)),
         None => Some(format!("{name}: no condition Ready")),
     }
+}
+
+/// Ends both of the region's operators at once, with no time to say good-bye.
+///
+/// # Errors
+/// When the API server does not take it.
+pub fn kill_operators(region: &Region) -> Result<()> {
+    let label = "app.kubernetes.io/component=operator";
+    let delete = ["delete", "pods", "-n", NAMESPACE, "-l", label, "--grace-period=0", "--force", "--wait=false"];
+    region.kubectl(&delete, None).map(|_| ())
+}
+
+/// Gives the region's operator another secret key for the first vault: a wrong one shuts it.
+///
+/// # Errors
+/// When the API server does not take it.
+pub fn set_vault_secret(region: &Region, text: &str) -> Result<()> {
+    let patch = json!({"stringData": {"secretAccessKey": text}}).to_string();
+    region.kubectl(&["patch", "secret", "vault-main", "-n", NAMESPACE, "--type=merge", "-p", &patch], None).map(|_| ())
 }

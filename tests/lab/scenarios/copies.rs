@@ -13,12 +13,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::stage::{NORTH, SOON, Scene, TERMS, WEST, ask, bucket, failover, point, reprise, serving};
-use crate::harness::{
-    app::App,
-    file,
-    lab::filled,
-    product::{self, NAMESPACE},
-};
+use crate::harness::{app::App, file, lab::filled, product};
 
 /// Where it is looked at beside itself.
 const LOOK: &str = "copied-look";
@@ -129,14 +124,10 @@ fn beside(scene: &Scene, app: &App) -> Result<()> {
     north.kubectl(&["create", "namespace", look.name], None)?;
     let shares = json!({"spec": {"sharedWith": [look.name]}}).to_string();
     north.kubectl(&["patch", "papp", app.name, "-n", app.name, "--type=merge", "-p", &shares], None)?;
-    let shut = |with: &str| {
-        let patch = json!({"stringData": {"secretAccessKey": with}}).to_string();
-        north.kubectl(&["patch", "secret", "vault-main", "-n", NAMESPACE, "--type=merge", "-p", &patch], None)
-    };
-    shut("no longer")?;
+    product::set_vault_secret(north, "no longer")?;
     let words = ["restore", app.name, "--source-namespace", app.name, "--wait", "--timeout", "4m", "-o", "json"];
     let ended = reprise(&look, north, &words);
-    shut(scene.lab.value("LAB_S3_SECRET_KEY")?)?;
+    product::set_vault_secret(north, scene.lab.value("LAB_S3_SECRET_KEY")?)?;
     let status = serde_json::from_str::<Restore>(&ended?)?.status.context("a status")?;
     println!("{:?}", status.vault_reason);
     ensure!(status.vault.as_deref() == Some("second"), "{status:?}");

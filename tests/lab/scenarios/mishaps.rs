@@ -16,7 +16,7 @@ use crate::harness::{
     app::App,
     command::run,
     lab::Region,
-    product::NAMESPACE,
+    product::{NAMESPACE, kill_operators, set_vault_secret},
     residue::Residue,
     wait::{Look, until},
 };
@@ -121,13 +121,6 @@ fn kill(region: &Region, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// Ends both of the region's operators at once, with no time to say good-bye.
-pub fn kill_operators(region: &Region) -> Result<()> {
-    let label = "app.kubernetes.io/component=operator";
-    let delete = ["delete", "pods", "-n", NAMESPACE, "-l", label, "--grace-period=0", "--force", "--wait=false"];
-    region.kubectl(&delete, None).map(|_| ())
-}
-
 fn write(app: &App, region: &Region, numbers: std::ops::RangeInclusive<u64>) -> Result<()> {
     numbers.into_iter().try_for_each(|it| ask("POST", app, region, &format!("/records/{it}")).map(|_| ()))
 }
@@ -219,20 +212,15 @@ fn what_is_refused_is_told_and_what_is_granted_again_is_used() -> Result<()> {
     residue.none(SOON)?;
 
     // Credentials that are revoked when the mover begins, and renewed.
-    let secret = |text: &str| -> Result<()> {
-        let patch = json!({"stringData": {"secretAccessKey": text}}).to_string();
-        west.kubectl(&["patch", "secret", "vault-main", "-n", NAMESPACE, "--type=merge", "-p", &patch], None)
-            .map(|_| ())
-    };
     let good = scene.lab.value("LAB_S3_SECRET_KEY")?;
     let outcome = (|| {
-        secret("revoked")?;
+        set_vault_secret(west, "revoked")?;
         ask_for(&app, west, "revoked")?;
         await_point(&app, west, "revoked", "the refusal is told of", |_, message, _| {
             message.contains("credentials") || message.contains("denied") || message.contains("Signature")
         })
     })();
-    secret(good)?;
+    set_vault_secret(west, good)?;
     println!("{:?}", outcome?.conditions);
     stored(&app, west, "revoked")?;
     residue.none(SOON)?;

@@ -18,10 +18,7 @@ use reprise::{
 };
 use serde_json::json;
 
-use super::{
-    mishaps::kill_operators,
-    stage::{SOON, Scene, TERMS, ask, point, reprise},
-};
+use super::stage::{SOON, Scene, TERMS, ask, point, reprise};
 use crate::harness::{
     app::App,
     command::run,
@@ -102,7 +99,7 @@ fn a_point_that_lost_its_objects_is_told_in_both_regions_does_not_count_and_coun
     verified(&app, scene.west, &id, "False", SOON)?;
     // An operator that starts asks at once.
     if !env::var("LAB_LONG").is_ok_and(|it| it == "1") {
-        kill_operators(scene.north)?;
+        product::kill_operators(scene.north)?;
     }
     verified(&app, scene.north, &id, "False", ASKED)?;
     let last = app.await_status(scene.west, "no damaged point to count", SOON, |it| {
